@@ -1,0 +1,136 @@
+"""The command line: serve (the default), check, scrape and reference."""
+
+import argparse
+import logging
+import math
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from exporter import reference
+from exporter.app import log_to_standard_error
+from exporter.fetch import Fetcher
+from exporter.options import OPTIONS
+from exporter.scrape import read
+from exporter.settings import ENV_FILE, Settings, given_settings, settings_errors_exit
+from exporter.version import __version__
+from exporter.web.metrics import Scrape
+
+PROGRAM = "patroni-staytus-exporter"
+
+COMMANDS = """\
+commands:
+  serve                  serve /metrics through gunicorn; what is done without a command
+  check                  print the settings, secrets masked, and whether each module answers
+  scrape                 print one scrape
+  reference metrics      print METRICS.md
+  reference settings     print the table of settings
+  reference env          print .env.sample
+
+Each argument is another spelling of the environment variable behind it, and wins over it. Settings without an
+argument are variables only: see `reference settings`. Variables are also read from the file .env beside wsgi.py, or the
+one that EXPORTER_ENV_FILE names.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns its exit status; serve does not return."""
+    words = _into_environment(sys.argv[1:] if arguments is None else arguments)
+    with settings_errors_exit():
+        match words:
+            case [] | ["serve"]:
+                return _serve()
+            case ["check"]:
+                return _check()
+            case ["scrape"]:
+                return _scrape()
+            case ["reference", topic] if topic in reference.TOPICS:
+                print(reference.TOPICS[topic](), end="")
+                return 0
+    return _parser().error(f"unknown command: {' '.join(words)!r}; expected serve, check, scrape or reference TOPIC")
+
+
+def _into_environment(arguments: list[str]) -> list[str]:
+    """Puts the arguments into the environment, where workers inherit them, and returns the words of the command.
+
+    Empty words count for nothing: the systemd unit of the old Patroni exporter passes one.
+    """
+    parser = _parser()
+    given, rest = parser.parse_known_args(arguments)
+    words = [word for word in rest if word.strip()]
+    unknown = [word for word in words if word.startswith("-")]
+    if unknown:
+        parser.error(f"unknown argument: {' '.join(unknown)}")
+    os.environ.update({variable: value for variable, value in vars(given).items() if value is not None})
+    return words
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=PROGRAM,
+        usage="%(prog)s [arguments] [serve | check | scrape | reference TOPIC]",
+        description="Prometheus exporter for Patroni and Staytus.",
+        epilog=COMMANDS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    for option in OPTIONS:
+        if option.flags:
+            text = f"{option.meaning} [{option.variable}, default: {option.default or 'empty'}]"
+            if option.is_switch:
+                parser.add_argument(*option.flags, dest=option.variable, action="store_const", const="true", help=text)
+            else:
+                metavar = option.variable.rpartition("_")[2]
+                parser.add_argument(*option.flags, dest=option.variable, metavar=metavar, help=text)
+    return parser
+
+
+def _serve() -> int:
+    Settings.load().listen()  # so that a setting that cannot be used is one line, before gunicorn starts
+    from gunicorn.app.wsgiapp import WSGIApplication
+
+    # Beside wsgi.py in a checkout, inside the package in an installed distribution.
+    places = [Path(__file__).parent / "gunicorn.conf.py", Path(__file__).parent.parent / "gunicorn.conf.py"]
+    configuration = next(place for place in places if place.exists())
+    sys.argv = [PROGRAM, "--config", str(configuration), "exporter:create_app()"]
+    WSGIApplication("%(prog)s", prog=PROGRAM).run()
+    return 0
+
+
+def _check() -> int:
+    """Prints every setting with its source and every module with what became of it; 1 when a module does not answer."""
+    for option, given in given_settings(os.environ):
+        shown = "(none)" if given.value is None else "********" if option.secret else option.show(given.value)
+        print(f"{option.variable} = {shown}  ({given.source})")
+    settings = Settings.load()
+    print(f"{ENV_FILE} = {os.environ.get(ENV_FILE) or '.env beside wsgi.py'}")
+    print(f"listens on {settings.listen()}")
+    logging.getLogger("exporter").setLevel(logging.CRITICAL)  # what fails is printed below, once
+    readings = read(settings.modules, Fetcher(), math.inf)
+    for reading in readings:
+        for document in reading.documents:
+            state = {True: "answers", False: document.failure, None: "does not exist in this version"}[document.success]
+            place = f"{reading.module.target.url}/{document.collector.path}"
+            print(f"{reading.module.name} {document.collector.name}: {place}: {state} ({document.seconds:.3f} s)")
+    return 0 if all(reading.up for reading in readings) else 1
+
+
+def _scrape() -> int:
+    settings = Settings.load()
+    log_to_standard_error(settings.debug)
+    registry = CollectorRegistry()
+    registry.register(Scrape(settings.modules, Fetcher(), math.inf))
+    print(generate_latest(registry).decode(), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

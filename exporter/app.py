@@ -1,0 +1,43 @@
+"""The application: the only place where rooms are wired together."""
+
+import logging
+
+from flask import Flask
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+from exporter.fetch import Fetcher
+from exporter.settings import Settings
+from exporter.web.health import health_blueprint
+from exporter.web.landing import landing_blueprint
+from exporter.web.metrics import metrics_app
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Returns the application with these settings, or with those of the environment.
+
+    Asks nobody. Raises SettingsError for a setting that cannot be used.
+    """
+    settings = settings or Settings.load()
+    log_to_standard_error(settings.debug)
+    for module in settings.modules:
+        if module.target.url.startswith("https:") and module.target.verify is False:
+            logging.getLogger(__name__).warning("%s: its TLS certificate is not verified", module.name)
+
+    fetcher = Fetcher()
+    app = Flask("exporter", static_folder=None)
+    app.register_blueprint(health_blueprint(settings.modules, fetcher))
+    app.register_blueprint(landing_blueprint(settings.modules))
+    app.wsgi_app = DispatcherMiddleware(  # type: ignore[method-assign]
+        app.wsgi_app, {"/metrics": metrics_app(settings.modules, fetcher)}
+    )
+    return app
+
+
+def log_to_standard_error(debug: bool) -> None:
+    """Lets this package log to standard error, unless whoever hosts it has set up logging already."""
+    log = logging.getLogger("exporter")
+    log.setLevel(logging.DEBUG if debug else logging.INFO)
+    if not log.hasHandlers():
+        to_stderr = logging.StreamHandler()
+        to_stderr.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        log.addHandler(to_stderr)

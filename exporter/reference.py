@@ -1,0 +1,57 @@
+"""The reference pages, generated from the rows: METRICS.md, the table of settings in the README, and .env.sample."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from exporter.collector import Family
+from exporter.collectors import COLLECTORS
+from exporter.options import OPTIONS
+from exporter.scrape import SCRAPE_FAMILIES
+
+SERVICE_NAMES = {"patroni": "Patroni", "staytus": "Staytus"}
+
+
+def metrics() -> str:
+    """Returns METRICS.md: each family with its labels and its help, by the endpoint that it comes from."""
+    lines = ["# Metrics", "", "All families are gauges. Made by `python -m exporter reference metrics`.", ""]
+    for service, collectors in COLLECTORS.items():
+        for collector in collectors:
+            lines += [f"## {SERVICE_NAMES[service]}: `GET /{collector.path}`", "", *_rows(collector.families), ""]
+        lines += [f"## {SERVICE_NAMES[service]}: the scrape itself", "", *_rows(SCRAPE_FAMILIES[service]), ""]
+    lines += [
+        "## The exporter itself",
+        "",
+        "`exporter_build_info{version, pythonversion}` is 1. The families `process_*` and `python_*` of the Prometheus "
+        "client library tell of the process that answers.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(families: tuple[Family[Any], ...]) -> list[str]:
+    rows = ["| family | labels | value |", "| --- | --- | --- |"]
+    for family in families:
+        labels = ", ".join(f"`{label}`" for label in (*family.subject, *family.labels))
+        rows.append(f"| `{family.name}` | {labels} | {family.help.replace('|', chr(92) + '|')} |")
+    return rows
+
+
+def settings() -> str:
+    """Returns the table of settings for the README."""
+    rows = ["| variable | argument | default | meaning |", "| --- | --- | --- | --- |"]
+    for option in OPTIONS:
+        flags = ", ".join(f"`{flag}`" for flag in option.flags)
+        default = "required" if option.default is None else f"`{option.default}`" if option.default else "empty"
+        file = f" (or `{option.variable}_FILE`, a file that holds it)" if option.secret else ""
+        rows.append(f"| `{option.variable}` | {flags} | {default} | {option.meaning}{file} |")
+    return "\n".join(rows) + "\n"
+
+
+def env() -> str:
+    """Returns .env.sample: every variable with its default, commented out."""
+    lines = ["# Copy to .env and take the # away from what you set; the real environment wins over this file."]
+    for option in OPTIONS:
+        lines += ["", f"# {option.meaning}", f"#{option.variable}={option.default or ''}"]
+    return "\n".join(lines) + "\n"
+
+
+TOPICS: Mapping[str, Callable[[], str]] = {"metrics": metrics, "settings": settings, "env": env}

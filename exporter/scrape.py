@@ -1,0 +1,190 @@
+"""One scrape: all documents at once under one deadline, read and turned into families; the only catch of a failure."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.samples import Sample
+
+from exporter.collector import AnyCollector, Family, Subject, gauge, gauges, stateset
+from exporter.collectors import COLLECTORS
+from exporter.document import NotProvided, ParseError
+from exporter.fetch import Fetcher, FetchError, Flight
+from exporter.settings import Module
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What became of one document: its model, or why there is none; `seconds` is how long it took.
+
+    A reading with neither model nor failure is that of a document which this version of the service does not have.
+    """
+
+    collector: AnyCollector
+    seconds: float
+    model: Any = None
+    failure: str | None = None
+
+    @property
+    def success(self) -> bool | None:
+        """True or False, None for a document that this version of the service does not have."""
+        return False if self.failure is not None else None if self.model is None else True
+
+
+@dataclass(frozen=True)
+class ModuleReading:
+    """What became of all documents of one module, in the order of its collectors."""
+
+    module: Module
+    documents: tuple[Reading, ...]
+
+    @property
+    def up(self) -> bool:
+        """Tells whether the first document was fetched and understood."""
+        return self.documents[0].success is True
+
+    @property
+    def subject(self) -> Subject:
+        """Returns whom the documents speak of; the first of them that says so counts."""
+        subject: dict[str, str] = {}
+        for document in self.documents:
+            if document.model is not None:
+                subject = {**document.collector.subject(document.model), **subject}
+        return subject
+
+
+def _successes(reading: ModuleReading) -> list[tuple[tuple[str], bool | None]]:
+    return [((document.collector.name,), document.success) for document in reading.documents]
+
+
+def _durations(reading: ModuleReading) -> list[tuple[tuple[str], float]]:
+    return [((document.collector.name,), document.seconds) for document in reading.documents]
+
+
+#: The families of the scrape itself, by service.
+SCRAPE_FAMILIES: Mapping[str, tuple[Family[ModuleReading], ...]] = {
+    "patroni": (
+        gauge(
+            "patroni_up",
+            "1 when Patroni's REST API answered with the status of its node, else 0.",
+            lambda reading: reading.up,
+        ),
+        gauges(
+            "patroni_scrape_collector_success",
+            "1 when the collector's document was fetched and understood, else 0; "
+            "absent when this version of Patroni does not have it.",
+            ("collector",),
+            _successes,
+        ),
+        gauges(
+            "patroni_scrape_collector_duration_seconds",
+            "Time until the collector's document was there or given up, in seconds.",
+            ("collector",),
+            _durations,
+        ),
+    ),
+    "staytus": (
+        gauge(
+            "staytus_up",
+            "1 when Staytus answered with its services, else 0.",
+            lambda reading: reading.up,
+        ),
+        stateset(
+            "staytus_health",
+            "1 for the state that Staytus is in, 0 for the other; healthy is that it answered with its services.",
+            ("staytus_health",),
+            ("healthy", "unhealthy"),
+            lambda reading: [("healthy" if reading.up else "unhealthy",)],
+        ),
+        gauges(
+            "staytus_scrape_collector_success",
+            "1 when the collector's document was fetched and understood, else 0.",
+            ("collector",),
+            _successes,
+        ),
+        gauges(
+            "staytus_scrape_collector_duration_seconds",
+            "Time until the collector's document was there or given up, in seconds.",
+            ("collector",),
+            _durations,
+        ),
+    ),
+}
+
+
+def families(modules: Iterable[Module]) -> Iterator[Family[Any]]:
+    """Returns the families that a scrape of these modules can give, in its order."""
+    for service in dict.fromkeys(module.service for module in modules):
+        for collector in COLLECTORS[service]:
+            yield from collector.families
+        yield from SCRAPE_FAMILIES[service]
+
+
+def read(
+    modules: Sequence[Module], fetcher: Fetcher, budget: float, *, only_first: bool = False
+) -> list[ModuleReading]:
+    """Fetches the documents of all modules at once and reads them; a module has the seconds of its timeout or of the
+    budget, whichever is less. With `only_first` only the document is read that tells whether a module is up.
+    """
+    start = time.monotonic()
+    chosen = [(module, COLLECTORS[module.service][: 1 if only_first else None]) for module in modules]
+    asked = [
+        (module, [(collector, fetcher.ask(module.target, collector.path)) for collector in collectors])
+        for module, collectors in chosen
+    ]
+    return [
+        ModuleReading(module, tuple(_read(module, collector, flight, start, budget) for collector, flight in flights))
+        for module, flights in asked
+    ]
+
+
+def _read(module: Module, collector: AnyCollector, flight: Flight, start: float, budget: float) -> Reading:
+    allowed = min(budget, module.target.timeout)
+    try:
+        model = collector.parse(flight.answer.result(max(0.0, start + allowed - time.monotonic())))
+    except TimeoutError:
+        failure = f"no answer within {allowed:g} s"
+    except (FetchError, ParseError) as error:
+        failure = str(error)
+    except NotProvided:
+        return Reading(collector, flight.seconds_since(start))
+    else:
+        for remark in collector.remarks(model):
+            log.warning("%s %s: passed over %s", module.name, collector.name, remark)
+        return Reading(collector, flight.seconds_since(start), model)
+    log.warning("%s %s: %s/%s: %s", module.name, collector.name, module.target.url, collector.path, failure)
+    return Reading(collector, flight.seconds_since(start), failure=failure)
+
+
+def expose(readings: Iterable[ModuleReading]) -> Iterator[Metric]:
+    """Returns the families of these readings with their samples; a family without any is left out."""
+    for reading in readings:
+        subject = reading.subject
+        for document in reading.documents:
+            if document.model is not None:
+                for family in document.collector.families:
+                    yield from _metric(family, document.model, subject)
+        for own in SCRAPE_FAMILIES[reading.module.service]:
+            yield from _metric(own, reading, subject)
+
+
+def _metric(family: Family[Any], model: object, subject: Subject) -> Iterator[Metric]:
+    if any(label not in subject for label in family.subject):
+        return
+    common = {label: subject[label] for label in family.subject}
+    metric = Metric(family.name, family.help, "gauge")
+    seen = set()
+    for values, number in family.samples(model):
+        if values in seen:
+            log.warning("%s: passed over a second sample with the labels %s", family.name, values)
+            continue
+        seen.add(values)
+        own = {label: value for label, value in zip(family.labels, values, strict=True) if value is not None}
+        metric.samples.append(Sample(family.name, {**common, **own}, number, None, None))
+    if metric.samples:
+        yield metric

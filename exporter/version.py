@@ -1,0 +1,3 @@
+"""The version of this distribution, in one place."""
+
+__version__ = "1.0.0"

@@ -1,0 +1,1 @@
+"""The doors: each file gives one Blueprint or one WSGI application."""

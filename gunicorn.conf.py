@@ -1,0 +1,18 @@
+"""How gunicorn serves the exporter; what can be set comes from the settings."""
+
+import os
+
+from exporter.settings import Settings, settings_errors_exit
+
+with settings_errors_exit():
+    settings = Settings.load()
+    bind = settings.listen()
+
+workers = settings.workers
+threads = settings.threads
+worker_class = "gthread"
+preload_app = True  # one copy of the code in memory for all workers; what a scrape needs is made after the fork
+graceful_timeout = 2 + int(max(module.target.timeout for module in settings.modules))  # the longest scrape may end
+control_socket_disable = True
+loglevel = "debug" if settings.debug else "info"
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # a read-only root may have no other place
