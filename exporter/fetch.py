@@ -1,5 +1,6 @@
 """The HTTP client: one request at a time for each document, bounded in time and size, and the answers while young."""
 
+import http.client
 import os
 import socket
 import ssl
@@ -143,14 +144,22 @@ def _fetch_error(error: BaseException, target: Target) -> FetchError:
             return FetchError(f"no connection within {target.timeout:g} s", sent=False)
         if isinstance(cause, exceptions.ReadTimeoutError | TimeoutError):
             return FetchError(f"no whole answer within {max(ABANDON_AFTER, target.timeout):g} s")
+        if isinstance(cause, http.client.RemoteDisconnected):
+            return FetchError("the connection was closed without an answer")
+        if isinstance(cause, http.client.BadStatusLine):
+            return FetchError(f"the answer is not HTTP: {ascii(str(cause).strip())[:100]}")
+        if isinstance(cause, http.client.IncompleteRead):
+            return FetchError("the answer was cut off")
+        if isinstance(cause, exceptions.DecodeError):
+            return FetchError("the answer cannot be decompressed")
     return FetchError(_innermost(causes))
 
 
 def _innermost(causes: list[BaseException]) -> str:
-    cause = causes[-1]
-    if isinstance(cause, OSError) and cause.errno:
-        return os.strerror(cause.errno).lower()
-    return ascii(str(cause) or type(cause).__name__)[1:-1][:200]
+    for cause in causes:
+        if isinstance(cause, OSError) and cause.errno:
+            return os.strerror(cause.errno).lower()
+    return ascii(str(causes[-1]) or type(causes[-1]).__name__)[1:-1][:200]
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

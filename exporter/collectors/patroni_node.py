@@ -29,6 +29,7 @@ class Node:
     scope: str
     name: str | None
     role: str
+    is_primary: bool
     state: str
     postmaster_start_time: float | None
     server_version: int | None
@@ -70,7 +71,8 @@ def parse(answer: Answer) -> Node:
         version=patroni.required_text("version"),
         scope=patroni.required_text("scope"),
         name=patroni.text("name"),  # Patroni 3.2
-        role="primary" if role == "master" else role,  # "master" until Patroni 4.0
+        role=role,
+        is_primary=role in ("primary", "master"),  # "master" until Patroni 4.0
         # "initalizing" until Patroni 3.0.2
         state="initializing new cluster" if state == "initalizing new cluster" else state,
         postmaster_start_time=fields.moment("postmaster_start_time"),
@@ -170,13 +172,13 @@ OWN_FAMILIES: tuple[Family[Node], ...] = (
     gauge(
         "patroni_master",
         "1 when the role of this node is primary, else 0; the name that Patroni 4.0 dropped, for rules that use it.",
-        lambda node: node.role == "primary",
+        lambda node: node.is_primary,
         subject=SCOPE_NAME,
     ),
     gauge(
         "patroni_primary",
         "1 when the role of this node is primary (master before Patroni 4.0), else 0.",
-        lambda node: node.role == "primary",
+        lambda node: node.is_primary,
         subject=SCOPE_NAME,
     ),
     gauge(
@@ -307,7 +309,7 @@ OWN_FAMILIES: tuple[Family[Node], ...] = (
 INHERITED_FAMILIES: tuple[Family[Node], ...] = (
     info(
         "patroni_patroni_info",
-        "1, with what Patroni says of this node; a label that it does not give is left out.",
+        "1, with what Patroni says of this node, in its own words; a label that it does not give is left out.",
         ("version", "scope", "name", "role", "state"),
         lambda node: [(node.version, node.scope, node.name, node.role, node.state)],
     ),

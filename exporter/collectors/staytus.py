@@ -14,6 +14,8 @@ def envelope(answer: Answer) -> tuple[Fields, ...]:
     status = fields.text("status")
     if status == "access-denied":
         raise ParseError("access-denied: Staytus does not accept this token and secret")
-    if answer.status != 200 or status != "success":
+    if status != "success":
         raise ParseError(f"HTTP {answer.status} with status {(status or 'nothing')[:60]!r}, not 'success'")
+    if answer.status != 200:
+        raise ParseError(f"HTTP {answer.status}, not 200")
     return fields.items("data")

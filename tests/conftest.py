@@ -1,0 +1,67 @@
+"""Fixtures for all tests: an upstream that is a real HTTP server."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+
+class Upstream(ThreadingHTTPServer):
+    """A server on a free port that answers as told, and remembers what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.answers: dict[str, tuple[int, bytes] | Callable[[BaseHTTPRequestHandler], None]] = {}
+        self.requests: list[tuple[str, dict[str, str]]] = []
+
+    @property
+    def paths(self) -> list[str]:
+        """What was asked, in order."""
+        return [path for path, _ in self.requests]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Upstream
+
+    def do_GET(self) -> None:
+        self.server.requests.append((self.path, dict(self.headers.items())))
+        answer = self.server.answers.get(self.path, (404, b"<html>no such page</html>"))
+        if callable(answer):
+            answer(self)
+            return
+        status, body = answer
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    """A fresh upstream that answers 404 to everything until told otherwise."""
+    with Upstream() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+#: How many recorded moments were compared with Patroni's own /metrics, by version; said at the end of the run.
+COMPARED: Counter[str] = Counter()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if COMPARED:
+        terminalreporter.section("recorded moments compared with Patroni's own /metrics")
+        for version, count in COMPARED.items():
+            terminalreporter.line(f"Patroni {version}: {count}")
+        terminalreporter.line(f"all versions: {COMPARED.total()}")

@@ -1,0 +1,75 @@
+"""The recorded answers of real servers, as answers that a collector parses; recordings/README.md tells their form."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from exporter.collector import AnyCollector
+from exporter.document import Answer
+from exporter.scrape import ModuleReading, Reading, expose
+from exporter.settings import Module, Target
+
+RECORDINGS = Path(__file__).parent / "recordings"
+VERSIONS = sorted(
+    (path.stem for path in (RECORDINGS / "patroni").glob("*.jsonl")), key=lambda text: [int(n) for n in text.split(".")]
+)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What one node of a real cluster answered at one moment, by path."""
+
+    version: str
+    state: str
+    node: str
+    answers: dict[str, Answer]
+
+    def __str__(self) -> str:
+        return f"{self.version} {self.state} {self.node}"
+
+
+@cache
+def moments(version: str) -> tuple[Moment, ...]:
+    """All recorded moments of one version of Patroni, in the order of their recording."""
+    answers: dict[tuple[str, str], dict[str, Answer]] = {}
+    for line in (RECORDINGS / "patroni" / f"{version}.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        for node in row["nodes"]:
+            moment = answers.setdefault((row["state"], node), {})
+            moment[row["path"]] = Answer(row["status"], row["body"].encode())
+    return tuple(Moment(version, state, node, paths) for (state, node), paths in answers.items())
+
+
+def moment(version: str, state: str, node: str) -> Moment:
+    """One recorded moment."""
+    return next(m for m in moments(version) if (m.state, m.node) == (state, node))
+
+
+def staytus(name: str, status: int = 200) -> Answer:
+    """One recorded answer of Staytus; recorded beside it is only what is not HTTP 200."""
+    return Answer(status, (RECORDINGS / "staytus" / f"{name}.json").read_bytes())
+
+
+def exposition(service: str, *read: tuple[AnyCollector, Answer]) -> str:
+    """The exposition of these answers, HELP and TYPE included, without the families of the scrape itself."""
+    return "".join(f"{line}\n" for line in _lines(service, read) if "_scrape_collector_" not in line)
+
+
+def samples(service: str, *read: tuple[AnyCollector, Answer]) -> str:
+    """The samples of these answers alone, in the text format."""
+    return "".join(f"{line}\n" for line in exposition(service, *read).splitlines() if not line.startswith("#"))
+
+
+def _lines(service: str, read: tuple[tuple[AnyCollector, Answer], ...]) -> Iterator[str]:
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    class Once:
+        def collect(self) -> Iterator[object]:
+            documents = tuple(Reading(collector, 0.0, collector.parse(answer)) for collector, answer in read)
+            return iter(expose([ModuleReading(Module(service, service, Target("http://h", 1, True)), documents)]))
+
+    registry = CollectorRegistry()
+    registry.register(Once())  # type: ignore[arg-type]
+    return iter(generate_latest(registry).decode().splitlines())

@@ -1,0 +1,184 @@
+"""One scrape of real servers: up, success and duration, whom a failure hits, and what is said of it."""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+from prometheus_client.metrics_core import Metric
+
+from exporter.collector import Collector, Family, gauge, info
+from exporter.collectors import COLLECTORS
+from exporter.document import Answer, NotProvided
+from exporter.fetch import Fetcher
+from exporter.scrape import SCRAPE_FAMILIES, ModuleReading, Reading, expose, families, read
+from exporter.settings import Module, Target
+from tests.conftest import Upstream
+from tests.recorded import moment, staytus
+
+NODE = moment("4.1.5", "healthy-async", "n1").answers["/patroni"]
+SERVICES = staytus("services_all_ok_minor_major_maintenance")
+
+
+def both(upstream: Upstream, timeout: float = 5) -> tuple[Module, Module]:
+    target = Target(upstream.url, timeout, True)
+    return Module("patroni", "patroni", target), Module("staytus", "staytus", target)
+
+
+def serve(upstream: Upstream, *services: str) -> None:
+    if "patroni" in services:
+        upstream.answers["/patroni"] = (NODE.status, NODE.body)
+    if "staytus" in services:
+        upstream.answers["/api/v1/services/all"] = (SERVICES.status, SERVICES.body)
+
+
+def values(metrics: list[Metric]) -> dict[str, dict[tuple[str, ...], float]]:
+    """Families by name, their samples by the values of their labels."""
+    return {
+        metric.name: {tuple(sample.labels.values()): sample.value for sample in metric.samples} for metric in metrics
+    }
+
+
+def scrape(modules: tuple[Module, ...], budget: float = math.inf) -> dict[str, dict[tuple[str, ...], float]]:
+    return values(list(expose(read(modules, Fetcher(), budget))))
+
+
+def test_all_modules_give_their_families_in_the_order_of_the_description(upstream: Upstream) -> None:
+    serve(upstream, "patroni", "staytus")
+    modules = both(upstream)
+    described = [family.name for family in families(modules)]
+    assert [name for name in described if name in scrape(modules)] == list(scrape(modules))
+    assert len(set(described)) == len(described)
+
+
+@pytest.mark.parametrize(
+    ("failing", "living"), [("patroni", "staytus_service_info"), ("staytus", "patroni_postgres_running")]
+)
+def test_failure_of_one_module_is_never_anothers(upstream: Upstream, failing: str, living: str) -> None:
+    serve(upstream, *{"patroni", "staytus"} - {failing})
+    scraped = scrape(both(upstream))
+    assert scraped[f"{failing}_up"] == {(): 0.0}
+    assert set(scraped[f"{failing}_scrape_collector_success"].values()) == {0.0}
+    assert living in scraped
+    own = {family.name for family in SCRAPE_FAMILIES[failing]}
+    assert own <= set(scraped)
+    assert not {family.name for c in COLLECTORS[failing] for family in c.families} & set(scraped)
+
+
+def test_staytus_that_refuses_is_unhealthy_and_its_old_status_is_not_shown(
+    upstream: Upstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    upstream.answers["/api/v1/services/all"] = (200, staytus("auth_invalid_token").body)
+    scraped = scrape(both(upstream)[1:])
+    assert {name: rows for name, rows in scraped.items() if "duration" not in name} == {
+        "staytus_up": {(): 0.0},
+        "staytus_health": {("healthy",): 0.0, ("unhealthy",): 1.0},
+        "staytus_scrape_collector_success": {("services",): 0.0},
+    }
+    assert [record.getMessage() for record in caplog.records if "services" in record.getMessage()] == [
+        f"staytus services: {upstream.url}/api/v1/services/all: "
+        "access-denied: Staytus does not accept this token and secret"
+    ]
+
+
+def hanging(release: threading.Event) -> Callable[[BaseHTTPRequestHandler], None]:
+    def answer(_: BaseHTTPRequestHandler) -> None:
+        release.wait(10)
+
+    return answer
+
+
+def test_scrape_ends_at_the_timeout_of_its_module_whoever_hangs(upstream: Upstream) -> None:
+    serve(upstream, "patroni")
+    release = threading.Event()
+    upstream.answers["/api/v1/services/all"] = hanging(release)
+    start = time.monotonic()
+    scraped = scrape(both(upstream, timeout=0.3))
+    took = time.monotonic() - start
+    release.set()
+    assert (scraped["patroni_up"], scraped["staytus_up"]) == ({(): 1.0}, {(): 0.0})
+    assert 0.3 <= scraped["staytus_scrape_collector_duration_seconds"][("services",)] < 2
+    assert scraped["patroni_scrape_collector_duration_seconds"][("node",)] < 0.3
+    assert took < 2
+
+
+def test_budget_of_prometheus_cuts_the_timeout_and_says_so(
+    upstream: Upstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    release = threading.Event()
+    upstream.answers["/patroni"] = hanging(release)
+    assert scrape(both(upstream)[:1], budget=0.2)["patroni_up"] == {(): 0.0}
+    release.set()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"patroni node: {upstream.url}/patroni: no answer within 0.2 s"
+    ]
+
+
+def test_server_that_comes_back_is_read_again(upstream: Upstream) -> None:
+    modules, fetcher = both(upstream)[:1], Fetcher()
+    assert values(list(expose(read(modules, fetcher, math.inf))))["patroni_up"] == {(): 0.0}
+    serve(upstream, "patroni")
+    assert values(list(expose(read(modules, fetcher, math.inf))))["patroni_up"] == {(): 1.0}
+
+
+def test_only_the_first_document_is_asked_for_to_tell_whether_a_module_is_up(upstream: Upstream) -> None:
+    serve(upstream, "patroni", "staytus")
+    assert [reading.up for reading in read(both(upstream), Fetcher(), math.inf, only_first=True)] == [True, True]
+    assert sorted(upstream.paths) == ["/api/v1/services/all", "/patroni"]
+
+
+def reading(collector: Collector[int], model: int | None = 1) -> ModuleReading:
+    module = Module("patroni", "patroni", Target("http://h", 1, True))
+    return ModuleReading(module, (Reading(collector, 0.0, model),))
+
+
+def collector(*rows: Family[int], subject: dict[str, str] | None = None) -> Collector[int]:
+    return Collector("x", "x", lambda _: 1, rows, subject=lambda _: subject or {})
+
+
+def test_document_that_this_version_does_not_have_is_neither_success_nor_failure(upstream: Upstream) -> None:
+    def absent(_: Answer) -> int:
+        raise NotProvided
+
+    scraped = values(list(expose([reading(Collector("x", "x", absent, ()), None)])))
+    assert "patroni_scrape_collector_success" not in scraped
+    assert scraped["patroni_scrape_collector_duration_seconds"] == {("x",): 0.0}
+
+
+def test_family_whose_subject_is_not_known_has_no_samples() -> None:
+    row: Family[int] = gauge("patroni_x", "X.", float, subject=("scope", "name"))
+    assert values(list(expose([reading(collector(row, subject={"scope": "lab"}))]))).get("patroni_x") is None
+    known = collector(row, subject={"scope": "lab", "name": ""})
+    assert values(list(expose([reading(known)])))["patroni_x"] == {("lab", ""): 1.0}
+
+
+def test_second_sample_with_the_same_labels_is_passed_over_with_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    row: Family[int] = info("patroni_x_info", "X.", ("k",), lambda _: [("a",), ("b",), ("a",)])
+    assert values(list(expose([reading(collector(row))])))["patroni_x_info"] == {("a",): 1.0, ("b",): 1.0}
+    assert [record.getMessage() for record in caplog.records] == [
+        "patroni_x_info: passed over a second sample with the labels ('a',)"
+    ]
+
+
+def test_remark_of_a_collector_is_one_line(upstream: Upstream, caplog: pytest.LogCaptureFixture) -> None:
+    upstream.answers["/api/v1/services/all"] = (200, staytus("services_all_duplicate_permalink").body)
+    caplog.set_level(logging.WARNING)
+    assert scrape(both(upstream)[1:])["staytus_up"] == {(): 1.0}
+    assert "staytus services: passed over a second service with the permalink 'api'" in [
+        record.getMessage() for record in caplog.records
+    ]
+
+
+def test_fault_of_our_own_is_not_caught(upstream: Upstream) -> None:
+    def fault(_: int) -> float:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(expose([reading(collector(gauge("patroni_x", "X.", fault)))]))
+
+
+def test_every_service_has_collectors_and_families_of_its_scrape() -> None:
+    assert set(COLLECTORS) == set(SCRAPE_FAMILIES)
