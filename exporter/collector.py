@@ -23,14 +23,14 @@ class Family(Generic[M]):
     """One metric family, always a gauge: a row of the metrics contract.
 
     `subject` are the labels that the scrape's subject fills, `labels` those that `samples` fills from the model.
-    A family whose subject the scrape does not know has no samples.
+    A family whose subject the scrape does not know has no samples. Most rows look at the model alone.
     """
 
     name: str
     help: str
     subject: tuple[str, ...]
     labels: tuple[str, ...]
-    samples: Callable[[M], Iterable[tuple[Values, float]]]
+    samples: Callable[[M, Subject], Iterable[tuple[Values, float]]]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ AnyCollector = Collector[Any]
 def gauge(name: str, help: str, value: Callable[[M], Number], *, subject: tuple[str, ...] = ()) -> Family[M]:
     """Returns a family with one sample at the most: the value of the model, none where that is None."""
 
-    def samples(model: M) -> Iterable[tuple[Values, float]]:
+    def samples(model: M, _: Subject) -> Iterable[tuple[Values, float]]:
         number = value(model)
         return () if number is None else (((), float(number)),)
 
@@ -73,7 +73,7 @@ def gauges(
 ) -> Family[M]:
     """Returns a family with a sample for each pair of label values and number, none where the number is None."""
 
-    def samples(model: M) -> Iterable[tuple[Values, float]]:
+    def samples(model: M, _: Subject) -> Iterable[tuple[Values, float]]:
         return ((own, float(number)) for own, number in values(model) if number is not None)
 
     return Family(name, help, subject, labels, samples)
@@ -88,7 +88,7 @@ def info(
     subject: tuple[str, ...] = (),
 ) -> Family[M]:
     """Returns a family whose value is always 1 and whose labels tell something, a sample for each row."""
-    return Family(name, help, subject, labels, lambda model: ((row, 1.0) for row in rows(model)))
+    return Family(name, help, subject, labels, lambda model, _: ((row, 1.0) for row in rows(model)))
 
 
 def stateset(
@@ -105,7 +105,7 @@ def stateset(
     A state that is none of the known ones is one more, so that tomorrow's service is no error.
     """
 
-    def samples(model: M) -> Iterable[tuple[Values, float]]:
+    def samples(model: M, _: Subject) -> Iterable[tuple[Values, float]]:
         for *own, now in current(model):
             for state in states if now in states else (*states, now):
                 yield (*own, state), float(state == now)

@@ -3,10 +3,12 @@
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NoReturn
+from typing import NoReturn, TypeVar
+
+T = TypeVar("T")
 
 
 class ParseError(Exception):
@@ -14,7 +16,11 @@ class ParseError(Exception):
 
 
 class NotProvided(Exception):
-    """This version of the service has no such document, which is no failure of anybody."""
+    """This version of the service has no such document, which is no failure of anybody; `model` is what that means."""
+
+    def __init__(self, model: object = None):
+        super().__init__("this version of the service has no such document")
+        self.model = model
 
 
 @dataclass(frozen=True)
@@ -31,12 +37,12 @@ class Answer:
         """
         return Fields.of(self._json(), "")
 
-    def listing(self) -> tuple[object, ...]:
-        """Returns the items of the JSON array in the body.
+    def rows(self) -> tuple[tuple[object, ...], ...]:
+        """Returns the rows of a JSON array of arrays in the body.
 
-        Raises ParseError when the body is not a JSON array.
+        Raises ParseError when the body is none.
         """
-        return _array(self._json(), "")
+        return tuple(_array(row, f"[{index}]") for index, row in enumerate(_array(self._json(), "")))
 
     def _json(self) -> object:
         try:
@@ -105,6 +111,19 @@ class Fields:
             _fail(self._at(key), "a number", value)
         return float(value)
 
+    def position(self, key: str) -> int | None:
+        """Returns the bytes of a position in the write-ahead log, from PostgreSQL's form X/Y of two hexadecimal halves.
+
+        None also where Patroni says "unknown".
+        """
+        value = self.text(key)
+        if value is None or value == "unknown":
+            return None
+        halves = re.fullmatch(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})", value)
+        if halves is None:
+            _fail(self._at(key), "a position of the form X/Y", value)
+        return int(halves[1], 16) << 32 | int(halves[2], 16)
+
     def flag(self, key: str) -> bool:
         """Returns true or false; a service that leaves a flag out means false."""
         value = self._values.get(key)
@@ -113,6 +132,10 @@ class Fields:
         if not isinstance(value, bool):
             _fail(self._at(key), "true or false", value)
         return value
+
+    def known_whole(self, key: str) -> int | None:
+        """Returns a whole number, None also where Patroni says "unknown"."""
+        return None if self._values.get(key) == "unknown" else self.whole(key)
 
     def moment(self, key: str) -> float | None:
         """Returns a point of time in Unix seconds, None also where its zone is ambiguous; see moment()."""
@@ -160,6 +183,13 @@ def moment(text: str) -> float | None:
         datetime.fromisoformat(zoned["local"])
         return None
     return None if when.tzinfo is None else when.timestamp()
+
+
+def distinct(items: Iterable[T], key: Callable[[T], str]) -> tuple[tuple[T, ...], tuple[str, ...]]:
+    """Returns the first item of each key, and the keys of the items that were passed over."""
+    first: dict[str, T] = {}
+    repeated = [key(item) for item in items if first.setdefault(key(item), item) is not item]
+    return tuple(first.values()), tuple(repeated)
 
 
 def _array(value: object, where: str) -> tuple[object, ...]:

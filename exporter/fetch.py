@@ -173,7 +173,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             pending += [*cause.args, getattr(cause, "reason", None), cause.__cause__, cause.__context__]
 
 
-# Below requests: time limits that hold for the whole of a phase ------------------------------------------------------
+# Below requests: time limits that hold for the whole of a phase -------------------------------------------------------
 
 
 class _Bounded(socket.socket):

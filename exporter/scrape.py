@@ -22,18 +22,19 @@ log = logging.getLogger(__name__)
 class Reading:
     """What became of one document: its model, or why there is none; `seconds` is how long it took.
 
-    A reading with neither model nor failure is that of a document which this version of the service does not have.
+    This version of the service does not have the document where `provided` is False.
     """
 
     collector: AnyCollector
     seconds: float
     model: Any = None
     failure: str | None = None
+    provided: bool = True
 
     @property
     def success(self) -> bool | None:
         """True or False, None for a document that this version of the service does not have."""
-        return False if self.failure is not None else None if self.model is None else True
+        return self.failure is None if self.provided else None
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,8 @@ def _read(module: Module, collector: AnyCollector, flight: Flight, start: float,
         failure = f"no answer within {allowed:g} s"
     except (FetchError, ParseError) as error:
         failure = str(error)
-    except NotProvided:
-        return Reading(collector, flight.seconds_since(start))
+    except NotProvided as absent:
+        return Reading(collector, flight.seconds_since(start), absent.model, provided=False)
     else:
         for remark in collector.remarks(model):
             log.warning("%s %s: passed over %s", module.name, collector.name, remark)
@@ -179,7 +180,7 @@ def _metric(family: Family[Any], model: object, subject: Subject) -> Iterator[Me
     common = {label: subject[label] for label in family.subject}
     metric = Metric(family.name, family.help, "gauge")
     seen = set()
-    for values, number in family.samples(model):
+    for values, number in family.samples(model, subject):
         if values in seen:
             log.warning("%s: passed over a second sample with the labels %s", family.name, values)
             continue

@@ -22,7 +22,7 @@ class SettingsError(Exception):
     """A setting cannot be used; the text is one line that names it, its value (no secret's) and what is expected."""
 
 
-# What comes out ------------------------------------------------------------------------------------------------------
+# What comes out -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
+from exporter.document import Answer
 
 
 class Upstream(ThreadingHTTPServer):
@@ -18,6 +20,10 @@ class Upstream(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.answers: dict[str, tuple[int, bytes] | Callable[[BaseHTTPRequestHandler], None]] = {}
         self.requests: list[tuple[str, dict[str, str]]] = []
+
+    def serve(self, answers: Mapping[str, Answer]) -> None:
+        """Gives these answers from now on."""
+        self.answers.update({path: (answer.status, answer.body) for path, answer in answers.items()})
 
     @property
     def paths(self) -> list[str]:

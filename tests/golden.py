@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from exporter.collectors import patroni_node, staytus_services
-from tests.recorded import RECORDINGS, exposition, moment, samples, staytus
+from exporter.collectors import COLLECTORS, patroni_node, staytus_issues, staytus_services
+from exporter.document import NotProvided, ParseError
+from tests.recorded import RECORDINGS, VERSIONS, exposition, moment, moments, samples, staytus
 
 #: Moments that differ in what a node says of itself, with one of every role and of most states.
 NODES = (
@@ -45,15 +46,40 @@ def expected() -> dict[Path, str]:
             "services_all_unknown_status_type",
         )
     }
-    node = moment("4.1.5", "healthy-async", "n1").answers
+    leader = moment("4.1.5", "failsafe-enabled", "n1").answers
     return {
         RECORDINGS / "patroni" / "nodes.prom": _sections(nodes),
         RECORDINGS / "staytus" / "services.prom": _sections(services),
-        RECORDINGS / "patroni" / "exposition.prom": exposition("patroni", (patroni_node.COLLECTOR, node["/patroni"])),
-        RECORDINGS / "staytus" / "exposition.prom": exposition(
-            "staytus", (staytus_services.COLLECTOR, staytus("services_all_ok_minor_major_maintenance"))
+        RECORDINGS / "patroni" / "exposition.prom": exposition(
+            "patroni", *((collector, leader[f"/{collector.path}"]) for collector in COLLECTORS["patroni"])
         ),
+        RECORDINGS / "staytus" / "exposition.prom": exposition(
+            "staytus",
+            (staytus_services.COLLECTOR, staytus("services_all_ok_minor_major_maintenance")),
+            (staytus_issues.COLLECTOR, staytus("issues_all_four_states")),
+        ),
+        **{RECORDINGS / "patroni" / f"{version}.prom": _clusters(version) for version in VERSIONS},
     }
+
+
+def _clusters(version: str) -> str:
+    """What /cluster, /history, /config and /failsafe give in every recorded moment, alike ones once."""
+    when: dict[str, list[str]] = {}
+    for collector in COLLECTORS["patroni"][1:]:
+        for recorded in moments(version):
+            answer = recorded.answers.get(f"/{collector.path}")
+            node = recorded.answers.get("/patroni")
+            if answer is None:
+                continue
+            names = tuple(family.name for family in collector.families)
+            try:
+                read = [(collector, answer)] if node is None else [(patroni_node.COLLECTOR, node), (collector, answer)]
+                lines = samples("patroni", *read).splitlines(keepends=True)
+                text = "".join(line for line in lines if line.split("{")[0] in names)
+            except (ParseError, NotProvided) as error:
+                text = f"# {type(error).__name__}: {error}\n"
+            when.setdefault(f"# /{collector.path}\n{text}", []).append(f"{recorded.state} {recorded.node}")
+    return "\n".join(f"# {', '.join(moments)}\n{text}" for text, moments in when.items())
 
 
 def _sections(texts: dict[str, str]) -> str:

@@ -12,27 +12,23 @@ from prometheus_client.metrics_core import Metric
 
 from exporter.collector import Collector, Family, gauge, info
 from exporter.collectors import COLLECTORS
-from exporter.document import Answer, NotProvided
+from exporter.document import Answer
 from exporter.fetch import Fetcher
 from exporter.scrape import SCRAPE_FAMILIES, ModuleReading, Reading, expose, families, read
 from exporter.settings import Module, Target
 from tests.conftest import Upstream
 from tests.recorded import moment, staytus
 
-NODE = moment("4.1.5", "healthy-async", "n1").answers["/patroni"]
-SERVICES = staytus("services_all_ok_minor_major_maintenance")
+LEADER = moment("4.1.5", "failsafe-enabled", "n1").answers
+STAYTUS = {
+    "/api/v1/services/all": staytus("services_all_ok_minor_major_maintenance"),
+    "/api/v1/issues/all": staytus("issues_all_four_states"),
+}
 
 
 def both(upstream: Upstream, timeout: float = 5) -> tuple[Module, Module]:
     target = Target(upstream.url, timeout, True)
     return Module("patroni", "patroni", target), Module("staytus", "staytus", target)
-
-
-def serve(upstream: Upstream, *services: str) -> None:
-    if "patroni" in services:
-        upstream.answers["/patroni"] = (NODE.status, NODE.body)
-    if "staytus" in services:
-        upstream.answers["/api/v1/services/all"] = (SERVICES.status, SERVICES.body)
 
 
 def values(metrics: list[Metric]) -> dict[str, dict[tuple[str, ...], float]]:
@@ -47,7 +43,7 @@ def scrape(modules: tuple[Module, ...], budget: float = math.inf) -> dict[str, d
 
 
 def test_all_modules_give_their_families_in_the_order_of_the_description(upstream: Upstream) -> None:
-    serve(upstream, "patroni", "staytus")
+    upstream.serve({**LEADER, **STAYTUS})
     modules = both(upstream)
     described = [family.name for family in families(modules)]
     assert [name for name in described if name in scrape(modules)] == list(scrape(modules))
@@ -58,7 +54,7 @@ def test_all_modules_give_their_families_in_the_order_of_the_description(upstrea
     ("failing", "living"), [("patroni", "staytus_service_info"), ("staytus", "patroni_postgres_running")]
 )
 def test_failure_of_one_module_is_never_anothers(upstream: Upstream, failing: str, living: str) -> None:
-    serve(upstream, *{"patroni", "staytus"} - {failing})
+    upstream.serve(STAYTUS if failing == "patroni" else LEADER)
     scraped = scrape(both(upstream))
     assert scraped[f"{failing}_up"] == {(): 0.0}
     assert set(scraped[f"{failing}_scrape_collector_success"].values()) == {0.0}
@@ -76,7 +72,7 @@ def test_staytus_that_refuses_is_unhealthy_and_its_old_status_is_not_shown(
     assert {name: rows for name, rows in scraped.items() if "duration" not in name} == {
         "staytus_up": {(): 0.0},
         "staytus_health": {("healthy",): 0.0, ("unhealthy",): 1.0},
-        "staytus_scrape_collector_success": {("services",): 0.0},
+        "staytus_scrape_collector_success": {("services",): 0.0, ("issues",): 0.0},
     }
     assert [record.getMessage() for record in caplog.records if "services" in record.getMessage()] == [
         f"staytus services: {upstream.url}/api/v1/services/all: "
@@ -92,7 +88,7 @@ def hanging(release: threading.Event) -> Callable[[BaseHTTPRequestHandler], None
 
 
 def test_scrape_ends_at_the_timeout_of_its_module_whoever_hangs(upstream: Upstream) -> None:
-    serve(upstream, "patroni")
+    upstream.serve(LEADER)
     release = threading.Event()
     upstream.answers["/api/v1/services/all"] = hanging(release)
     start = time.monotonic()
@@ -109,6 +105,7 @@ def test_budget_of_prometheus_cuts_the_timeout_and_says_so(
     upstream: Upstream, caplog: pytest.LogCaptureFixture
 ) -> None:
     release = threading.Event()
+    upstream.serve(LEADER)
     upstream.answers["/patroni"] = hanging(release)
     assert scrape(both(upstream)[:1], budget=0.2)["patroni_up"] == {(): 0.0}
     release.set()
@@ -120,32 +117,47 @@ def test_budget_of_prometheus_cuts_the_timeout_and_says_so(
 def test_server_that_comes_back_is_read_again(upstream: Upstream) -> None:
     modules, fetcher = both(upstream)[:1], Fetcher()
     assert values(list(expose(read(modules, fetcher, math.inf))))["patroni_up"] == {(): 0.0}
-    serve(upstream, "patroni")
+    upstream.serve(LEADER)
     assert values(list(expose(read(modules, fetcher, math.inf))))["patroni_up"] == {(): 1.0}
 
 
 def test_only_the_first_document_is_asked_for_to_tell_whether_a_module_is_up(upstream: Upstream) -> None:
-    serve(upstream, "patroni", "staytus")
+    upstream.serve({**LEADER, **STAYTUS})
     assert [reading.up for reading in read(both(upstream), Fetcher(), math.inf, only_first=True)] == [True, True]
     assert sorted(upstream.paths) == ["/api/v1/services/all", "/patroni"]
 
 
-def reading(collector: Collector[int], model: int | None = 1) -> ModuleReading:
+def reading(collector: Collector[int]) -> ModuleReading:
     module = Module("patroni", "patroni", Target("http://h", 1, True))
-    return ModuleReading(module, (Reading(collector, 0.0, model),))
+    return ModuleReading(module, (Reading(collector, 0.0, 1),))
 
 
 def collector(*rows: Family[int], subject: dict[str, str] | None = None) -> Collector[int]:
     return Collector("x", "x", lambda _: 1, rows, subject=lambda _: subject or {})
 
 
-def test_document_that_this_version_does_not_have_is_neither_success_nor_failure(upstream: Upstream) -> None:
-    def absent(_: Answer) -> int:
-        raise NotProvided
+def test_document_that_this_version_does_not_have_is_neither_success_nor_failure(
+    upstream: Upstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    upstream.serve({**LEADER, "/failsafe": Answer(503, LEADER["/patroni"].body)})
+    scraped = scrape(both(upstream)[:1])
+    assert scraped["patroni_scrape_collector_success"] == dict.fromkeys(
+        [("node",), ("cluster",), ("history",), ("config",)], 1.0
+    )
+    assert ("failsafe",) in scraped["patroni_scrape_collector_duration_seconds"]
+    assert scraped["patroni_failsafe_member"] == {("lab", "n1"): 0.0}
+    assert caplog.records == []
 
-    scraped = values(list(expose([reading(Collector("x", "x", absent, ()), None)])))
-    assert "patroni_scrape_collector_success" not in scraped
-    assert scraped["patroni_scrape_collector_duration_seconds"] == {("x",): 0.0}
+
+def test_documents_that_do_not_name_the_cluster_have_the_scope_of_one_that_does(upstream: Upstream) -> None:
+    upstream.serve({path: answer for path, answer in LEADER.items() if path != "/patroni"})
+    scraped = scrape(both(upstream)[:1])
+    assert (scraped["patroni_up"], scraped["patroni_timeline_switches"]) == ({(): 0.0}, {("lab",): 0.0})
+    assert "patroni_failsafe_member" not in scraped
+    upstream.answers["/cluster"] = (500, b"")
+    scraped = scrape(both(upstream)[:1])
+    assert scraped["patroni_scrape_collector_success"][("history",)] == 1.0
+    assert "patroni_timeline_switches" not in scraped
 
 
 def test_family_whose_subject_is_not_known_has_no_samples() -> None:

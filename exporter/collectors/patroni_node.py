@@ -4,9 +4,10 @@ import re
 from dataclasses import dataclass
 
 from exporter.collector import Collector, Family, Subject, gauge, info
+from exporter.collectors.patroni import SCOPE_NAME
 from exporter.document import Answer, Fields, ParseError
 
-# Model ---------------------------------------------------------------------------------------------------------------
+# Model ----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Node:
     failover_priority: int
 
 
-# parse ---------------------------------------------------------------------------------------------------------------
+# parse ----------------------------------------------------------------------------------------------------------------
 
 
 def parse(answer: Answer) -> Node:
@@ -119,9 +120,7 @@ def _failover_priority(tags: Fields) -> int:
     return priority if isinstance(priority, int) and not isinstance(priority, bool) and abs(priority) < 10**18 else 1
 
 
-# FAMILIES ------------------------------------------------------------------------------------------------------------
-
-SCOPE_NAME = ("scope", "name")
+# FAMILIES -------------------------------------------------------------------------------------------------------------
 
 #: The states of PostgreSQL in the order of their numbers, from patroni/postgresql/misc.py of Patroni 4.1.
 STATES = (
@@ -363,7 +362,7 @@ def _postgresql(node: Node) -> tuple[str | None, str | None]:
 
 FAMILIES: tuple[Family[Node], ...] = OWN_FAMILIES + INHERITED_FAMILIES
 
-# COLLECTOR -----------------------------------------------------------------------------------------------------------
+# COLLECTOR ------------------------------------------------------------------------------------------------------------
 
 
 def _subject(node: Node) -> Subject:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from exporter.collector import Collector, Family, info, stateset
 from exporter.collectors.staytus import envelope
-from exporter.document import Answer, Fields
+from exporter.document import Answer, Fields, distinct
 
-# Model ---------------------------------------------------------------------------------------------------------------
+# Model ----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Services:
     repeated: tuple[str, ...]
 
 
-# parse ---------------------------------------------------------------------------------------------------------------
+# parse ----------------------------------------------------------------------------------------------------------------
 
 
 def parse(answer: Answer) -> Services:
@@ -43,15 +43,7 @@ def parse(answer: Answer) -> Services:
 
     Raises ParseError when Staytus refuses or the answer is not its list of services.
     """
-    services: dict[str, Service] = {}
-    repeated = []
-    for item in envelope(answer):
-        service = _service(item)
-        if service.permalink in services:
-            repeated.append(service.permalink)
-        else:
-            services[service.permalink] = service
-    return Services(tuple(services.values()), tuple(repeated))
+    return Services(*distinct(map(_service, envelope(answer)), lambda service: service.permalink))
 
 
 def _service(item: Fields) -> Service:
@@ -71,7 +63,7 @@ def _status(row: Fields) -> Status:
     )
 
 
-# FAMILIES ------------------------------------------------------------------------------------------------------------
+# FAMILIES -------------------------------------------------------------------------------------------------------------
 
 FAMILIES: tuple[Family[Services], ...] = (
     stateset(
@@ -96,7 +88,7 @@ FAMILIES: tuple[Family[Services], ...] = (
     ),
 )
 
-# COLLECTOR -----------------------------------------------------------------------------------------------------------
+# COLLECTOR ------------------------------------------------------------------------------------------------------------
 
 COLLECTOR = Collector(
     "services",

@@ -116,7 +116,7 @@ def node(**changes: object) -> Node:
 
 
 def value(family: str, model: Node) -> list[float]:
-    return [number for row in patroni_node.FAMILIES if row.name == family for _, number in row.samples(model)]
+    return [number for row in patroni_node.FAMILIES if row.name == family for _, number in row.samples(model, {})]
 
 
 def test_answer_of_a_replica_with_status_503_is_read_like_any_other() -> None:
@@ -132,7 +132,7 @@ def test_primary_and_master_are_the_same_in_every_version(role: str, primary: fl
 
 def test_role_is_told_in_patronis_own_word() -> None:
     info = next(family for family in patroni_node.FAMILIES if family.name == "patroni_patroni_info")
-    assert list(info.samples(node(role="master"))) == [(("4.1.5", "lab", "n1", "master", "running"), 1.0)]
+    assert list(info.samples(node(role="master"), {})) == [(("4.1.5", "lab", "n1", "master", "running"), 1.0)]
 
 
 @pytest.mark.parametrize(
@@ -203,8 +203,8 @@ def test_what_patroni_does_not_say_is_absent_in_the_inherited_families() -> None
 
 def test_postgresql_info_leaves_out_what_is_not_said() -> None:
     info = next(family for family in patroni_node.FAMILIES if family.name == "patroni_postgresql_info")
-    assert list(info.samples(node(server_version=None))) == [((None, "7710421396321073731"), 1.0)]
-    assert list(info.samples(node(server_version=None, database_system_identifier=None))) == []
+    assert list(info.samples(node(server_version=None), {})) == [((None, "7710421396321073731"), 1.0)]
+    assert list(info.samples(node(server_version=None, database_system_identifier=None), {})) == []
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from exporter.web.metrics import budget
 from tests.conftest import Upstream
 from tests.recorded import RECORDINGS, moment
 
-NODE = moment("4.1.5", "healthy-async", "n1").answers["/patroni"]
+LEADER = moment("4.1.5", "failsafe-enabled", "n1").answers
 
 
 def settings(upstream: Upstream) -> Settings:
@@ -22,7 +22,7 @@ def settings(upstream: Upstream) -> Settings:
 
 
 def test_metrics_are_the_expected_exposition_of_the_recording(upstream: Upstream) -> None:
-    upstream.answers["/patroni"] = (200, NODE.body)
+    upstream.serve(LEADER)
     answer = create_app(settings(upstream)).test_client().get("/metrics")
     assert answer.status_code == 200
     assert answer.content_type.startswith("text/plain; version=0.0.4; charset=utf-8")
@@ -35,7 +35,7 @@ def test_metrics_are_the_expected_exposition_of_the_recording(upstream: Upstream
 
 
 def test_metrics_tell_of_the_scrape_and_of_the_process(upstream: Upstream) -> None:
-    upstream.answers["/patroni"] = (200, NODE.body)
+    upstream.serve(LEADER)
     answer = create_app(settings(upstream)).test_client().get("/metrics")
     samples = {
         (sample.name, tuple(sample.labels.items())): sample.value
@@ -56,7 +56,7 @@ def test_metrics_are_200_when_nobody_answers(upstream: Upstream) -> None:
 
 
 def test_name_chooses_families(upstream: Upstream) -> None:
-    upstream.answers["/patroni"] = (200, NODE.body)
+    upstream.serve(LEADER)
     answer = create_app(settings(upstream)).test_client().get("/metrics?name[]=patroni_up&name[]=patroni_primary")
     assert [line for line in answer.text.splitlines() if line[0] != "#"] == [
         'patroni_primary{name="n1",scope="lab"} 1.0',
@@ -65,7 +65,7 @@ def test_name_chooses_families(upstream: Upstream) -> None:
 
 
 def test_gzip_and_openmetrics_are_negotiated(upstream: Upstream) -> None:
-    upstream.answers["/patroni"] = (200, NODE.body)
+    upstream.serve(LEADER)
     answer = (
         create_app(settings(upstream))
         .test_client()
@@ -82,7 +82,7 @@ def test_nothing_is_fetched_before_the_first_scrape(upstream: Upstream) -> None:
     app = create_app(settings(upstream))
     assert upstream.paths == []
     app.test_client().get("/metrics")
-    assert upstream.paths == ["/patroni"]
+    assert sorted(upstream.paths) == ["/cluster", "/config", "/failsafe", "/history", "/patroni"]
 
 
 @pytest.mark.parametrize("path", ["/metrics/x", "/metric", "/nothing"])

@@ -1,0 +1,101 @@
+"""GET /config: whatever somebody wrote there."""
+
+import json
+
+import pytest
+
+from exporter.collectors.patroni_config import COLLECTOR, FAMILIES, Config, parse
+from exporter.document import Answer, ParseError
+
+SUBJECT = {"scope": "lab", "name": "n1"}
+
+
+def config(**values: object) -> Config:
+    return parse(Answer(200, json.dumps(values).encode()))
+
+
+def samples(model: Config) -> dict[str, dict[tuple[str | None, ...], float]]:
+    """All families that have samples, but the hash."""
+    every = {family.name: dict(family.samples(model, SUBJECT)) for family in FAMILIES}
+    return {name: rows for name, rows in every.items() if rows and name != "patroni_config_hash"}
+
+
+def test_what_is_not_set_is_absent() -> None:
+    assert samples(config()) == {"patroni_failsafe_mode_enabled": {(): 0.0}}
+    assert samples(config(ttl=None, standby_cluster=None)) == samples(config())
+
+
+def test_what_is_set_is_told() -> None:
+    model = config(
+        ttl=30,
+        loop_wait="10",
+        retry_timeout=10.5,
+        maximum_lag_on_failover=1048576,
+        maximum_lag_on_syncnode=-1,
+        primary_start_timeout=300,
+        synchronous_mode="quorum",
+        synchronous_mode_strict="on",
+        synchronous_node_count=2,
+        failsafe_mode=True,
+        standby_cluster={"host": "h"},
+    )
+    assert samples(model) == {
+        "patroni_failsafe_mode_enabled": {(): 1.0},
+        "patroni_config_ttl_seconds": {(): 30.0},
+        "patroni_config_loop_wait_seconds": {(): 10.0},
+        "patroni_config_retry_timeout_seconds": {(): 10.5},
+        "patroni_config_maximum_lag_on_failover_bytes": {(): 1048576.0},
+        "patroni_config_maximum_lag_on_syncnode_bytes": {(): -1.0},
+        "patroni_config_primary_start_timeout_seconds": {(): 300.0},
+        "patroni_config_synchronous_mode": {("off",): 0.0, ("on",): 0.0, ("quorum",): 1.0},
+        "patroni_config_synchronous_mode_strict": {(): 1.0},
+        "patroni_config_synchronous_node_count": {(): 2.0},
+        "patroni_config_failsafe_mode": {(): 1.0},
+        "patroni_config_standby_cluster": {(): 1.0},
+    }
+    assert list(COLLECTOR.remarks(model)) == []
+
+
+def test_start_timeout_has_another_name_before_patroni_4() -> None:
+    assert config(master_start_timeout=7).primary_start_timeout == 7.0
+    assert config(master_start_timeout=7, primary_start_timeout=8).primary_start_timeout == 8.0
+
+
+@pytest.mark.parametrize(
+    ("value", "mode"),
+    [(True, "on"), (False, "off"), ("on", "on"), ("off", "off"), ("Quorum", "quorum"), (1, "on"), ("maybe", None)],
+)
+def test_synchronous_mode_is_read_as_patroni_reads_it(value: object, mode: str | None) -> None:
+    assert config(synchronous_mode=value).synchronous_mode == mode
+
+
+def test_value_of_another_type_is_absent_and_remarked_without_being_quoted() -> None:
+    model = config(ttl="secret", loop_wait=True, failsafe_mode=[], standby_cluster="secret", retry_timeout=10**400)
+    assert samples(model) == samples(config())
+    assert list(COLLECTOR.remarks(model)) == [
+        "ttl, which is not a number",
+        "loop_wait, which is not a number",
+        "retry_timeout, which is not a number",
+        "failsafe_mode, which is not true or false",
+        "standby_cluster, which is not an object",
+    ]
+
+
+def test_hash_changes_with_anything_and_with_nothing_else() -> None:
+    one = config(ttl=30, postgresql={"parameters": {"a": "1", "b": "2"}})
+    assert one.hash == config(postgresql={"parameters": {"b": "2", "a": "1"}}, ttl=30).hash
+    assert one.hash != config(ttl=30, postgresql={"parameters": {"a": "1", "b": "3"}}).hash
+    assert one.hash == int(float(one.hash))
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (Answer(502, b"<!DOCTYPE HTML>"), "HTTP 502, not 200"),
+        (Answer(200, b"[]"), "the document: expected an object, found an array"),
+    ],
+)
+def test_what_is_no_configuration_is_refused(answer: Answer, message: str) -> None:
+    with pytest.raises(ParseError) as caught:
+        parse(answer)
+    assert str(caught.value) == message
