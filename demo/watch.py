@@ -1,0 +1,44 @@
+"""A process beside the demo that ends a cluster when the demo was killed and could not do so itself."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from pathlib import Path
+
+from demo.processes import end_all
+
+
+class Watch:
+    """Holds a pipe to the watching process; when the pipe closes, for whatever reason, that process cleans up."""
+
+    def __init__(self, folder: Path, programs: Path) -> None:
+        """Start watching over this data folder; see `end_all` for the two folders."""
+        argv = [sys.executable, "-m", "demo.watch"]
+        self._process = subprocess.Popen(
+            argv, cwd=Path(__file__).parents[1], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+        )  # fmt: skip
+        assert self._process.stdin is not None
+        self._pipe = self._process.stdin
+        self._pipe.write(f"{folder}\n{programs}\n")
+        self._pipe.flush()
+
+    def close(self) -> None:
+        """Let the watching process finish, which ends what is still there, and wait for it."""
+        with contextlib.suppress(OSError):
+            self._pipe.close()
+        self._process.wait()
+
+
+def main() -> None:
+    """Wait for the end of standard input, whose first two lines name the folders, then clean up."""
+    folder, programs = (sys.stdin.readline().rstrip("\n") for _ in range(2))
+    sys.stdin.read()
+    if folder and programs:
+        end_all(Path(folder), Path(programs))
+
+
+if __name__ == "__main__":
+    main()
