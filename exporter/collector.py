@@ -23,7 +23,8 @@ class Family(Generic[M]):
     """One metric family, always a gauge: a row of the metrics contract.
 
     `subject` are the labels that the scrape's subject fills, `labels` those that `samples` fills from the model.
-    A family whose subject the scrape does not know has no samples. Most rows look at the model alone.
+    A family whose subject the scrape does not know has no samples. Most rows look at the model alone. `since` is the
+    version of the service that first tells it, empty where every version that is read does.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Family(Generic[M]):
     subject: tuple[str, ...]
     labels: tuple[str, ...]
     samples: Callable[[M, Subject], Iterable[tuple[Values, float]]]
+    since: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,16 @@ class Collector(Generic[M]):
 AnyCollector = Collector[Any]
 
 
-def gauge(name: str, help: str, value: Callable[[M], Number], *, subject: tuple[str, ...] = ()) -> Family[M]:
+def gauge(
+    name: str, help: str, value: Callable[[M], Number], *, subject: tuple[str, ...] = (), since: str = ""
+) -> Family[M]:
     """Returns a family with one sample at the most: the value of the model, none where that is None."""
 
     def samples(model: M, _: Subject) -> Iterable[tuple[Values, float]]:
         number = value(model)
         return () if number is None else (((), float(number)),)
 
-    return Family(name, help, subject, (), samples)
+    return Family(name, help, subject, (), samples, since)
 
 
 def gauges(
@@ -70,13 +74,14 @@ def gauges(
     values: Callable[[M], Iterable[tuple[Values, Number]]],
     *,
     subject: tuple[str, ...] = (),
+    since: str = "",
 ) -> Family[M]:
     """Returns a family with a sample for each pair of label values and number, none where the number is None."""
 
     def samples(model: M, _: Subject) -> Iterable[tuple[Values, float]]:
         return ((own, float(number)) for own, number in values(model) if number is not None)
 
-    return Family(name, help, subject, labels, samples)
+    return Family(name, help, subject, labels, samples, since)
 
 
 def info(
@@ -86,9 +91,10 @@ def info(
     rows: Callable[[M], Iterable[Values]],
     *,
     subject: tuple[str, ...] = (),
+    since: str = "",
 ) -> Family[M]:
     """Returns a family whose value is always 1 and whose labels tell something, a sample for each row."""
-    return Family(name, help, subject, labels, lambda model, _: ((row, 1.0) for row in rows(model)))
+    return Family(name, help, subject, labels, lambda model, _: ((row, 1.0) for row in rows(model)), since)
 
 
 def stateset(
@@ -99,6 +105,7 @@ def stateset(
     current: Callable[[M], Iterable[Values]],
     *,
     subject: tuple[str, ...] = (),
+    since: str = "",
 ) -> Family[M]:
     """Returns a family that is 1 for the current state and 0 for the other states, whose last label is the state.
 
@@ -110,4 +117,4 @@ def stateset(
             for state in states if now in states else (*states, now):
                 yield (*own, state), float(state == now)
 
-    return Family(name, help, subject, labels, samples)
+    return Family(name, help, subject, labels, samples, since)

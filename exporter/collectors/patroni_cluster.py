@@ -114,11 +114,11 @@ def _switchover(fields: Fields | None) -> Switchover | None:
 # FAMILIES -------------------------------------------------------------------------------------------------------------
 
 
-def _each_member(name: str, help: str, value: Callable[[Member], Number]) -> Family[Cluster]:
+def _each_member(name: str, help: str, value: Callable[[Member], Number], *, since: str = "") -> Family[Cluster]:
     def values(cluster: Cluster) -> Iterable[tuple[Values, Number]]:
         return [((member.name,), value(member)) for member in cluster.members]
 
-    return gauges(name, help, ("name",), values, subject=SCOPE)
+    return gauges(name, help, ("name",), values, subject=SCOPE, since=since)
 
 
 FAMILIES: tuple[Family[Cluster], ...] = (
@@ -169,9 +169,7 @@ FAMILIES: tuple[Family[Cluster], ...] = (
         subject=SCOPE,
     ),
     _each_member(
-        "patroni_member_timeline",
-        "Timeline of the member; absent when unknown.",
-        lambda member: member.timeline,
+        "patroni_member_timeline", "Timeline of the member; absent when unknown.", lambda member: member.timeline
     ),
     _each_member(
         "patroni_member_lag_bytes",
@@ -183,27 +181,32 @@ FAMILIES: tuple[Family[Cluster], ...] = (
         "patroni_member_receive_lag_bytes",
         "Bytes that the member has not received yet; absent on the leader, when unknown, and before Patroni 4.1.",
         lambda member: member.receive_lag,
+        since="4.1.0",
     ),
     _each_member(
         "patroni_member_replay_lag_bytes",
         "Bytes that the member has not replayed yet; absent on the leader, when unknown, and before Patroni 4.1.",
         lambda member: member.replay_lag,
+        since="4.1.0",
     ),
     _each_member(
         "patroni_member_lsn_bytes",
         "Position of the member in the write-ahead log in bytes, the greater of received and replayed; "
         "absent on the leader, when unknown, and before Patroni 4.1.",
         lambda member: member.lsn,
+        since="4.1.0",
     ),
     _each_member(
         "patroni_member_receive_lsn_bytes",
         "Position that the member received in bytes; absent on the leader, when unknown, and before Patroni 4.1.",
         lambda member: member.receive_lsn,
+        since="4.1.0",
     ),
     _each_member(
         "patroni_member_replay_lsn_bytes",
         "Position that the member replayed in bytes; absent on the leader, when unknown, and before Patroni 4.1.",
         lambda member: member.replay_lsn,
+        since="4.1.0",
     ),
     _each_member(
         "patroni_member_pending_restart",
@@ -218,6 +221,7 @@ FAMILIES: tuple[Family[Cluster], ...] = (
             (member.name, parameter) for member in cluster.members for parameter in member.pending_restart_parameters
         ],
         subject=SCOPE,
+        since="3.3.0",
     ),
     _each_member(
         "patroni_member_scheduled_restart_timestamp_seconds",

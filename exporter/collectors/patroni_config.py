@@ -127,8 +127,8 @@ def _hash(values: dict[str, object]) -> int:
 # FAMILIES -------------------------------------------------------------------------------------------------------------
 
 
-def _set(name: str, help: str, value: Callable[[Config], Number]) -> Family[Config]:
-    return gauge(name, f"{help}; absent when it is not set.", value, subject=SCOPE)
+def _set(name: str, help: str, value: Callable[[Config], Number], *, since: str = "") -> Family[Config]:
+    return gauge(name, f"{help}; absent when it is not set.", value, subject=SCOPE, since=since)
 
 
 FAMILIES: tuple[Family[Config], ...] = (
@@ -137,6 +137,7 @@ FAMILIES: tuple[Family[Config], ...] = (
         "1 when failsafe mode is switched on in the dynamic configuration, else 0.",
         lambda config: config.failsafe_mode or False,
         subject=SCOPE_NAME,
+        since="3.0.0",
     ),
     _set(
         "patroni_config_ttl_seconds",
@@ -190,6 +191,7 @@ FAMILIES: tuple[Family[Config], ...] = (
         "patroni_config_failsafe_mode",
         "1 when the leader may go on without the DCS if all members agree, else 0",
         lambda config: config.failsafe_mode,
+        since="3.0.0",
     ),
     _set(
         "patroni_config_standby_cluster",

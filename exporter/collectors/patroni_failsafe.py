@@ -50,6 +50,7 @@ FAMILIES: tuple[Family[Failsafe], ...] = (
         SCOPE_NAME,
         (),
         _is_member,
+        since="3.0.0",
     ),
 )
 

@@ -1,9 +1,10 @@
 """What one Patroni node says of itself: `GET /patroni`, read whatever its HTTP status is."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from exporter.collector import Collector, Family, Subject, gauge, info
+from exporter.collector import Collector, Family, Number, Subject, gauge, info
 from exporter.collectors.patroni import SCOPE_NAME
 from exporter.document import Answer, Fields, ParseError
 
@@ -148,159 +149,141 @@ def version_number(version: str) -> int | None:
     return None if parts is None else int(parts[1]) * 10000 + int(parts[2]) * 100 + int(parts[3] or 0)
 
 
+def _own(name: str, help: str, value: Callable[[Node], Number], since: str = "") -> Family[Node]:
+    return gauge(name, help, value, subject=SCOPE_NAME, since=since)
+
+
 # Patroni's own names and values, where 0 is also "unknown".
 OWN_FAMILIES: tuple[Family[Node], ...] = (
-    gauge(
+    _own(
         "patroni_version",
         "Version of Patroni without periods, two digits a part: 4.1.5 is 40105.",
         lambda node: version_number(node.version),
-        subject=SCOPE_NAME,
     ),
-    gauge(
-        "patroni_postgres_running",
-        "1 when PostgreSQL is running, else 0.",
-        lambda node: node.state == "running",
-        subject=SCOPE_NAME,
-    ),
-    gauge(
+    _own("patroni_postgres_running", "1 when PostgreSQL is running, else 0.", lambda node: node.state == "running"),
+    _own(
         "patroni_postmaster_start_time",
         "When PostgreSQL was started, in Unix seconds; 0 when unknown.",
         lambda node: node.postmaster_start_time or 0,
-        subject=SCOPE_NAME,
     ),
-    gauge(
+    _own(
         "patroni_master",
         "1 when the role of this node is primary, else 0; the name that Patroni 4.0 dropped, for rules that use it.",
         lambda node: node.is_primary,
-        subject=SCOPE_NAME,
     ),
-    gauge(
+    _own(
         "patroni_primary",
         "1 when the role of this node is primary (master before Patroni 4.0), else 0.",
         lambda node: node.is_primary,
-        subject=SCOPE_NAME,
     ),
-    gauge(
+    _own(
         "patroni_xlog_location",
         "Position of the primary's write-ahead log in bytes; 0 when this node is not the primary.",
         lambda node: node.location or 0,
-        subject=SCOPE_NAME,
     ),
-    gauge(
+    _own(
         "patroni_standby_leader",
         "1 when the role of this node is standby_leader, else 0.",
         lambda node: node.role == "standby_leader",
-        subject=SCOPE_NAME,
     ),
-    gauge(
+    _own(
         "patroni_replica",
         "1 when the role of this node is replica, synchronous ones included, else 0.",
         lambda node: node.role == "replica",
-        subject=SCOPE_NAME,
     ),
-    gauge(
+    _own(
         "patroni_sync_standby",
         "1 when this node is a synchronous standby, else 0.",
         lambda node: node.sync_standby,
-        subject=SCOPE_NAME,
+        since="3.0.2",
     ),
-    gauge(
+    _own(
         "patroni_quorum_standby",
         "1 when this node is a quorum standby, else 0.",
         lambda node: node.quorum_standby,
-        subject=SCOPE_NAME,
+        since="4.0.0",
     ),
-    gauge(
+    _own(
         "patroni_xlog_received_location",
         "Position of the received write-ahead log in bytes; 0 when this node is not a replica.",
         lambda node: node.received_location or 0,
-        subject=SCOPE_NAME,
     ),
-    gauge(
+    _own(
         "patroni_xlog_replayed_location",
         "Position of the replayed write-ahead log in bytes; 0 when this node is not a replica.",
         lambda node: node.replayed_location or 0,
-        subject=SCOPE_NAME,
     ),
-    gauge(
+    _own(
         "patroni_xlog_replayed_timestamp",
         "Time of the last replayed transaction in Unix seconds; 0 when none was replayed since the start.",
         lambda node: node.replayed_timestamp or 0,
-        subject=SCOPE_NAME,
     ),
-    gauge(
+    _own(
         "patroni_xlog_paused",
         "1 when replay of the write-ahead log is paused, else 0.",
         lambda node: node.replay_paused,
-        subject=SCOPE_NAME,
     ),
-    gauge(
+    _own(
         "patroni_postgres_streaming",
         "1 when this node streams from another one, else 0.",
         lambda node: node.replication_state == "streaming",
-        subject=SCOPE_NAME,
+        since="3.0.4",
     ),
-    gauge(
+    _own(
         "patroni_postgres_in_archive_recovery",
         "1 when this node replicates from an archive, else 0.",
         lambda node: node.replication_state == "in archive recovery",
-        subject=SCOPE_NAME,
+        since="3.0.4",
     ),
-    gauge(
+    _own(
         "patroni_postgres_server_version",
         "Version of PostgreSQL as it numbers itself: 15.18 is 150018; 0 when it does not run.",
         lambda node: node.server_version or 0,
-        subject=SCOPE_NAME,
     ),
-    gauge(
+    _own(
         "patroni_cluster_unlocked",
         "1 when nobody holds the leader lock or Patroni cannot see it, else 0.",
         lambda node: node.cluster_unlocked,
-        subject=SCOPE_NAME,
     ),
-    gauge(
+    _own(
         "patroni_failsafe_mode_is_active",
         "1 when failsafe mode keeps the leader going without the DCS, else 0.",
         lambda node: node.failsafe_mode_is_active,
-        subject=SCOPE_NAME,
+        since="3.0.0",
     ),
-    gauge(
+    _own(
         "patroni_postgres_timeline",
         "Timeline of PostgreSQL on this node; 0 when unknown.",
         lambda node: node.timeline or 0,
-        subject=SCOPE_NAME,
     ),
-    gauge(
+    _own(
         "patroni_dcs_last_seen",
         "When Patroni last reached its DCS, in Unix seconds; 0 when it does not say (before Patroni 2.1.2).",
         lambda node: node.dcs_last_seen or 0,
-        subject=SCOPE_NAME,
+        since="2.1.2",
     ),
-    gauge(
+    _own(
         "patroni_pending_restart",
         "1 when this node waits for a restart of PostgreSQL, else 0.",
         lambda node: node.pending_restart,
-        subject=SCOPE_NAME,
     ),
-    gauge(
+    _own(
         "patroni_is_paused",
         "1 when the cluster is in maintenance mode, so that nothing fails over by itself, else 0.",
         lambda node: node.pause,
-        subject=SCOPE_NAME,
     ),
-    gauge(
+    _own(
         "patroni_postgres_state",
         "State of PostgreSQL as Patroni numbers it: "
         + ", ".join(f"{number}={state}" for number, state in enumerate(STATES))
         + "; -1 when it is none of these.",
         lambda node: STATES.index(node.state) if node.state in STATES else -1,
-        subject=SCOPE_NAME,
     ),
-    gauge(
+    _own(
         "patroni_failover_priority",
         "Priority of this node in a leader race: 0 with the tag nofailover, else the tag failover_priority, else 1.",
         lambda node: node.failover_priority,
-        subject=SCOPE_NAME,
+        since="3.2.0",
     ),
 )
 
@@ -314,9 +297,9 @@ INHERITED_FAMILIES: tuple[Family[Node], ...] = (
     ),
     info(
         "patroni_postgresql_info",
-        "1, with what PostgreSQL says of itself; a label that it does not give is left out, absent with neither.",
+        "1, with what PostgreSQL says of itself; a label that it does not give is empty, absent with neither.",
         ("server_version", "database_system_identifier"),
-        lambda node: [] if (row := _postgresql(node)) == (None, None) else [row],
+        lambda node: [] if (row := _postgresql(node)) == ("", "") else [row],
     ),
     info(
         "patroni_replication_info",
@@ -347,17 +330,13 @@ INHERITED_FAMILIES: tuple[Family[Node], ...] = (
         "1 when nobody holds the leader lock or Patroni cannot see it, else 0.",
         lambda node: node.cluster_unlocked,
     ),
-    gauge(
-        "patroni_patroni_pause",
-        "1 when the cluster is in maintenance mode, else 0.",
-        lambda node: node.pause,
-    ),
+    gauge("patroni_patroni_pause", "1 when the cluster is in maintenance mode, else 0.", lambda node: node.pause),
 )
 
 
-def _postgresql(node: Node) -> tuple[str | None, str | None]:
-    version = None if node.server_version is None else str(node.server_version)
-    return version, node.database_system_identifier
+def _postgresql(node: Node) -> tuple[str, str]:
+    version = "" if node.server_version is None else str(node.server_version)
+    return version, node.database_system_identifier or ""
 
 
 FAMILIES: tuple[Family[Node], ...] = OWN_FAMILIES + INHERITED_FAMILIES

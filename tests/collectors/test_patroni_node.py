@@ -201,9 +201,9 @@ def test_what_patroni_does_not_say_is_absent_in_the_inherited_families() -> None
     ) == ([], [], [], [0], [0], [0])
 
 
-def test_postgresql_info_leaves_out_what_is_not_said() -> None:
+def test_postgresql_info_has_empty_labels_for_what_is_not_said() -> None:
     info = next(family for family in patroni_node.FAMILIES if family.name == "patroni_postgresql_info")
-    assert list(info.samples(node(server_version=None), {})) == [((None, "7710421396321073731"), 1.0)]
+    assert list(info.samples(node(server_version=None), {})) == [(("", "7710421396321073731"), 1.0)]
     assert list(info.samples(node(server_version=None, database_system_identifier=None), {})) == []
 
 
