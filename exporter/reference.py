@@ -13,7 +13,15 @@ SERVICE_NAMES = {"patroni": "Patroni", "staytus": "Staytus"}
 
 def metrics() -> str:
     """Returns METRICS.md: each family with its labels and its help, by the endpoint that it comes from."""
-    lines = ["# Metrics", "", "All families are gauges. Made by `python -m exporter reference metrics`.", ""]
+    lines = [
+        "# Metrics",
+        "",
+        "All families are gauges. `since` is the version of Patroni that first tells what a family says; before it the "
+        "family has the value that stands for unknown, or no sample.",
+        "",
+        "Made by `python -m exporter reference metrics`.",
+        "",
+    ]
     for service, collectors in COLLECTORS.items():
         for collector in collectors:
             lines += [f"## {SERVICE_NAMES[service]}: `GET /{collector.path}`", "", *_rows(collector.families), ""]
@@ -28,10 +36,10 @@ def metrics() -> str:
 
 
 def _rows(families: tuple[Family[Any], ...]) -> list[str]:
-    rows = ["| family | labels | value |", "| --- | --- | --- |"]
+    rows = ["| family | labels | since | value |", "| --- | --- | --- | --- |"]
     for family in families:
         labels = ", ".join(f"`{label}`" for label in (*family.subject, *family.labels))
-        rows.append(f"| `{family.name}` | {labels} | {family.help.replace('|', chr(92) + '|')} |")
+        rows.append(f"| `{family.name}` | {labels} | {family.since} | {family.help} |")
     return rows
 
 

@@ -1,5 +1,6 @@
 """One scrape of real servers: up, success and duration, whom a failure hits, and what is said of it."""
 
+import json
 import logging
 import math
 import threading
@@ -8,7 +9,10 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector as PrometheusCollector
 
 from exporter.collector import Collector, Family, gauge, info
 from exporter.collectors import COLLECTORS
@@ -194,3 +198,30 @@ def test_fault_of_our_own_is_not_caught(upstream: Upstream) -> None:
 
 def test_every_service_has_collectors_and_families_of_its_scrape() -> None:
     assert set(COLLECTORS) == set(SCRAPE_FAMILIES)
+
+
+@pytest.mark.parametrize(
+    "text", ['"quoted"', "back\\slash", "two\nlines", "tab\t\r\x00\x85\u2028", "ключ 鍵 🗝", "{}=,", "#"]
+)
+def test_label_values_survive_the_round_trip_through_the_text_format(upstream: Upstream, text: str) -> None:
+    cluster = {"scope": text, "members": [{"name": text, "tags": {text: text}}]}
+    upstream.answers["/cluster"] = (200, json.dumps(cluster).encode())
+    metrics = list(expose(read(both(upstream)[:1], Fetcher(), math.inf)))
+    registry = CollectorRegistry()
+    registry.register(Fixed(metrics))
+    parsed = {
+        sample.name: sample.labels
+        for family in text_string_to_metric_families(generate_latest(registry).decode())
+        for sample in family.samples
+    }
+    assert parsed["patroni_member_tag_info"] == {"scope": text, "name": text, "tag": text, "value": text}
+
+
+class Fixed(PrometheusCollector):
+    """Metrics that were collected before."""
+
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> list[Metric]:
+        return self._metrics
