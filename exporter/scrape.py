@@ -163,7 +163,10 @@ def _read(module: Module, collector: AnyCollector, flight: Flight, start: float,
 
 
 def expose(readings: Iterable[ModuleReading]) -> Iterator[Metric]:
-    """Returns the families of these readings with their samples; a family without any is left out."""
+    """Returns the families of these readings, also those that the documents had no samples for.
+
+    The families of a document that failed are left out, and those whose subject no document names.
+    """
     for reading in readings:
         subject = reading.subject
         for document in reading.documents:
@@ -187,5 +190,4 @@ def _metric(family: Family[Any], model: object, subject: Subject) -> Iterator[Me
         seen.add(values)
         own = {label: value for label, value in zip(family.labels, values, strict=True) if value is not None}
         metric.samples.append(Sample(family.name, {**common, **own}, number, None, None))
-    if metric.samples:
-        yield metric
+    yield metric
