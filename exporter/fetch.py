@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3 import connection, connectionpool, exceptions
+from urllib3 import HTTPResponse, connection, connectionpool, exceptions
 
 from exporter.document import Answer
 from exporter.settings import Target
@@ -44,10 +44,10 @@ class FetchError(Exception):
 
 
 class Flight:
-    """One request on its way; since `ended` (monotonic seconds) its answer or its FetchError is there."""
+    """One request on its way; since `ended` (monotonic seconds) its model is there, or why there is none."""
 
     def __init__(self) -> None:
-        self.answer: Future[Answer] = Future()
+        self.model: Future[Any] = Future()
         self.ended: float | None = None
 
     def serves(self, interval: float) -> bool:
@@ -71,9 +71,12 @@ class Fetcher:
         self._flights: dict[tuple[Target, str], Flight] = {}
         self._adapter: _Adapter | None = None
 
-    def ask(self, target: Target, path: str) -> Flight:
+    def ask(self, target: Target, path: str, parse: Callable[[Answer], Any]) -> Flight:
         """Returns the request for `path` below the target's URL: the one under way, or that of an answer younger than
         the target's interval, or a new one. Nobody may cancel it: others wait for it too.
+
+        Its model is what `parse` makes of the answer, once for all who wait, so it may not be mutable; or it holds
+        FetchError, or what `parse` raises.
         """
         key = (target, path)
         with self._lock:
@@ -85,20 +88,24 @@ class Fetcher:
                 self._adapter = _Adapter(max_retries=0, pool_connections=100, pool_maxsize=8)
             adapter = self._adapter
         # A thread of its own and a daemon: the end of the process does not wait for a server that hangs.
-        threading.Thread(target=self._fly, args=(key, flight, adapter), daemon=True, name=f"fetch {path}").start()
+        threading.Thread(
+            target=self._fly, args=(key, flight, adapter, parse), daemon=True, name=f"fetch {path}"
+        ).start()
         return flight
 
-    def _fly(self, key: tuple[Target, str], flight: Flight, adapter: "_Adapter") -> None:
+    def _fly(
+        self, key: tuple[Target, str], flight: Flight, adapter: "_Adapter", parse: Callable[[Answer], Any]
+    ) -> None:
         keep = key[0].interval > 0
         try:
-            answer = _get(adapter, *key)
+            model = parse(_get(adapter, *key))
         except BaseException as error:
-            keep = keep and getattr(error, "sent", False)
+            keep = keep and getattr(error, "sent", True)
             flight.ended = time.monotonic()
-            flight.answer.set_exception(error)
+            flight.model.set_exception(error)
         else:
             flight.ended = time.monotonic()
-            flight.answer.set_result(answer)
+            flight.model.set_result(model)
         if not keep:
             with self._lock:
                 self._flights.pop(key, None)
@@ -109,13 +116,20 @@ def _get(adapter: "_Adapter", target: Target, path: str) -> Answer:
     request.headers["User-Agent"] = f"patroni-staytus-exporter/{__version__}"
     request.headers["Accept-Encoding"] = "identity"
     try:
-        response = adapter.send(
-            request, stream=True, timeout=(target.timeout, max(ABANDON_AFTER, target.timeout)), verify=target.verify
-        )
-        with response:
-            return Answer(response.status_code, _body(response))
+        try:
+            return _send(adapter, request, target)
+        except requests.ConnectionError as error:
+            if not any(isinstance(cause, _Stale) for cause in _causes(error)):
+                raise
+            return _send(adapter, request, target)
     except (OSError, exceptions.HTTPError, ValueError) as error:  # requests' own errors are OSError or ValueError
         raise _fetch_error(error, target) from None
+
+
+def _send(adapter: "_Adapter", request: requests.PreparedRequest, target: Target) -> Answer:
+    timeout = (target.timeout, max(ABANDON_AFTER, target.timeout))
+    with adapter.send(request, stream=True, timeout=timeout, verify=target.verify) as response:
+        return Answer(response.status_code, _body(response))
 
 
 def _body(response: requests.Response) -> bytes:
@@ -202,11 +216,31 @@ class _BoundedTLS(_Bounded, ssl.SSLSocket):
     """The same above TLS, whose handshake the ssl module bounds as a whole."""
 
 
-def _new_conn(self: connection.HTTPConnection) -> socket.socket:
-    plain = connection.HTTPConnection._new_conn(self)
-    bounded = _Bounded(fileno=plain.detach())
-    bounded.settimeout(self.timeout)
-    return bounded
+class _Stale(ConnectionResetError):
+    """The server closed a connection that it had kept after an answer, before it can have read this request."""
+
+
+class _Connection(connection.HTTPConnection):
+    """A connection whose socket is bounded, and which knows whether it has answered before."""
+
+    _answered = False
+
+    def _new_conn(self) -> socket.socket:
+        plain = super()._new_conn()
+        bounded = _Bounded(fileno=plain.detach())
+        bounded.settimeout(self.timeout)
+        self._answered = False
+        return bounded
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3 has it
+        try:
+            response = super().getresponse()
+        except ConnectionResetError as error:
+            if self._answered:
+                raise _Stale from error
+            raise
+        self._answered = True
+        return response
 
 
 class _Adapter(HTTPAdapter):
@@ -214,7 +248,7 @@ class _Adapter(HTTPAdapter):
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
         super().init_poolmanager(connections, maxsize, block, **pool_kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
         self._contexts: dict[bool | str, ssl.SSLContext] = {}
 
     def build_connection_pool_key_attributes(
@@ -244,17 +278,13 @@ def _tls_context(verify: bool | str) -> ssl.SSLContext:
     return context
 
 
-class _HTTPConnection(connection.HTTPConnection):
-    _new_conn = _new_conn
+class _TLSConnection(_Connection, connection.HTTPSConnection):
+    """The same above TLS."""
 
 
-class _HTTPSConnection(connection.HTTPSConnection):
-    _new_conn = _new_conn
+class _Pool(connectionpool.HTTPConnectionPool):
+    ConnectionCls = _Connection
 
 
-class _HTTPPool(connectionpool.HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
-
-
-class _HTTPSPool(connectionpool.HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection
+class _TLSPool(connectionpool.HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection

@@ -135,7 +135,7 @@ def read(
     start = time.monotonic()
     chosen = [(module, COLLECTORS[module.service][: 1 if only_first else None]) for module in modules]
     asked = [
-        (module, [(collector, fetcher.ask(module.target, collector.path)) for collector in collectors])
+        (module, [(collector, fetcher.ask(module.target, collector.path, collector.parse)) for collector in collectors])
         for module, collectors in chosen
     ]
     return [
@@ -147,7 +147,7 @@ def read(
 def _read(module: Module, collector: AnyCollector, flight: Flight, start: float, budget: float) -> Reading:
     allowed = min(budget, module.target.timeout)
     try:
-        model = collector.parse(flight.answer.result(max(0.0, start + allowed - time.monotonic())))
+        model = flight.model.result(max(0.0, start + allowed - time.monotonic()))
     except TimeoutError:
         failure = f"no answer within {allowed:g} s"
     except (FetchError, ParseError) as error:

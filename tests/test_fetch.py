@@ -18,8 +18,13 @@ from exporter.version import __version__
 from tests.conftest import Upstream
 
 
+def whole(answer: Answer) -> Answer:
+    return answer
+
+
 def get(target: Target, path: str = "x") -> Answer:
-    return Fetcher().ask(target, path).answer.result(10)
+    answer: Answer = Fetcher().ask(target, path, whole).model.result(10)
+    return answer
 
 
 def failure(target: Target, path: str = "x") -> str:
@@ -81,11 +86,11 @@ def test_whoever_asks_while_a_request_is_under_way_joins_it(upstream: Upstream) 
     release = threading.Event()
     upstream.answers["/x"] = hold(release)
     fetcher, target = Fetcher(), Target(upstream.url, 5, True)
-    flights = [fetcher.ask(target, "x") for _ in range(20)]
+    flights = [fetcher.ask(target, "x", whole) for _ in range(20)]
     release.set()
-    assert [flight.answer.result(5) for flight in flights] == [Answer(200, b"late")] * 20
+    assert [flight.model.result(5) for flight in flights] == [Answer(200, b"late")] * 20
     assert upstream.paths == ["/x"]
-    assert fetcher.ask(target, "x").answer.result(5) == Answer(200, b"late")
+    assert fetcher.ask(target, "x", whole).model.result(5) == Answer(200, b"late")
     assert upstream.paths == ["/x", "/x"]
 
 
@@ -93,20 +98,20 @@ def test_other_target_and_other_document_do_not_wait(upstream: Upstream) -> None
     release = threading.Event()
     upstream.answers.update({"/x": hold(release), "/y": (200, b"y")})
     fetcher, target = Fetcher(), Target(upstream.url, 5, True)
-    hung = fetcher.ask(target, "x")
-    assert fetcher.ask(target, "y").answer.result(5) == Answer(200, b"y")
-    assert fetcher.ask(Target(upstream.url, 4, True), "y").answer.result(5) == Answer(200, b"y")
+    hung = fetcher.ask(target, "x", whole)
+    assert fetcher.ask(target, "y", whole).model.result(5) == Answer(200, b"y")
+    assert fetcher.ask(Target(upstream.url, 4, True), "y", whole).model.result(5) == Answer(200, b"y")
     release.set()
-    assert hung.answer.result(5) == Answer(200, b"late")
+    assert hung.model.result(5) == Answer(200, b"late")
 
 
 def test_answer_younger_than_the_interval_is_used_again(upstream: Upstream) -> None:
     upstream.answers["/x"] = (200, b"one")
     fetcher, target = Fetcher(), Target(upstream.url, 5, True, interval=0.3)
-    assert fetcher.ask(target, "x").answer.result(5) == Answer(200, b"one")
+    assert fetcher.ask(target, "x", whole).model.result(5) == Answer(200, b"one")
     upstream.answers["/x"] = (200, b"two")
-    assert fetcher.ask(target, "x").answer.result(5) == Answer(200, b"one")
-    while fetcher.ask(target, "x").answer.result(5) == Answer(200, b"one"):
+    assert fetcher.ask(target, "x", whole).model.result(5) == Answer(200, b"one")
+    while fetcher.ask(target, "x", whole).model.result(5) == Answer(200, b"one"):
         time.sleep(0.02)
     assert upstream.paths == ["/x", "/x"]
 
@@ -115,9 +120,9 @@ def test_server_that_was_not_reached_is_tried_again_at_once_whatever_the_interva
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         fetcher, target = Fetcher(), Target(f"http://127.0.0.1:{taken.getsockname()[1]}", 5, True, interval=60)
-        first = fetcher.ask(target, "x")
-        assert isinstance(first.answer.exception(5), FetchError)
-        while fetcher.ask(target, "x") is first:
+        first = fetcher.ask(target, "x", whole)
+        assert isinstance(first.model.exception(5), FetchError)
+        while fetcher.ask(target, "x", whole) is first:
             time.sleep(0.01)
 
 
@@ -225,6 +230,49 @@ def test_connection_is_used_again_while_the_server_keeps_it(upstream: Upstream) 
     upstream.answers["/x"] = answer
     fetcher, target = Fetcher(), Target(upstream.url, 5, True)
     for _ in range(3):
-        assert fetcher.ask(target, "x").answer.result(5) == Answer(200, b"ok")
+        assert fetcher.ask(target, "x", whole).model.result(5) == Answer(200, b"ok")
     assert len(connections) == 3
     assert len(set(connections)) == 1
+
+
+def test_answer_is_parsed_once_for_all_who_wait(upstream: Upstream) -> None:
+    release = threading.Event()
+    upstream.answers["/x"] = hold(release)
+    parsed: list[Answer] = []
+    fetcher, target = Fetcher(), Target(upstream.url, 5, True)
+
+    def parse(answer: Answer) -> Answer:
+        parsed.append(answer)
+        return answer
+
+    flights = [fetcher.ask(target, "x", parse) for _ in range(5)]
+    release.set()
+    assert [flight.model.result(5) for flight in flights] == [Answer(200, b"late")] * 5
+    assert parsed == [Answer(200, b"late")]
+
+
+def test_kept_connection_that_went_stale_is_replaced_and_nobody_notices(upstream: Upstream) -> None:
+    connections: list[socket.socket] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if handler.connection in connections:
+            handler.connection.shutdown(socket.SHUT_RDWR)  # only now, so that it looked alive when it was chosen
+            return
+        connections.append(handler.connection)
+        handler.protocol_version = "HTTP/1.1"
+        handler.close_connection = False
+        handler.send_response(200)
+        handler.send_header("Content-Length", "2")
+        handler.end_headers()
+        handler.wfile.write(b"ok")
+
+    upstream.answers["/x"] = answer
+    fetcher, target = Fetcher(), Target(upstream.url, 5, True)
+    assert [fetcher.ask(target, "x", whole).model.result(5) for _ in range(2)] == [Answer(200, b"ok")] * 2
+    assert len(connections) == 2
+
+
+def test_new_connection_that_is_closed_without_an_answer_is_not_tried_again(upstream: Upstream) -> None:
+    upstream.answers["/x"] = raw(b"")
+    assert failure(Target(upstream.url, 5, True)) == "the connection was closed without an answer"
+    assert upstream.paths == ["/x"]
