@@ -6,6 +6,7 @@ from flask import Flask
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from exporter.fetch import Fetcher
+from exporter.logs import log_to_standard_error
 from exporter.settings import Settings
 from exporter.web.health import health_blueprint
 from exporter.web.landing import landing_blueprint
@@ -31,13 +32,3 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.wsgi_app, {"/metrics": metrics_app(settings.modules, fetcher)}
     )
     return app
-
-
-def log_to_standard_error(debug: bool) -> None:
-    """Lets this package log to standard error, unless whoever hosts it has set up logging already."""
-    log = logging.getLogger("exporter")
-    log.setLevel(logging.DEBUG if debug else logging.INFO)
-    if not log.hasHandlers():
-        to_stderr = logging.StreamHandler()
-        to_stderr.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        log.addHandler(to_stderr)

@@ -1,6 +1,5 @@
 """The application factory: the wiring, its logging, and what it refuses."""
 
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from exporter import create_app
-from exporter.app import log_to_standard_error
 from exporter.settings import Settings, SettingsError
 
 
@@ -23,13 +21,6 @@ def test_verification_that_is_off_is_said_once_at_the_start(caplog: pytest.LogCa
     assert [record.getMessage() for record in caplog.records] == ["patroni: its TLS certificate is not verified"]
 
 
-def test_debug_is_the_level_of_our_log() -> None:
-    log_to_standard_error(debug=True)
-    assert logging.getLogger("exporter.scrape").getEffectiveLevel() == logging.DEBUG
-    log_to_standard_error(debug=False)
-    assert logging.getLogger("exporter.scrape").getEffectiveLevel() == logging.INFO
-
-
 def test_log_goes_to_standard_error_when_nobody_set_up_logging() -> None:
     code = (
         "from exporter import create_app; from exporter.settings import Settings\n"
@@ -40,8 +31,14 @@ def test_log_goes_to_standard_error_when_nobody_set_up_logging() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True
     )
-    (line,) = done.stderr.splitlines()
-    assert line.endswith(
-        "WARNING exporter.scrape: patroni node: http://127.0.0.1:1/patroni: no connection: connection refused"
-    )
+    assert [line.partition(": ")[2] for line in done.stderr.splitlines()] == [
+        f"patroni {name}: http://127.0.0.1:1/{path}: no connection: connection refused"
+        for name, path in (
+            ("node", "patroni"),
+            ("cluster", "cluster"),
+            ("history", "history"),
+            ("config", "config"),
+            ("failsafe", "failsafe"),
+        )
+    ]
     assert done.stdout == ""
