@@ -4,6 +4,8 @@ import argparse
 import logging
 import math
 import os
+import re
+import socket
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -11,11 +13,11 @@ from typing import NoReturn
 from prometheus_client import CollectorRegistry, generate_latest
 
 from exporter import reference
-from exporter.app import log_to_standard_error
 from exporter.fetch import Fetcher
+from exporter.logs import log_to_standard_error
 from exporter.options import OPTIONS
 from exporter.scrape import read
-from exporter.settings import ENV_FILE, Settings, given_settings, settings_errors_exit
+from exporter.settings import ENV_FILE, Settings, SettingsError, given_settings, settings_errors_exit
 from exporter.version import __version__
 from exporter.web.metrics import Scrape
 
@@ -38,7 +40,9 @@ one that EXPORTER_ENV_FILE names.
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+        # One line, and what stands before an @ can be a password; argparse quotes a value or sets it behind a =.
+        line = re.sub(r"(['\"](?:--[\w-]+=)?|=).*@", r"\1***@", " ".join(message.split()))
+        self.exit(2, f"{self.prog}: {line} (see --help)\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,15 +65,18 @@ def main(arguments: list[str] | None = None) -> int:
 def _into_environment(arguments: list[str]) -> list[str]:
     """Puts the arguments into the environment, where workers inherit them, and returns the words of the command.
 
-    Empty words count for nothing: the systemd unit of the old Patroni exporter passes one.
+    What is empty counts for nothing, save where empty is a value: the old Patroni exporter's systemd unit passes such.
     """
     parser = _parser()
     given, rest = parser.parse_known_args(arguments)
     words = [word for word in rest if word.strip()]
     unknown = [word for word in words if word.startswith("-")]
     if unknown:
-        parser.error(f"unknown argument: {' '.join(unknown)}")
-    os.environ.update({variable: value for variable, value in vars(given).items() if value is not None})
+        parser.error(f"unknown argument: {' '.join(unknown)!r}")
+    for option in OPTIONS:
+        value = getattr(given, option.variable, None)
+        if value is not None and (value.strip() or option.can_be_empty):
+            os.environ[option.variable] = value
     return words
 
 
@@ -94,7 +101,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve() -> int:
-    Settings.load().listen()  # so that a setting that cannot be used is one line, before gunicorn starts
+    # Before gunicorn, which tries five times in ten lines, so that what cannot be used is one line.
+    _try_to_bind(Settings.load().listen())
     from gunicorn.app.wsgiapp import WSGIApplication
 
     # Beside wsgi.py in a checkout, inside the package in an installed distribution.
@@ -103,6 +111,19 @@ def _serve() -> int:
     sys.argv = [PROGRAM, "--config", str(configuration), "exporter:create_app()"]
     WSGIApplication("%(prog)s", prog=PROGRAM).run()
     return 0
+
+
+def _try_to_bind(address: str) -> None:
+    """Raises SettingsError when nobody can listen on this address; tries nothing where gunicorn is told another one."""
+    if os.environ.keys() & {"LISTEN_FDS", "GUNICORN_CMD_ARGS"}:
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.socket(socket.AF_INET6 if host.startswith("[") else socket.AF_INET) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind((host.strip("[]"), int(port)))
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {address}: {os.strerror(error.errno or 0).lower()}") from None
 
 
 def _check() -> int:
@@ -128,7 +149,7 @@ def _scrape() -> int:
     log_to_standard_error(settings.debug)
     registry = CollectorRegistry()
     registry.register(Scrape(settings.modules, Fetcher(), math.inf))
-    print(generate_latest(registry).decode(), end="")
+    sys.stdout.buffer.write(generate_latest(registry))  # in UTF-8, whatever the locale is
     return 0
 
 

@@ -1,13 +1,15 @@
 """What can be set: every option as one row, with its variable, its arguments, its default and how it is read."""
 
 import base64
+import ipaddress
 import math
 import re
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def _seconds(low: float, high: float) -> Callable[[str], float]:
 
 
 def _switch(text: str) -> bool:
-    if text.lower() in ("true", "1", "yes", "on"):
+    # The old Patroni exporter's unit file has DEBUG=-d in its EnvironmentFile, so it comes as a variable too.
+    if text.lower() in ("true", "1", "yes", "on", "-d", "--debug"):
         return True
     if text.lower() in ("false", "0", "no", "off"):
         return False
@@ -80,7 +83,12 @@ def _family(text: str) -> str:
 def _verify(text: str) -> bool | str:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
-    return text if Path(text).exists() else _refuse()
+    try:
+        place = "capath" if Path(text).is_dir() else "cafile"
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(**{place: text})
+    except OSError:  # it is not there, may not be read, or holds no certificate
+        raise ValueError from None
+    return text
 
 
 def _url(text: str) -> tuple[str, tuple[tuple[str, str], ...]]:
@@ -88,10 +96,13 @@ def _url(text: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     url = urlsplit(text)
     if url.scheme not in ("http", "https") or not url.hostname or url.port == 0 or url.query or url.fragment:
         raise ValueError
-    if re.search(r"[^!-~]", text):
-        raise ValueError
     userinfo, _, hostport = url.netloc.rpartition("@")
-    login = base64.b64encode(unquote(userinfo).encode()).decode()
+    if re.search(r"[^!-~]", text) or not re.fullmatch(r"(\[.*\]|[\w-][\w.-]*)(:\d*)?", hostport):
+        raise ValueError
+    if hostport.startswith("["):
+        ipaddress.IPv6Address(url.hostname)
+    user, _, password = userinfo.partition(":")  # the colon stands even without a password: RFC 7617, section 2
+    login = base64.b64encode(unquote_to_bytes(user) + b":" + unquote_to_bytes(password)).decode()
     headers = (("Authorization", f"Basic {login}"),) if userinfo else ()
     return f"{url.scheme}://{hostport}{url.path}".rstrip("/"), headers
 
@@ -171,7 +182,7 @@ OPTIONS = (
         "PATRONI_EXPORTER_REQUEST_VERIFY",
         "true",
         "verification of Patroni's TLS certificate: true, false, or the path of a CA bundle",
-        "true, false or the path of a CA bundle that exists",
+        "true, false or the path of a CA bundle that can be read",
         _verify,
         ("--requests-verify",),
         "patroni",
@@ -222,7 +233,7 @@ OPTIONS = (
         "STAYTUS_REQUEST_VERIFY",
         "true",
         "verification of Staytus' TLS certificate: true, false, or the path of a CA bundle",
-        "true, false or the path of a CA bundle that exists",
+        "true, false or the path of a CA bundle that can be read",
         _verify,
         service="staytus",
     ),

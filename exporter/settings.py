@@ -83,7 +83,7 @@ class Settings:
             family = socket.AF_INET6 if ipv6 else socket.AF_INET
             try:
                 host = str(socket.getaddrinfo(self.host, self.port, family, socket.SOCK_STREAM)[0][4][0])
-            except OSError:
+            except (OSError, UnicodeError):  # no such name, or nothing that can be one
                 raise SettingsError(
                     f"PATRONI_EXPORTER_BIND={self.host!r}: expected an address or a host name with an address of the "
                     f"family {'AF_INET6' if ipv6 else 'AF_INET'} (PATRONI_EXPORTER_ADDRESS_FAMILY)"
@@ -100,7 +100,7 @@ ENV_FILE = "EXPORTER_ENV_FILE"
 class Given:
     """The value of an option and where it comes from: `environment`, `default`, or the name of a file."""
 
-    value: Any
+    value: Any = field(repr=False)  # it can be a secret
     source: str
 
 
@@ -135,19 +135,19 @@ def _given(option: Option, sources: list[tuple[str, Mapping[str, str]]]) -> Give
         if text and file:
             raise SettingsError(f"{option.variable} and {option.variable}_FILE are both set: expected one of them")
         if file:
-            return Given(_read(option, _secret(option, file)), f"{option.variable}_FILE")
+            return Given(_secret(option, file), f"{option.variable}_FILE")
         if text or (option.can_be_empty and option.variable in values):
             return Given(_read(option, text), source)
     return Given(None if option.default is None else option.read(option.default), "default")
 
 
-def _secret(option: Option, file: str) -> str:
+def _secret(option: Option, file: str) -> Any:
     try:
-        return Path(file).read_text(encoding="utf-8").strip()
+        return option.read(Path(file).read_text(encoding="utf-8-sig").strip())
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text in UTF-8"
+        reason = f"{error.strerror}; " if isinstance(error, OSError) else ""
         raise SettingsError(
-            f"{option.variable}_FILE={file!r}: {reason}; expected a file that holds {option.expected}"
+            f"{option.variable}_FILE={file!r}: {reason}expected a file that holds {option.expected}"
         ) from None
 
 
@@ -160,8 +160,8 @@ def _read(option: Option, text: str) -> Any:
 
 
 def without_userinfo(text: str) -> str:
-    """Returns the text with what stands before an @ hidden, since that can be a password."""
-    return re.sub(r"(://)?[^/\s]*@", r"\1***@", text)
+    """Returns the text with all before its last @ but a scheme hidden, since that can be a password with any sign."""
+    return re.sub(r"^(\w+://)?.*@", r"\1***@", text, flags=re.DOTALL)
 
 
 def _settings(given: Mapping[str, Given]) -> Settings:
@@ -177,7 +177,7 @@ def _settings(given: Mapping[str, Given]) -> Settings:
     if "patroni" in services:
         url, headers = value("PATRONI_EXPORTER_URL")
         target = Target(
-            url=url.removesuffix("/patroni").rstrip("/"),
+            url=re.sub(r"(?<!:/)/patroni$", "", url).rstrip("/"),  # http://patroni is a host
             timeout=value("PATRONI_EXPORTER_TIMEOUT"),
             verify=value("PATRONI_EXPORTER_REQUEST_VERIFY"),
             headers=headers,
