@@ -40,6 +40,8 @@ class Option:
         """Returns a value as one would write it, without userinfo; to hide a secret is up to the caller."""
         if self.read is _url:
             return str(value[0])
+        if isinstance(value, tuple):
+            return ",".join(value)
         return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -107,6 +109,16 @@ def _url(text: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     return f"{url.scheme}://{hostport}{url.path}".rstrip("/"), headers
 
 
+def _some_of(known: str) -> Callable[[str], tuple[str, ...]]:
+    """Reads names out of the known ones, separated by commas."""
+
+    def read(text: str) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+        return names if set(names) <= set(known.split(",")) else _refuse()
+
+    return read
+
+
 def _host(text: str) -> str:
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     return bare if re.fullmatch(r"[0-9A-Za-z_.:%-]*", bare) else _refuse()
@@ -121,6 +133,9 @@ def _refuse() -> Any:
 
 
 # The table ------------------------------------------------------------------------------------------------------------
+
+PATRONI_COLLECTORS = "node,cluster,history,config,failsafe"
+STAYTUS_COLLECTORS = "services,issues"
 
 OPTIONS = (
     Option(
@@ -152,13 +167,7 @@ OPTIONS = (
         "patroni",
     ),
     Option(
-        "PATRONI_EXPORTER_DEBUG",
-        "false",
-        "log at debug level",
-        "true or false",
-        _switch,
-        ("-d", "--debug"),
-        "patroni",
+        "PATRONI_EXPORTER_DEBUG", "false", "log at debug level", "true or false", _switch, ("-d", "--debug"), "patroni"
     ),
     Option(
         "PATRONI_EXPORTER_TIMEOUT",
@@ -186,6 +195,14 @@ OPTIONS = (
         _verify,
         ("--requests-verify",),
         "patroni",
+    ),
+    Option(
+        "PATRONI_EXPORTER_COLLECT",
+        PATRONI_COLLECTORS,
+        "what is asked of Patroni; the first that is asked tells whether it is up",
+        f"names out of {PATRONI_COLLECTORS}",
+        _some_of(PATRONI_COLLECTORS),
+        service="patroni",
     ),
     Option(
         "STAYTUS_API_URL",
@@ -238,6 +255,14 @@ OPTIONS = (
         service="staytus",
     ),
     Option(
+        "STAYTUS_COLLECT",
+        STAYTUS_COLLECTORS,
+        "what is asked of Staytus; the first that is asked tells whether it is up",
+        f"names out of {STAYTUS_COLLECTORS}",
+        _some_of(STAYTUS_COLLECTORS),
+        service="staytus",
+    ),
+    Option(
         "EXPORTER_PORT",
         "9877",
         "port to listen on when only Staytus is on",
@@ -253,12 +278,7 @@ OPTIONS = (
         _switch,
     ),
     Option(
-        "EXPORTER_WORKERS",
-        "1",
-        "gunicorn's worker processes",
-        "a number from 1 to 64",
-        _whole(1, 64),
-        ("--workers",),
+        "EXPORTER_WORKERS", "1", "gunicorn's worker processes", "a number from 1 to 64", _whole(1, 64), ("--workers",)
     ),
     Option(
         "EXPORTER_THREADS",

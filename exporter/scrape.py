@@ -120,10 +120,14 @@ SCRAPE_FAMILIES: Mapping[str, tuple[Family[ModuleReading], ...]] = {
 
 def families(modules: Iterable[Module]) -> Iterator[Family[Any]]:
     """Returns the families that a scrape of these modules can give, in its order."""
-    for service in dict.fromkeys(module.service for module in modules):
-        for collector in COLLECTORS[service]:
+    for module in modules:
+        for collector in _collectors(module):
             yield from collector.families
-        yield from SCRAPE_FAMILIES[service]
+        yield from SCRAPE_FAMILIES[module.service]
+
+
+def _collectors(module: Module) -> list[AnyCollector]:
+    return [collector for collector in COLLECTORS[module.service] if collector.name in module.collect]
 
 
 def read(
@@ -133,7 +137,7 @@ def read(
     budget, whichever is less. With `only_first` only the document is read that tells whether a module is up.
     """
     start = time.monotonic()
-    chosen = [(module, COLLECTORS[module.service][: 1 if only_first else None]) for module in modules]
+    chosen = [(module, _collectors(module)[: 1 if only_first else None]) for module in modules]
     asked = [
         (module, [(collector, fetcher.ask(module.target, collector.path, collector.parse)) for collector in collectors])
         for module, collectors in chosen

@@ -43,11 +43,12 @@ class Target:
 
 @dataclass(frozen=True)
 class Module:
-    """A target with a name, whose service (patroni or staytus) tells which collectors read it."""
+    """A target with a name; its service (patroni or staytus) tells which collectors can read it, `collect` which do."""
 
     name: str
     service: str
     target: Target
+    collect: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def _settings(given: Mapping[str, Given]) -> Settings:
             verify=value("PATRONI_EXPORTER_REQUEST_VERIFY"),
             headers=headers,
         )
-        modules.append(Module("patroni", "patroni", target))
+        modules.append(Module("patroni", "patroni", target, value("PATRONI_EXPORTER_COLLECT")))
     if "staytus" in services:
         url, headers = value("STAYTUS_API_URL")
         for variable in ("STAYTUS_API_TOKEN", "STAYTUS_API_SECRET"):
@@ -196,7 +197,7 @@ def _settings(given: Mapping[str, Given]) -> Settings:
             interval=value("POLLING_INTERVAL_SECONDS"),
             headers=keys + headers,
         )
-        modules.append(Module("staytus", "staytus", target))
+        modules.append(Module("staytus", "staytus", target, value("STAYTUS_COLLECT")))
 
     only_staytus = services == {"staytus"}
     staytus_port = not is_given("PATRONI_EXPORTER_PORT") and (only_staytus or is_given("EXPORTER_PORT"))

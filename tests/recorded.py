@@ -68,7 +68,8 @@ def _lines(service: str, read: tuple[tuple[AnyCollector, Answer], ...]) -> Itera
     class Once:
         def collect(self) -> Iterator[object]:
             documents = tuple(Reading(collector, 0.0, collector.parse(answer)) for collector, answer in read)
-            return iter(expose([ModuleReading(Module(service, service, Target("http://h", 1, True)), documents)]))
+            module = Module(service, service, Target("http://h", 1, True), ())
+            return iter(expose([ModuleReading(module, documents)]))
 
     registry = CollectorRegistry()
     registry.register(Once())  # type: ignore[arg-type]

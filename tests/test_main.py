@@ -214,12 +214,14 @@ PATRONI_EXPORTER_DEBUG = true  (environment)
 PATRONI_EXPORTER_TIMEOUT = 4.0  (environment)
 PATRONI_EXPORTER_ADDRESS_FAMILY = AF_INET  (default)
 PATRONI_EXPORTER_REQUEST_VERIFY = true  (default)
+PATRONI_EXPORTER_COLLECT = node,cluster,history,config,failsafe  (default)
 STAYTUS_API_URL = {upstream.url}  (environment)
 STAYTUS_API_TOKEN = ********  (environment)
 STAYTUS_API_SECRET = ********  (environment)
 POLLING_INTERVAL_SECONDS = 2.0  (default)
 STAYTUS_TIMEOUT = 5.0  (default)
 STAYTUS_REQUEST_VERIFY = true  (default)
+STAYTUS_COLLECT = services,issues  (default)
 EXPORTER_PORT = 9877  (default)
 DEBUG = false  (default)
 EXPORTER_WORKERS = 1  (default)
@@ -244,7 +246,7 @@ def test_check_tells_who_does_not_answer_and_reads_env_beside_wsgi(upstream: Ups
     (tmp_path / ".env").write_text("PATRONI_EXPORTER_TIMEOUT=of-the-working-folder\n")
     given = {**serve(upstream), "EXPORTER_ENV_FILE": ""}
     status, text, errors = run("exporter", "check", given=given, cwd=tmp_path, path=house)
-    some = "".join(re.findall(r".*(?:_URL|_TOKEN|_FILE|node|services).*\n", text))
+    some = "".join(re.findall(r".*(?:_URL|_TOKEN|_FILE|/patroni|/services).*\n", text))
     expected = (
         f"PATRONI_EXPORTER_URL = http://127.0.0.1:1/patroni  ({house}/.env)\n"
         f"STAYTUS_API_URL = {upstream.url}  (environment)\n"

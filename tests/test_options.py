@@ -266,6 +266,12 @@ REFUSED = [
     ),
     ("POLLING_INTERVAL_SECONDS", "61", "POLLING_INTERVAL_SECONDS='61': expected a number of seconds from 1 to 60"),
     ("STAYTUS_TIMEOUT", "0", f"STAYTUS_TIMEOUT='0': {EXPECTED_SECONDS}"),
+    (
+        "PATRONI_EXPORTER_COLLECT",
+        "node,nodes",
+        "PATRONI_EXPORTER_COLLECT='node,nodes': expected names out of node,cluster,history,config,failsafe",
+    ),
+    ("STAYTUS_COLLECT", "issues,", "STAYTUS_COLLECT='issues,': expected names out of services,issues"),
     ("STAYTUS_REQUEST_VERIFY", "on", f"STAYTUS_REQUEST_VERIFY='on': {BUNDLE}"),
     ("EXPORTER_PORT", "1024", "EXPORTER_PORT='1024': expected a port from 1025 to 65535"),
     ("DEBUG", "release", "DEBUG='release': expected True, true, 1, yes or False, false, 0, no"),

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 
 import pytest
@@ -18,6 +19,7 @@ from exporter.collector import Collector, Family, gauge, info
 from exporter.collectors import COLLECTORS
 from exporter.document import Answer
 from exporter.fetch import Fetcher
+from exporter.options import PATRONI_COLLECTORS, STAYTUS_COLLECTORS
 from exporter.scrape import SCRAPE_FAMILIES, ModuleReading, Reading, expose, families, read
 from exporter.settings import Module, Target
 from tests.conftest import Upstream
@@ -32,7 +34,10 @@ STAYTUS = {
 
 def both(upstream: Upstream, timeout: float = 5) -> tuple[Module, Module]:
     target = Target(upstream.url, timeout, True)
-    return Module("patroni", "patroni", target), Module("staytus", "staytus", target)
+    return (
+        Module("patroni", "patroni", target, ("node", "cluster", "history", "config", "failsafe")),
+        Module("staytus", "staytus", target, ("services", "issues")),
+    )
 
 
 def values(metrics: list[Metric]) -> dict[str, dict[tuple[str, ...], float]]:
@@ -125,6 +130,18 @@ def test_server_that_comes_back_is_read_again(upstream: Upstream) -> None:
     assert values(list(expose(read(modules, fetcher, math.inf))))["patroni_up"] == {(): 1.0}
 
 
+def test_only_what_is_to_be_collected_is_asked_for_and_the_first_of_it_tells_whether_a_module_is_up(
+    upstream: Upstream,
+) -> None:
+    upstream.serve(LEADER)
+    module = replace(both(upstream)[0], collect=("history", "cluster"))
+    scraped = scrape((module,))
+    assert sorted(upstream.paths) == ["/cluster", "/history"]
+    assert scraped["patroni_up"] == {(): 1.0}
+    assert scraped["patroni_scrape_collector_success"] == {("cluster",): 1.0, ("history",): 1.0}
+    assert (scraped["patroni_timeline_switches"], "patroni_primary" in scraped) == ({("lab",): 0.0}, False)
+
+
 def test_only_the_first_document_is_asked_for_to_tell_whether_a_module_is_up(upstream: Upstream) -> None:
     upstream.serve({**LEADER, **STAYTUS})
     assert [reading.up for reading in read(both(upstream), Fetcher(), math.inf, only_first=True)] == [True, True]
@@ -132,7 +149,7 @@ def test_only_the_first_document_is_asked_for_to_tell_whether_a_module_is_up(ups
 
 
 def reading(collector: Collector[int]) -> ModuleReading:
-    module = Module("patroni", "patroni", Target("http://h", 1, True))
+    module = Module("patroni", "patroni", Target("http://h", 1, True), ("x",))
     return ModuleReading(module, (Reading(collector, 0.0, 1),))
 
 
@@ -194,6 +211,13 @@ def test_fault_of_our_own_is_not_caught(upstream: Upstream) -> None:
 
     with pytest.raises(ZeroDivisionError):
         list(expose([reading(collector(gauge("patroni_x", "X.", fault)))]))
+
+
+def test_collectors_that_can_be_chosen_are_those_that_there_are() -> None:
+    assert {service: ",".join(c.name for c in collectors) for service, collectors in COLLECTORS.items()} == {
+        "patroni": PATRONI_COLLECTORS,
+        "staytus": STAYTUS_COLLECTORS,
+    }
 
 
 def test_every_service_has_collectors_and_families_of_its_scrape() -> None:

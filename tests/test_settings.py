@@ -12,19 +12,21 @@ import pytest
 from exporter.options import OPTIONS
 from exporter.settings import Module, Settings, SettingsError, Target, given_settings
 
+PATRONI_COLLECT = ("node", "cluster", "history", "config", "failsafe")
+STAYTUS_COLLECT = ("services", "issues")
 KEYS = {"STAYTUS_API_TOKEN": "t0ken", "STAYTUS_API_SECRET": "s3cret"}
 
 
 def patroni(**changes: Any) -> Module:
     """Patroni's module as it is by default, with these changes to its target."""
-    return Module("patroni", "patroni", replace(Target("http://localhost:8008", 5.0, True), **changes))
+    return Module("patroni", "patroni", replace(Target("http://localhost:8008", 5.0, True), **changes), PATRONI_COLLECT)
 
 
 def staytus(token: str = "t0ken", secret: str = "s3cret", **changes: Any) -> Module:
     """The module of Staytus as it is with KEYS, with these changes to its target."""
     headers = (("X-Auth-Token", token), ("X-Auth-Secret", secret))
     target = Target("http://localhost:8787", 5.0, True, interval=2.0, headers=headers)
-    return Module("staytus", "staytus", replace(target, **changes))
+    return Module("staytus", "staytus", replace(target, **changes), STAYTUS_COLLECT)
 
 
 def settings(*modules: Module, **changes: Any) -> Settings:
@@ -64,6 +66,13 @@ ROWS = [
     ("PATRONI_EXPORTER_ADDRESS_FAMILY", "ipv6", settings(address_family="AF_INET6"), "ipv4", settings()),
     ("PATRONI_EXPORTER_REQUEST_VERIFY", "false", settings(patroni(verify=False)), CA, settings(patroni(verify=CA))),
     (
+        "PATRONI_EXPORTER_COLLECT",
+        "cluster, history",
+        settings(replace(patroni(), collect=("cluster", "history"))),
+        "node",
+        settings(replace(patroni(), collect=("node",))),
+    ),
+    (
         "STAYTUS_API_URL",
         "https://a/s/",
         settings(staytus(url="https://a/s")),
@@ -75,6 +84,13 @@ ROWS = [
     ("POLLING_INTERVAL_SECONDS", "60", settings(staytus(interval=60.0)), "1", settings(staytus(interval=1.0))),
     ("STAYTUS_TIMEOUT", "1", settings(staytus(timeout=1.0)), "2.5", settings(staytus(timeout=2.5))),
     ("STAYTUS_REQUEST_VERIFY", "false", settings(staytus(verify=False)), "true", settings(staytus())),
+    (
+        "STAYTUS_COLLECT",
+        "issues",
+        settings(replace(staytus(), collect=("issues",))),
+        "services,issues",
+        settings(staytus()),
+    ),
     ("EXPORTER_PORT", "1025", settings(staytus(), port=1025), "65535", settings(staytus(), port=65535)),
     ("DEBUG", "yes", settings(debug=True), "False", settings()),
     ("EXPORTER_WORKERS", "2", settings(workers=2), "64", settings(workers=64)),
@@ -100,7 +116,7 @@ def test_nothing_set_is_patroni_at_its_default_url() -> None:
         debug=False,
         workers=1,
         threads=64,
-        modules=(Module("patroni", "patroni", Target("http://localhost:8008", 5.0, True, 0.0, ())),),
+        modules=(Module("patroni", "patroni", Target("http://localhost:8008", 5.0, True, 0.0, ()), PATRONI_COLLECT),),
     )
 
 
@@ -113,7 +129,9 @@ def test_keys_alone_are_staytus_at_its_default_url() -> None:
         debug=False,
         workers=1,
         threads=64,
-        modules=(Module("staytus", "staytus", Target("http://localhost:8787", 5.0, True, 2.0, headers)),),
+        modules=(
+            Module("staytus", "staytus", Target("http://localhost:8787", 5.0, True, 2.0, headers), STAYTUS_COLLECT),
+        ),
     )
 
 
