@@ -11,7 +11,6 @@ with settings_errors_exit():
 workers = settings.workers
 threads = settings.threads
 worker_class = "gthread"
-preload_app = True  # one copy of the code in memory for all workers; what a scrape needs is made after the fork
 graceful_timeout = 2 + int(max(module.target.timeout for module in settings.modules))  # the longest scrape may end
 control_socket_disable = True
 loglevel = "debug" if settings.debug else "info"

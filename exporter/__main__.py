@@ -47,7 +47,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit status; serve does not return."""
-    words = _into_environment(sys.argv[1:] if arguments is None else arguments)
+    words = into_environment(sys.argv[1:] if arguments is None else arguments)
     with settings_errors_exit():
         match words:
             case [] | ["serve"]:
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     return _parser().error(f"unknown command: {' '.join(words)!r}; expected serve, check, scrape or reference TOPIC")
 
 
-def _into_environment(arguments: list[str]) -> list[str]:
+def into_environment(arguments: list[str]) -> list[str]:
     """Puts the arguments into the environment, where workers inherit them, and returns the words of the command.
 
     What is empty counts for nothing, save where empty is a value: the old Patroni exporter's systemd unit passes such.

@@ -112,10 +112,9 @@ class Fetcher:
 
 
 def _get(adapter: "_Adapter", target: Target, path: str) -> Answer:
-    request = requests.Request("GET", f"{target.url}/{path}", headers=dict(target.headers)).prepare()
-    request.headers["User-Agent"] = f"patroni-staytus-exporter/{__version__}"
-    request.headers["Accept-Encoding"] = "identity"
+    own = {"User-Agent": f"patroni-staytus-exporter/{__version__}", "Accept-Encoding": "identity"}
     try:
+        request = requests.Request("GET", f"{target.url}/{path}", headers={**own, **dict(target.headers)}).prepare()
         try:
             return _send(adapter, request, target)
         except requests.ConnectionError as error:
@@ -150,6 +149,8 @@ def _fetch_error(error: BaseException, target: Target) -> FetchError:
             return FetchError(f"TLS: certificate verify failed: {cause.verify_message}", sent=False)
         if isinstance(cause, ssl.SSLError):
             return FetchError(f"TLS: {cause.reason or cause}", sent=False)
+        if isinstance(cause, requests.exceptions.InvalidURL | UnicodeError):
+            return FetchError("the URL cannot be used", sent=False)
         if isinstance(cause, exceptions.NameResolutionError):
             return FetchError("the host name is not known", sent=False)
         if isinstance(cause, exceptions.NewConnectionError):

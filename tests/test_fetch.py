@@ -138,7 +138,7 @@ def test_host_name_that_is_not_known_is_told_as_such() -> None:
 
 
 def test_url_that_cannot_be_is_told_as_such() -> None:
-    assert failure(Target("http://a..b", 5, True)) == "label empty or too long"
+    assert failure(Target("http://a..b", 5, True)) == "the URL cannot be used"
 
 
 def raw(answer: bytes) -> Callable[[BaseHTTPRequestHandler], None]:

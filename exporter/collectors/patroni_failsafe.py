@@ -12,7 +12,7 @@ from exporter.document import Answer, NotProvided
 
 @dataclass(frozen=True)
 class Failsafe:
-    """The names of the members in the failsafe topology, none where failsafe mode is off or not known yet."""
+    """The names of the members in the failsafe topology, none where failsafe mode was never on or is not known yet."""
 
     members: frozenset[str]
 
@@ -25,7 +25,8 @@ def parse(answer: Answer) -> Failsafe:
 
     Raises NotProvided before Patroni 3.0, and ParseError when the answer is no topology.
     """
-    if answer.status == 502:  # failsafe mode is off
+    # No topology, as failsafe mode was never on: when it is switched off Patroni keeps what patroni/ha.py has written.
+    if answer.status == 502:
         return Failsafe(frozenset())
     try:
         return Failsafe(frozenset(name for name, _ in counting(answer).fields()))
@@ -45,8 +46,8 @@ def _is_member(failsafe: Failsafe, subject: Subject) -> Iterable[tuple[Values, f
 FAMILIES: tuple[Family[Failsafe], ...] = (
     Family(
         "patroni_failsafe_member",
-        "1 when this node is in the failsafe topology, else 0; "
-        "absent when failsafe mode is on and the node does not know its name (before Patroni 3.2).",
+        "1 when this node is in the failsafe topology, which Patroni keeps when failsafe mode is switched off, else 0; "
+        "absent when there is a topology and the node does not know its name (before Patroni 3.2).",
         SCOPE_NAME,
         (),
         _is_member,

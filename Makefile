@@ -1,0 +1,49 @@
+# `make help` lists the targets. All that they need is installed into .venv, from PyPI, with hashes.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test dist reference golden clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*##/\1 /p' Makefile | while read -r name text; do printf '%-10s %s\n' "$$name" "$$text"; done
+
+demo: $(READY)  ## a real Patroni cluster with an exporter before each node, until Ctrl-C
+	$(BIN)/python -m demo
+
+test: $(READY)  ## everything that is checked: style, types, imports, Dockerfile, tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/python -m pytest
+
+dist: $(READY)  ## the sdist and the wheel, in dist/
+	$(BIN)/python -m build --no-isolation
+
+reference: $(READY)  ## METRICS.md, .env.sample and the README's table of settings, from the code
+	$(BIN)/python -m exporter reference metrics > METRICS.md.new && mv METRICS.md.new METRICS.md
+	$(BIN)/python -m exporter reference env > .env.sample.new && mv .env.sample.new .env.sample
+	$(BIN)/python -m exporter reference settings > README.md.new
+	sed -i -e '/^<!-- settings -->$$/,/^<!-- \/settings -->$$/{//!d}' -e '/^<!-- settings -->$$/r README.md.new' README.md
+	rm README.md.new
+
+golden: $(READY)  ## the expositions that the tests expect, from the code; read the difference
+	$(BIN)/python -m tests.golden
+
+clean:  ## away with all that is made here, .venv included
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "$(PYTHON) is missing or older than 3.11: install Python 3.11 or later, or name one with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) has no venv: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	touch $@

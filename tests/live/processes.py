@@ -1,0 +1,201 @@
+"""The exporter as a process of its own, started the way that a user starts it."""
+
+import contextlib
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import Upstream
+from tests.recorded import moment
+
+ROOT = Path(__file__).parents[2]
+MODULE = (sys.executable, "-m", "exporter")
+
+#: The folder that the packages of this Python are in.
+PACKAGES = sysconfig.get_path("purelib")
+
+#: `nobody` of every Linux; that there is such a name does not matter.
+NOBODY = 65534
+
+
+@dataclass(frozen=True)
+class Served:
+    """An exporter that serves; `log` is what it writes to standard output and standard error."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    def get(self, path: str = "/metrics", host: str = "127.0.0.1", seconds: float = 10) -> tuple[int, str]:
+        """Status and body of one answer."""
+        connection = http.client.HTTPConnection(host, self.port, timeout=seconds)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+
+    def up(self) -> str:
+        """The value of patroni_up in one scrape."""
+        return dict(line.rsplit(" ", 1) for line in self.get()[1].splitlines() if line[0] != "#")["patroni_up"]
+
+    def lines(self) -> list[str]:
+        """The log so far; of gunicorn's lines the level and the text without the ids of processes."""
+        lines = self.log.read_text().splitlines()
+        return [re.sub(r"(pid: |\()\d+", r"\1N", re.sub(r"^\[[^]]+] \[\d+] \[(\w+)]", r"\1", line)) for line in lines]
+
+    def logs(self, text: str, times: int = 1) -> Callable[[], bool]:
+        """A question for `until`: is this text in the log so many times?"""
+        return lambda: self.log.read_text().count(text) == times
+
+    def files(self) -> set[str]:
+        """The files that its processes hold open, of those that are deleted already the folder."""
+        pid = str(self.process.pid)
+        paths = set()
+        for process in (pid, *Path("/proc", pid, "task", pid, "children").read_text().split()):
+            for descriptor in Path("/proc", process, "fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                    paths.add(str(descriptor.readlink()))
+        files = {path for path in paths if path.startswith("/") and path != os.devnull}
+        return {str(Path(path).parent) if path.endswith(" (deleted)") else path for path in files}
+
+    def end(self, sig: signal.Signals = signal.SIGTERM, seconds: float = 10) -> int:
+        """Sends the signal and returns the exit status."""
+        self.process.send_signal(sig)
+        return self.process.wait(seconds)
+
+
+@contextlib.contextmanager
+def serving(
+    folder: Path,
+    port: int,
+    command: Sequence[str] = MODULE,
+    *,
+    cwd: Path | None = None,
+    user: int | None = None,
+    environ: Mapping[str, str] = {},
+) -> Iterator[Served]:
+    """Starts the command, waits until it serves, and ends it if it is still there; its log goes into the folder.
+
+    `environ` is added to the least environment that finds the code and takes no `.env` of whoever runs the tests.
+    """
+    log = folder / f"exporter-{port}.log"
+    with log.open("wb") as output:
+        process = start(command, output, cwd=cwd or folder, user=user, environ=environ)
+    served = Served(process, port, log)
+    try:
+        until(lambda: process.poll() is not None or _answers(port))
+        assert process.poll() is None, log.read_text()
+        yield served
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+
+
+def start(
+    command: Sequence[str], output: Any, *, cwd: Path, user: int | None = None, environ: Mapping[str, str] = {}
+) -> subprocess.Popen[bytes]:
+    """Starts a command in a session of its own, as another user where root says so."""
+    least = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "EXPORTER_ENV_FILE": os.devnull}
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env={**least, **environ},
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def run(
+    command: Sequence[str], *, cwd: Path, user: int | None = None, environ: Mapping[str, str] = {}
+) -> tuple[int, str]:
+    """Runs a command to its end as `start` would; returns its exit status and all that it wrote."""
+    with start(command, subprocess.PIPE, cwd=cwd, user=user, environ=environ) as process:
+        output, _ = process.communicate(timeout=60)
+    return process.returncode, output.decode()
+
+
+def packager() -> dict[str, str]:
+    """The environment for pip and make: with its settings of proxies and certificates, without this checkout's code."""
+    return {name: value for name, value in os.environ.items() if "MAKE" not in name} | {"PYTHONPATH": ""}
+
+
+def until(true: Callable[[], object], seconds: float = 20) -> None:
+    """Asks again and again until it is true; fails after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.02)
+
+
+def _answers(port: int) -> bool:
+    for host in ("127.0.0.1", "::1"):
+        with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def free_port(host: str = "127.0.0.1") -> Iterator[int]:
+    """A port that nobody gets by chance: it stays bound, and SO_REUSEADDR lets a server have it all the same."""
+    with socket.socket() as reserved:
+        reserved.bind((host, 0))
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        yield reserved.getsockname()[1]
+
+
+def recorded(upstream: Upstream) -> Upstream:
+    """The upstream with the answers of a real Patroni."""
+    answers = moment("4.1.5", "healthy-async", "n1").answers
+    upstream.answers.update({path: (answer.status, answer.body) for path, answer in answers.items()})
+    return upstream
+
+
+def families(exposition: str) -> list[str]:
+    """The names of the families of one scrape, in its order."""
+    return [line.split()[2] for line in exposition.splitlines() if line.startswith("# TYPE ")]
+
+
+def listing(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file and folder below the folder, with its size and time of change."""
+    return {str(path): (path.lstat().st_size, path.lstat().st_mtime_ns) for path in sorted(folder.rglob("*"))}
+
+
+@dataclass(frozen=True)
+class Unprivileged:
+    """Who may do least here: `user` is nobody for root, None for whoever is not root; `python` he can start."""
+
+    user: int | None
+    python: str
+
+
+@cache
+def unprivileged() -> Unprivileged:
+    """Nobody for root, with the first Python of this minor version that he can start and that finds the packages.
+
+    Oneself where there is none, as where the only Python is in root's home.
+    """
+    if os.geteuid() != 0:
+        return Unprivileged(None, sys.executable)
+    code = f"import sys, flask, gunicorn, requests; assert sys.version_info[:2] == {sys.version_info[:2]}"
+    for python in (sys.executable, "/usr/local/bin/python3", "/usr/bin/python3"):
+        with contextlib.suppress(OSError):
+            if run([python, "-c", code], cwd=Path("/"), user=NOBODY, environ={"PYTHONPATH": PACKAGES})[0] == 0:
+                return Unprivileged(NOBODY, python)
+    return Unprivileged(None, sys.executable)
