@@ -14,7 +14,7 @@ help:  ## this list
 demo: $(READY)  ## a real Patroni cluster with an exporter before each node, until Ctrl-C
 	$(BIN)/python -m demo
 
-test: $(READY)  ## everything that is checked: style, types, imports, Dockerfile, tests
+test: $(READY) $(BIN)/promtool  ## everything that is checked: style, types, imports, Dockerfile, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -47,3 +47,9 @@ $(READY): requirements-dev.txt
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	touch $@
+
+# Out of Debian's package, which is not installed: that would start a server. Where there is none, its test says so.
+$(BIN)/promtool: $(READY)
+	@folder=$$(mktemp -d) && cd "$$folder" && \
+		{ apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } 2>/dev/null && \
+		dpkg-deb -x prometheus_*.deb . && install usr/bin/promtool "$(abspath $@)"; rm -rf "$$folder"
