@@ -1,0 +1,154 @@
+"""The demo, run as a user does: what it shows, how it ends, and that nothing of it stays."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.live.processes import ROOT, until
+
+SHOWN = """\
+node role Patroni REST exporter
+n1 {n1} http://127.0.0.1:N http://127.0.0.1:N/metrics
+n2 {n2} http://127.0.0.1:N http://127.0.0.1:N/metrics
+n3 {n3} http://127.0.0.1:N http://127.0.0.1:N/metrics
+
+first scrape of n1:
+ patroni_{own[n1]}{{name="n1",scope="demo"}} 1.0
+ patroni_up 1.0
+
+first scrape of n2:
+ patroni_{own[n2]}{{name="n2",scope="demo"}} 1.0
+ patroni_up 1.0
+
+first scrape of n3:
+ patroni_{own[n3]}{{name="n3",scope="demo"}} 1.0
+ patroni_up 1.0
+
+and of Staytus (the stand-in), the same from each exporter:
+ service_status{{service_permalink="web-application",service_status="ok"}} 1.0
+ service_status{{service_permalink="api",service_status="minor"}} 1.0
+ service_status{{service_permalink="public-website",service_status="major"}} 1.0
+ service_status{{service_permalink="customer-support",service_status="maintenance"}} 1.0
+"""
+
+STAYING = "Ctrl-C takes everything down\n"
+
+
+class Folder:
+    """A folder for all that a demo writes, by whose name its processes are found too."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def files(self) -> list[str]:
+        return [path.name for path in self.path.iterdir()]
+
+    @property
+    def processes(self) -> dict[int, str]:
+        """The command lines of the processes that have the folder there, in their environment, or as working folder."""
+        found = {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            told = [_bytes(entry / "cmdline"), _bytes(entry / "environ"), _target(entry / "cwd")]
+            if any(bytes(self.path) in text for text in told):
+                found[int(entry.name)] = told[0].replace(b"\0", b" ").decode()
+        return found
+
+
+def _bytes(file: Path) -> bytes:
+    with suppress(OSError):  # it has ended, or is another user's
+        return file.read_bytes()
+    return b""
+
+
+def _target(link: Path) -> bytes:
+    with suppress(OSError):
+        return bytes(link.readlink())
+    return b""
+
+
+@pytest.fixture
+def folder() -> Iterator[Folder]:
+    """Where also the user can go that PostgreSQL runs as when we are root, which is not so of pytest's folders."""
+    with tempfile.TemporaryDirectory(prefix="test-demo-", dir="/tmp") as path:
+        Path(path).chmod(0o755)
+        folder = Folder(Path(path))
+        yield folder
+        with suppress(AssertionError):  # a demo that was killed takes everything down all the same, in its time
+            until(lambda: not folder.processes)
+        for pid in folder.processes:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def demo(folder: Folder, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-m", "demo", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(folder.path)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def read(process: subprocess.Popen[str], last: str | None = None) -> str:
+    """What it writes up to this line, or to its end."""
+    assert process.stdout is not None
+    lines = [""]
+    while lines[-1] != last and (line := process.stdout.readline()):
+        lines.append(line)
+    return "".join(lines)
+
+
+def shown(output: str) -> str:
+    """What the demo shows when everything is up, without ports and columns."""
+    return re.sub(r" +", " ", re.sub(r":\d+", ":N", output[output.index("node  ") :]))
+
+
+def expected(text: str) -> str:
+    """What the demo must show with the leader that it has."""
+    leaders = re.findall(r"^(n\d) leader ", text, re.MULTILINE)
+    assert len(leaders) == 1, text
+    nodes = ("n1", "n2", "n3")
+    roles = {node: "leader" if node in leaders else "replica" for node in nodes}
+    own = {node: "primary" if node in leaders else "replica" for node in nodes}
+    return SHOWN.format(**roles, own=own)
+
+
+def test_demo_once_shows_a_scrape_of_everything_and_leaves_nothing(folder: Folder) -> None:
+    with demo(folder, "--once") as process:
+        output = read(process)
+        assert process.wait(10) == 0, output
+    assert (folder.processes, folder.files) == ({}, [])
+    text = shown(output)
+    assert text == expected(text) + "everything is down\n"
+
+
+def test_staying_demo_ends_with_ctrl_c_and_leaves_nothing(folder: Folder) -> None:
+    with demo(folder) as process:
+        output = read(process, STAYING)
+        text = shown(output)
+        assert text == expected(text) + "\n" + STAYING
+        assert [name.startswith("patroni-demo-") for name in folder.files] == [True]
+        commands = "".join(folder.processes.values())
+        assert [commands.count(f"{file}/patroni.yml") for file in ("n1", "n2", "n3")] == [1, 1, 1]
+        assert commands.count(" -m exporter ") >= 3
+        process.send_signal(signal.SIGINT)
+        assert read(process) == "\ntaking everything down\neverything is down\n"
+        assert process.wait(10) == 0
+    assert (folder.processes, folder.files) == ({}, [])
