@@ -117,7 +117,7 @@ class Servers:
             raise DemoError(f"{node.name} is running already")
         env = {
             **self.marked, "PATH": f"{self.programs.pg_bin}:/usr/local/bin:/usr/bin:/bin", "HOME": str(self.folder),
-            "LANG": "C.UTF-8", "TZ": "UTC", "PYTHONUNBUFFERED": "1",
+            "LANG": "C.UTF-8", "TZ": "UTC", "PYTHONUNBUFFERED": "1", "TMPDIR": str(self.folder),
         }  # fmt: skip
         argv = [str(self.programs.python), "-m", "patroni", str(node.file)]
         with node.log.open("ab") as log:
