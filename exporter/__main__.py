@@ -148,7 +148,7 @@ def _scrape() -> int:
     settings = Settings.load()
     log_to_standard_error(settings.debug)
     registry = CollectorRegistry()
-    registry.register(Scrape(settings.modules, Fetcher(), math.inf))
+    registry.register(Scrape(settings.modules, read(settings.modules, Fetcher(), math.inf)))
     sys.stdout.buffer.write(generate_latest(registry))  # in UTF-8, whatever the locale is
     return 0
 

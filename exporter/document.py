@@ -75,7 +75,7 @@ class Fields:
         return key in self._values
 
     def __iter__(self) -> Iterator[tuple[str, object]]:
-        return ((_encodable(key), value) for key, value in self._values.items())
+        return ((encodable(key), value) for key, value in self._values.items())
 
     def text(self, key: str) -> str | None:
         """Returns a string that every encoding can hold."""
@@ -84,7 +84,7 @@ class Fields:
             return None
         if not isinstance(value, str):
             _fail(self._at(key), "a string", value)
-        return _encodable(value)
+        return encodable(value)
 
     def required_text(self, key: str) -> str:
         """Returns a string, or raises ParseError where there is none."""
@@ -198,7 +198,7 @@ def _array(value: object, where: str) -> tuple[object, ...]:
     return tuple(value)
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """JSON can spell half of a surrogate pair, which UTF-8 cannot: such a half becomes a question mark."""
     return text.encode("utf-8", "replace").decode("utf-8")
 

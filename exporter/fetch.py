@@ -2,23 +2,22 @@
 
 import http.client
 import os
-import socket
+import queue
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from pathlib import Path
+from functools import lru_cache, partial
 from typing import Any
 
 import requests
-import urllib3
-from requests.adapters import HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3 import HTTPResponse, connection, connectionpool, exceptions
+from urllib3 import Timeout, exceptions
 
-from exporter.document import Answer
+from exporter.document import Answer, NotProvided, ParseError
 from exporter.settings import Target
+from exporter.transport import Adapter, TooLarge
 from exporter.version import __version__
 
 #: Bytes of an answer, before and after decompression.
@@ -27,9 +26,8 @@ SIZE_LIMIT = 16 * 1024 * 1024
 #: Seconds after which a request that was sent and not answered is given up, its socket closed and its thread back.
 ABANDON_AFTER = 60.0
 
-
-# Verification that is off was asked for, and is said once at the start, not with each request.
-urllib3.disable_warnings(exceptions.InsecureRequestWarning)
+#: Seconds after which a thread that has nothing to do ends.
+IDLE_FOR = 1.0
 
 
 class FetchError(Exception):
@@ -60,16 +58,23 @@ class Flight:
 
 
 class Fetcher:
-    """Fetches documents for all scrapes of this process; it makes everything on first use, so nothing survives a fork.
+    """Fetches documents for all scrapes of this process; it makes everything on first use, and anew after a fork.
 
     There is one request in flight for each target and document, since Patroni and Staytus have five threads each and
     one that hangs there stays taken after its client has gone. Whoever asks meanwhile joins it.
     """
 
     def __init__(self) -> None:
+        self._begin()
+        begin = weakref.WeakMethod(self._begin)
+        os.register_at_fork(after_in_child=lambda: (again := begin()) and again())
+
+    def _begin(self) -> None:
+        """Knows nothing yet; a child's parent may hold the lock, and has the threads of the requests under way."""
         self._lock = threading.Lock()
         self._flights: dict[tuple[Target, str], Flight] = {}
-        self._adapter: _Adapter | None = None
+        self._adapter: Adapter | None = None
+        self._threads = _Threads()
 
     def ask(self, target: Target, path: str, parse: Callable[[Answer], Any]) -> Flight:
         """Returns the request for `path` below the target's URL: the one under way, or that of an answer younger than
@@ -85,48 +90,95 @@ class Fetcher:
                 return flight
             flight = self._flights[key] = Flight()
             if self._adapter is None:
-                self._adapter = _Adapter(max_retries=0, pool_connections=100, pool_maxsize=8)
+                self._adapter = Adapter()
             adapter = self._adapter
-        # A thread of its own and a daemon: the end of the process does not wait for a server that hangs.
-        threading.Thread(
-            target=self._fly, args=(key, flight, adapter, parse), daemon=True, name=f"fetch {path}"
-        ).start()
+            threads = self._threads
+        try:
+            threads.run(f"fetch {path}", partial(self._fly, key, flight, adapter, parse))
+        except RuntimeError:  # the system has no more threads for us
+            self._end(key, flight, keep=False)
+            flight.model.set_exception(FetchError("no thread could be started to ask", sent=False))
         return flight
 
-    def _fly(
-        self, key: tuple[Target, str], flight: Flight, adapter: "_Adapter", parse: Callable[[Answer], Any]
-    ) -> None:
-        keep = key[0].interval > 0
+    def _fly(self, key: tuple[Target, str], flight: Flight, adapter: Adapter, parse: Callable[[Answer], Any]) -> None:
         try:
             model = parse(_get(adapter, *key))
         except BaseException as error:
-            keep = keep and getattr(error, "sent", True)
-            flight.ended = time.monotonic()
+            if isinstance(error, FetchError | ParseError | NotProvided):
+                # What was read hangs on their tracebacks: 16 MiB, for as long as somebody knows the flight.
+                error.__traceback__ = error.__context__ = None
+            self._end(key, flight, keep=getattr(error, "sent", True))
             flight.model.set_exception(error)
         else:
-            flight.ended = time.monotonic()
+            self._end(key, flight, keep=True)
             flight.model.set_result(model)
-        if not keep:
+
+    def _end(self, key: tuple[Target, str], flight: Flight, *, keep: bool) -> None:
+        """Makes room for the next request, before anybody hears of the end of this one and asks again."""
+        with self._lock:
+            flight.ended = time.monotonic()
+            if not (keep and key[0].interval > 0):
+                del self._flights[key]
+
+
+class _Threads:
+    """Threads that are used again, since to start one costs as much as half a request, and end when idle for long.
+
+    They are daemons: the end of the process does not wait for a server that hangs.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._jobs: queue.SimpleQueue[tuple[str, Callable[[], None]]] = queue.SimpleQueue()
+        self._idle = 0
+
+    def run(self, name: str, job: Callable[[], None]) -> None:
+        """Runs the job at once, in an idle thread or a new one, which has this name meanwhile.
+
+        Raises RuntimeError when there cannot be one thread more.
+        """
+        with self._lock:
+            if not self._idle:
+                threading.Thread(target=self._work, args=(name, job), name=name, daemon=True).start()
+                return
+            self._idle -= 1
+        self._jobs.put((name, job))
+
+    def _work(self, name: str, job: Callable[[], None]) -> None:
+        thread = threading.current_thread()
+        while True:
+            thread.name = name
+            job()
+            del job  # and with it the answer
+            thread.name = "idle"
             with self._lock:
-                self._flights.pop(key, None)
+                self._idle += 1
+            while True:
+                try:
+                    name, job = self._jobs.get(timeout=IDLE_FOR)
+                    break
+                except queue.Empty:
+                    with self._lock:
+                        if self._idle:  # else somebody has just counted on this thread
+                            self._idle -= 1
+                            return
 
 
-def _get(adapter: "_Adapter", target: Target, path: str) -> Answer:
+@lru_cache(maxsize=1000)
+def _request(target: Target, path: str) -> requests.PreparedRequest:
     own = {"User-Agent": f"patroni-staytus-exporter/{__version__}", "Accept-Encoding": "identity"}
+    return requests.Request("GET", f"{target.url}/{path}", headers={**own, **dict(target.headers)}).prepare()
+
+
+def _get(adapter: Adapter, target: Target, path: str) -> Answer:
     try:
-        request = requests.Request("GET", f"{target.url}/{path}", headers={**own, **dict(target.headers)}).prepare()
-        try:
-            return _send(adapter, request, target)
-        except requests.ConnectionError as error:
-            if not any(isinstance(cause, _Stale) for cause in _causes(error)):
-                raise
-            return _send(adapter, request, target)
+        return _send(adapter, _request(target, path), target)
     except (OSError, exceptions.HTTPError, ValueError) as error:  # requests' own errors are OSError or ValueError
         raise _fetch_error(error, target) from None
 
 
-def _send(adapter: "_Adapter", request: requests.PreparedRequest, target: Target) -> Answer:
-    timeout = (target.timeout, max(ABANDON_AFTER, target.timeout))
+def _send(adapter: Adapter, request: requests.PreparedRequest, target: Target) -> Answer:
+    timeout: Any = Timeout(connect=target.timeout, total=max(ABANDON_AFTER, target.timeout))
     with adapter.send(request, stream=True, timeout=timeout, verify=target.verify) as response:
         return Answer(response.status_code, _body(response))
 
@@ -157,11 +209,13 @@ def _fetch_error(error: BaseException, target: Target) -> FetchError:
             return FetchError(f"no connection: {_innermost(causes)}", sent=False)
         if isinstance(cause, exceptions.ConnectTimeoutError):
             return FetchError(f"no connection within {target.timeout:g} s", sent=False)
+        if isinstance(cause, TooLarge):
+            return FetchError(str(cause))
         if isinstance(cause, exceptions.ReadTimeoutError | TimeoutError):
             return FetchError(f"no whole answer within {max(ABANDON_AFTER, target.timeout):g} s")
         if isinstance(cause, http.client.RemoteDisconnected):
             return FetchError("the connection was closed without an answer")
-        if isinstance(cause, http.client.BadStatusLine):
+        if isinstance(cause, http.client.BadStatusLine | http.client.UnknownProtocol):
             return FetchError(f"the answer is not HTTP: {ascii(str(cause).strip())[:100]}")
         if isinstance(cause, http.client.IncompleteRead):
             return FetchError("the answer was cut off")
@@ -186,106 +240,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             seen.add(id(cause))
             yield cause
             pending += [*cause.args, getattr(cause, "reason", None), cause.__cause__, cause.__context__]
-
-
-# Below requests: time limits that hold for the whole of a phase -------------------------------------------------------
-
-
-class _Bounded(socket.socket):
-    """A socket whose timeout is for all that is read until the next settimeout, not for each byte.
-
-    urllib3 sets the timeout anew for each phase (connect, send, read), so that a server that sends byte by byte has
-    no more time than one that sends at once.
-    """
-
-    _end: float | None = None
-
-    def settimeout(self, value: float | None) -> None:
-        self._end = None if value is None else time.monotonic() + value
-        super().settimeout(value)
-
-    def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        if self._end is not None:
-            left = self._end - time.monotonic()
-            if left <= 0:
-                raise TimeoutError("timed out")
-            super().settimeout(left)
-        return super().recv_into(*args, **kwargs)
-
-
-class _BoundedTLS(_Bounded, ssl.SSLSocket):
-    """The same above TLS, whose handshake the ssl module bounds as a whole."""
-
-
-class _Stale(ConnectionResetError):
-    """The server closed a connection that it had kept after an answer, before it can have read this request."""
-
-
-class _Connection(connection.HTTPConnection):
-    """A connection whose socket is bounded, and which knows whether it has answered before."""
-
-    _answered = False
-
-    def _new_conn(self) -> socket.socket:
-        plain = super()._new_conn()
-        bounded = _Bounded(fileno=plain.detach())
-        bounded.settimeout(self.timeout)
-        self._answered = False
-        return bounded
-
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3 has it
-        try:
-            response = super().getresponse()
-        except ConnectionResetError as error:
-            if self._answered:
-                raise _Stale from error
-            raise
-        self._answered = True
-        return response
-
-
-class _Adapter(HTTPAdapter):
-    """Sends a prepared request as it is: no proxy, netrc, cookie, redirect or variable of the environment counts."""
-
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
-        super().init_poolmanager(connections, maxsize, block, **pool_kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
-        self._contexts: dict[bool | str, ssl.SSLContext] = {}
-
-    def build_connection_pool_key_attributes(
-        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
-    ) -> tuple[Any, Any]:
-        host, tls = super().build_connection_pool_key_attributes(request, verify, cert)
-        if host["scheme"] != "https":
-            return host, {}
-        if verify not in self._contexts:
-            self._contexts[verify] = _tls_context(verify)
-        return host, {"ssl_context": self._contexts[verify], "cert_reqs": tls["cert_reqs"]}
-
-    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        """Leaves the connection alone: its TLS context holds all that verify asks for."""
-
-
-def _tls_context(verify: bool | str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.sslsocket_class = _BoundedTLS
-    if verify is False:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    else:
-        authorities = DEFAULT_CA_BUNDLE_PATH if verify is True else str(verify)
-        folder = Path(authorities).is_dir()
-        context.load_verify_locations(None if folder else authorities, authorities if folder else None)
-    return context
-
-
-class _TLSConnection(_Connection, connection.HTTPSConnection):
-    """The same above TLS."""
-
-
-class _Pool(connectionpool.HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _TLSPool(connectionpool.HTTPSConnectionPool):
-    ConnectionCls = _TLSConnection

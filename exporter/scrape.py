@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,21 +12,25 @@ from prometheus_client.samples import Sample
 
 from exporter.collector import AnyCollector, Family, Subject, gauge, gauges, stateset
 from exporter.collectors import COLLECTORS
-from exporter.document import NotProvided, ParseError
+from exporter.document import Answer, NotProvided, ParseError
 from exporter.fetch import Fetcher, FetchError, Flight
 from exporter.settings import Module
 
 log = logging.getLogger(__name__)
 
+#: Bytes, about, that the samples of one document may take in the exposition: writing much more outlasts the scrape.
+TEXT_LIMIT = 8 * 1024 * 1024
+
 
 @dataclass(frozen=True)
 class Reading:
-    """What became of one document: its model, or why there is none; `seconds` is how long it took.
+    """What became of one document, which `flight` fetched: its model, or why there is none, after so many seconds.
 
     This version of the service does not have the document where `provided` is False.
     """
 
     collector: AnyCollector
+    flight: Flight
     seconds: float
     model: Any = None
     failure: str | None = None
@@ -139,7 +144,10 @@ def read(
     start = time.monotonic()
     chosen = [(module, _collectors(module)[: 1 if only_first else None]) for module in modules]
     asked = [
-        (module, [(collector, fetcher.ask(module.target, collector.path, collector.parse)) for collector in collectors])
+        (
+            module,
+            [(collector, fetcher.ask(module.target, collector.path, _parse(collector))) for collector in collectors],
+        )
         for module, collectors in chosen
     ]
     return [
@@ -148,22 +156,45 @@ def read(
     ]
 
 
+def _parse(collector: AnyCollector) -> Callable[[Answer], Any]:
+    """Returns the parse of the collector, which then also refuses what is small as a document and large as samples."""
+
+    def parse(answer: Answer) -> Any:
+        model = collector.parse(answer)
+        if len(answer.body) < TEXT_LIMIT // 1024:  # even with half of it in the scope and half in short members
+            return model
+        subject = collector.subject(model)
+        common = 100 + sum(map(len, subject.values()))  # with the family's name and the names of its labels
+        size = 0
+        for family in collector.families:
+            for values, _ in family.samples(model, defaultdict(str, subject)):
+                size += common + sum(len(value) for value in values if value)
+                if size > TEXT_LIMIT:
+                    raise ParseError(f"its samples would take more than {TEXT_LIMIT // 1024 // 1024} MiB")
+        return model
+
+    return parse
+
+
 def _read(module: Module, collector: AnyCollector, flight: Flight, start: float, budget: float) -> Reading:
     allowed = min(budget, module.target.timeout)
     try:
-        model = flight.model.result(max(0.0, start + allowed - time.monotonic()))
+        error = flight.model.exception(max(0.0, start + allowed - time.monotonic()))
     except TimeoutError:
-        failure = f"no answer within {allowed:g} s"
-    except (FetchError, ParseError) as error:
-        failure = str(error)
-    except NotProvided as absent:
-        return Reading(collector, flight.seconds_since(start), absent.model, provided=False)
-    else:
-        for remark in collector.remarks(model):
-            log.warning("%s %s: passed over %s", module.name, collector.name, remark)
-        return Reading(collector, flight.seconds_since(start), model)
-    log.warning("%s %s: %s/%s: %s", module.name, collector.name, module.target.url, collector.path, failure)
-    return Reading(collector, flight.seconds_since(start), failure=failure)
+        error = FetchError(f"no answer within {allowed:g} s")
+    seconds = flight.seconds_since(start)
+    match error:
+        case None:
+            model = flight.model.result()
+            for remark in collector.remarks(model):
+                log.warning("%s %s: passed over %s", module.name, collector.name, remark)
+            return Reading(collector, flight, seconds, model)
+        case NotProvided():
+            return Reading(collector, flight, seconds, error.model, provided=False)
+        case FetchError() | ParseError():
+            log.warning("%s %s: %s/%s: %s", module.name, collector.name, module.target.url, collector.path, error)
+            return Reading(collector, flight, seconds, failure=str(error))
+    raise error
 
 
 def expose(readings: Iterable[ModuleReading]) -> Iterator[Metric]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from exporter.collector import AnyCollector
 from exporter.document import Answer
+from exporter.fetch import Flight
 from exporter.scrape import ModuleReading, Reading, expose
 from exporter.settings import Module, Target
 
@@ -67,7 +68,7 @@ def _lines(service: str, read: tuple[tuple[AnyCollector, Answer], ...]) -> Itera
 
     class Once:
         def collect(self) -> Iterator[object]:
-            documents = tuple(Reading(collector, 0.0, collector.parse(answer)) for collector, answer in read)
+            documents = tuple(Reading(collector, Flight(), 0.0, collector.parse(answer)) for collector, answer in read)
             module = Module(service, service, Target("http://h", 1, True), ())
             return iter(expose([ModuleReading(module, documents)]))
 

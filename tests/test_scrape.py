@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector as PrometheusCollector
 from exporter.collector import Collector, Family, gauge, info
 from exporter.collectors import COLLECTORS
 from exporter.document import Answer
-from exporter.fetch import Fetcher
+from exporter.fetch import Fetcher, Flight
 from exporter.options import PATRONI_COLLECTORS, STAYTUS_COLLECTORS
 from exporter.scrape import SCRAPE_FAMILIES, ModuleReading, Reading, expose, families, read
 from exporter.settings import Module, Target
@@ -150,7 +150,7 @@ def test_only_the_first_document_is_asked_for_to_tell_whether_a_module_is_up(ups
 
 def reading(collector: Collector[int]) -> ModuleReading:
     module = Module("patroni", "patroni", Target("http://h", 1, True), ("x",))
-    return ModuleReading(module, (Reading(collector, 0.0, 1),))
+    return ModuleReading(module, (Reading(collector, Flight(), 0.0, 1),))
 
 
 def collector(*rows: Family[int], subject: dict[str, str] | None = None) -> Collector[int]:

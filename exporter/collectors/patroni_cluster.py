@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from exporter.collector import Collector, Family, Number, Subject, Values, gauge, gauges, info, stateset
 from exporter.collectors.patroni import SCOPE, counting
-from exporter.document import Answer, Fields, distinct
+from exporter.document import Answer, Fields, distinct, encodable
 
 # Model ----------------------------------------------------------------------------------------------------------------
 
@@ -101,7 +101,7 @@ def _member(item: Fields) -> Member:
 
 def _tag_text(value: object) -> str:
     """Returns a tag's value, which is anything that YAML can say, as one would write it there."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return encodable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def _switchover(fields: Fields | None) -> Switchover | None:

@@ -3,8 +3,9 @@
 import logging
 import math
 import platform
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry, make_wsgi_app
 from prometheus_client.metrics_core import Metric
@@ -12,7 +13,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from exporter.fetch import Fetcher
-from exporter.scrape import expose, families, read
+from exporter.scrape import ModuleReading, expose, families, read
 from exporter.settings import Module
 from exporter.version import __version__
 
@@ -21,20 +22,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: What prometheus_client tells of the process that answers.
+PROCESS_COLLECTORS = (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR)
+
 
 class Scrape(Collector):
     """One scrape as prometheus_client collects it; describing it fetches nothing, so that `name[]` can choose."""
 
-    def __init__(self, modules: tuple[Module, ...], fetcher: Fetcher, budget: float):
+    def __init__(self, modules: tuple[Module, ...], readings: Iterable[ModuleReading]):
         self._modules = modules
-        self._fetcher = fetcher
-        self._budget = budget
+        self._readings = readings
 
     def describe(self) -> Iterator[Metric]:
         return (Metric(family.name, family.help, "gauge") for family in families(self._modules))
 
     def collect(self) -> Iterator[Metric]:
-        return expose(read(self._modules, self._fetcher, self._budget))
+        return expose(self._readings)
 
 
 class BuildInfo(Collector):
@@ -50,18 +53,74 @@ class BuildInfo(Collector):
 
 def metrics_app(modules: tuple[Module, ...], fetcher: Fetcher) -> "WSGIApplication":
     """Returns the application for /metrics, which answers 200 whatever becomes of the modules."""
+    pages = _Pages()
 
     def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         if environ.get("PATH_INFO", "") not in ("", "/"):
             start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
             return [b"Not found: the metrics are at /metrics\n"]
-        registry = CollectorRegistry()
-        registry.register(Scrape(modules, fetcher, budget(environ)))
-        for collector in (BuildInfo(), PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
-            registry.register(collector)
-        return make_wsgi_app(registry)(environ, start_response)  # type: ignore[no-any-return]
+        readings = read(modules, fetcher, budget(environ)) if environ["REQUEST_METHOD"] == "GET" else []
+
+        def page() -> _Page:
+            registry = CollectorRegistry()
+            for collector in (Scrape(modules, readings), BuildInfo(), *PROCESS_COLLECTORS):
+                registry.register(collector)
+            return _page(make_wsgi_app(registry), environ)
+
+        status, headers, body = pages.get(_shared_by(readings, environ), page)
+        start_response(status, list(headers))
+        return [body]
 
     return app
+
+
+_Page = tuple[str, tuple[tuple[str, str], ...], bytes]
+
+
+def _page(app: "WSGIApplication", environ: "WSGIEnvironment") -> _Page:
+    started: list[tuple[str, tuple[tuple[str, str], ...]]] = []
+
+    def start_response(status: str, headers: list[tuple[str, str]], _: object = None) -> Callable[[bytes], object]:
+        started.append((status, tuple(headers)))
+        return lambda _: None
+
+    body = b"".join(app(environ, start_response))
+    return (*started[0], body)
+
+
+def _shared_by(readings: Iterable[ModuleReading], environ: "WSGIEnvironment") -> tuple[Any, ...] | None:
+    """Returns what scrapes have in common that may be given the same page, None where this one is given its own.
+
+    That is the same answers, which those have that joined the same requests, and the same wishes of the client.
+    """
+    documents = [document for reading in readings for document in reading.documents]
+    if not documents or any(document.flight.ended is None for document in documents):
+        return None
+    # One that ended only when this scrape had given it up is another answer for those that waited longer.
+    answers = [(document.flight, document.failure) for document in documents]
+    wishes = ("REQUEST_METHOD", "QUERY_STRING", "HTTP_ACCEPT", "HTTP_ACCEPT_ENCODING")
+    return (*answers, *(environ.get(wish) for wish in wishes))
+
+
+class _Pages:
+    """The last page that was written, for the scrapes that waited for the same answers: writing it is most of the work.
+
+    Pages are bytes and nobody can change them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._key: tuple[Any, ...] | None = None
+        self._page: _Page | None = None
+
+    def get(self, key: tuple[Any, ...] | None, page: Callable[[], _Page]) -> _Page:
+        """Returns the last page when it has this key, else a new one."""
+        if key is None:
+            return page()
+        with self._lock:
+            if self._page is None or self._key != key:
+                self._page, self._key = page(), key
+            return self._page
 
 
 def budget(environ: "WSGIEnvironment") -> float:

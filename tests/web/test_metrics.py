@@ -3,6 +3,10 @@
 import gzip
 import math
 import platform
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
@@ -100,3 +104,30 @@ def test_budget_is_what_prometheus_leaves_less_the_way_back(header: str, seconds
 
 def test_budget_is_without_limit_where_nobody_says() -> None:
     assert budget({}) == math.inf
+
+
+def test_scrapes_that_waited_for_the_same_answers_get_the_same_page_and_later_ones_their_own(
+    upstream: Upstream,
+) -> None:
+    release = threading.Event()
+
+    def hold(handler: BaseHTTPRequestHandler) -> None:
+        release.wait(10)
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(LEADER[handler.path].body)
+
+    upstream.answers.update(dict.fromkeys(LEADER, hold))
+    client = create_app(settings(upstream)).test_client
+    with ThreadPoolExecutor(6) as clients:
+        pages = [clients.submit(lambda: client().get("/metrics").data) for _ in range(5)]
+        other = clients.submit(lambda: client().get("/metrics?name[]=patroni_up").data)
+        while len(upstream.paths) < 5:
+            time.sleep(0.01)
+        time.sleep(0.2)  # so that all have come to wait
+        release.set()
+        (page,) = {page.result() for page in pages}
+    assert other.result().endswith(b"\npatroni_up 1.0\n")
+    assert len(upstream.paths) == 5
+    assert client().get("/metrics").data != page
+    assert len(upstream.paths) == 10

@@ -1,0 +1,321 @@
+"""Do no harm: one request in flight for each target and document, however many scrape, and nothing piles up."""
+
+import gc
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import urllib3.connectionpool
+
+from exporter import fetch
+from exporter.document import Answer
+from exporter.fetch import Fetcher, FetchError
+from exporter.settings import Target
+from tests.conftest import Upstream
+from tests.walls.scrapes import PATHS, PATRONI, RECORDED, application, fetching, scrape, until
+from tests.walls.servers import CERTIFICATE, Odd, keeping, read_request, repeating, saying, silent, whole
+
+MIB = 1024 * 1024
+
+
+def as_it_is(answer: Answer) -> Answer:
+    return answer
+
+
+def failing(fetcher: Fetcher, target: Target) -> str:
+    error = fetcher.ask(target, "x", as_it_is).model.exception(10)
+    assert isinstance(error, FetchError)
+    return str(error)
+
+
+class Held:
+    """An upstream that answers a path only when told."""
+
+    def __init__(self, upstream: Upstream, path: str) -> None:
+        self.release = threading.Event()
+        self._status, self._body = RECORDED[path].status, RECORDED[path].body
+        upstream.answers[path] = self._answer
+
+    def _answer(self, handler: BaseHTTPRequestHandler) -> None:
+        self.release.wait(20)
+        handler.send_response(self._status)
+        handler.end_headers()
+        handler.wfile.write(self._body)
+
+
+def test_forty_scrapes_at_once_are_one_request_for_each_document(upstream: Upstream) -> None:
+    upstream.serve(PATRONI)
+    held = Held(upstream, "/patroni")
+    app = application(upstream.url)
+    ups: list[float] = []
+    scrapes = [threading.Thread(target=lambda: ups.append(scrape(app).told["patroni_up"][()])) for _ in range(40)]
+    for thread in scrapes:
+        thread.start()
+    until(lambda: "/patroni" in upstream.paths)
+    held.release.set()
+    for thread in scrapes:
+        thread.join()
+    assert ups == [1.0] * 40
+    assert upstream.paths.count("/patroni") == 1
+
+
+def test_request_that_hangs_stays_the_only_one_beyond_the_scrape_and_whoever_comes_later_has_its_answer(
+    upstream: Upstream,
+) -> None:
+    upstream.serve(PATRONI)
+    held = Held(upstream, "/patroni")
+    app = application(upstream.url)
+    for _ in range(8):
+        scraped = scrape(app, 0.8)
+        assert scraped.told["patroni_up"] == {(): 0.0}
+        assert scraped.told["patroni_cluster_members"] == {("lab",): 3.0}
+    assert upstream.paths.count("/patroni") == 1
+    assert upstream.paths.count("/cluster") == 8
+    held.release.set()
+    assert scrape(app).told["patroni_up"] == {(): 1.0}
+    assert upstream.paths.count("/patroni") <= 2  # the late answer, or one of its own where that came before
+
+
+def test_scrape_that_had_given_up_when_the_answer_came_does_not_tell_so_to_others(upstream: Upstream) -> None:
+    held = Held(upstream, "/api/v1/services/all")
+    app = application("", upstream.url, STAYTUS_COLLECT="services", POLLING_INTERVAL_SECONDS="60")
+
+    class Releasing(logging.Handler):
+        """The answer comes when the scrape says that it has given up, and before it writes its page."""
+
+        def emit(self, _: logging.LogRecord) -> None:
+            held.release.set()
+            until(lambda: fetching() == 0)
+
+    log, releasing = logging.getLogger("exporter.scrape"), Releasing()
+    log.addHandler(releasing)
+    try:
+        assert scrape(app, 0.8).told["staytus_up"] == {(): 0.0}
+    finally:
+        log.removeHandler(releasing)
+    assert scrape(app).told["staytus_up"] == {(): 1.0}
+    assert upstream.paths == ["/api/v1/services/all"]
+
+
+def test_next_request_is_sent_when_a_minute_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "ABANDON_AFTER", 0.5)
+    begins: list[float] = []
+
+    def behave(connection: socket.socket) -> None:
+        read_request(connection)
+        begins.append(time.monotonic())
+        silent(connection)
+
+    with Odd(behave) as server:
+        app = application(server.url, PATRONI_EXPORTER_TIMEOUT="0.1", PATRONI_EXPORTER_COLLECT="node")
+        start = time.monotonic()
+        while time.monotonic() - start < 1.8:
+            scrape(app)
+        until(lambda: server.open == 0)
+        assert server.connections == len(begins)
+    assert 2 <= len(begins) <= 4
+    assert min(later - sooner for sooner, later in pairwise(begins)) >= 0.49
+
+
+def test_connection_that_was_never_made_is_tried_again_at_once() -> None:
+    with Odd(saying(whole(b"ok"))) as server:
+        url = server.url
+    fetcher, target = Fetcher(), Target(url, 5, True, interval=60)
+    assert [failing(fetcher, target) for _ in range(3)] == ["no connection: connection refused"] * 3
+
+
+def test_failure_younger_than_the_interval_is_used_again_without_growing() -> None:
+    with Odd(saying(b"")) as server:
+        fetcher, target = Fetcher(), Target(server.url, 5, True, interval=60)
+        first = fetcher.ask(target, "x", as_it_is)
+        assert str(first.model.exception(5)) == "the connection was closed without an answer"
+        app = application("", server.url)
+        for _ in range(5):
+            assert scrape(app).told["staytus_up"] == {(): 0.0}
+            assert fetcher.ask(target, "x", as_it_is) is first
+        assert server.connections == 1 + len(PATHS["staytus"])
+        error = first.model.exception()
+        assert error is not None
+        assert (error.__traceback__, error.__context__) == (None, None)
+
+
+def test_whoever_asks_at_the_end_of_a_request_begins_the_one_that_others_join() -> None:
+    def behave(connection: socket.socket) -> None:
+        read_request(connection)
+        if server.connections == 1:
+            connection.sendall(whole(b"one", "200 OK", "Connection: close"))
+        else:
+            silent(connection)
+
+    with Odd(behave) as server:
+        fetcher, target = Fetcher(), Target(server.url, 5, True)
+        later: list[fetch.Flight] = []
+        first = fetcher.ask(target, "x", as_it_is)
+        first.model.add_done_callback(lambda _: later.append(fetcher.ask(target, "x", as_it_is)))
+        assert first.model.result(5) == Answer(200, b"one")
+        until(lambda: server.connections == 2 and fetching() == 1)
+        assert [fetcher.ask(target, "x", as_it_is) for _ in range(3)] == later * 3
+        assert server.connections == 2
+
+
+def test_answer_that_failed_is_not_held_in_memory() -> None:
+    with Odd(repeating(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536)) as server:
+        fetcher, target = Fetcher(), Target(server.url, 30, True, interval=60)
+        gc.disable()
+        tracemalloc.start()
+        try:
+            assert failing(fetcher, target) == "the answer is larger than 16 MiB"
+            until(lambda: fetching() == 0)
+            assert tracemalloc.get_traced_memory()[0] < MIB
+        finally:
+            tracemalloc.stop()
+            gc.enable()
+
+
+def test_thread_that_cannot_be_started_is_a_failure_and_the_next_scrape_tries_again(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream.answers["/x"] = (200, b"ok")
+    fetcher, target = Fetcher(), Target(upstream.url, 5, True, interval=60)
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("fetch "):
+            raise RuntimeError("can't start new thread")  # as the system does at its limit
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert failing(fetcher, target) == "no thread could be started to ask"
+    monkeypatch.undo()
+    assert fetcher.ask(target, "x", as_it_is).model.result(5) == Answer(200, b"ok")
+
+
+# Kept connections -----------------------------------------------------------------------------------------------------
+
+
+def test_kept_connections_that_all_went_stale_are_replaced_and_nobody_notices(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As when a firewall between has forgotten them: each looks alive until something is sent."""
+    with Odd(keeping(b"ok", requests=1)) as server:
+        fetcher, target = Fetcher(), Target(server.url, 5, True)
+        flights = [fetcher.ask(target, f"{path}", as_it_is) for path in range(5)]
+        assert [flight.model.result(5) for flight in flights] == [Answer(200, b"ok")] * 5
+        assert fetcher.ask(target, "again", as_it_is).model.result(5) == Answer(200, b"ok")
+        assert server.connections == 6
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("noticed", [False, True])
+def test_connection_that_went_stale_is_replaced_whenever_that_is_noticed(
+    tls: bool, noticed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+
+    def behave(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(whole(b"ok"))
+        connection.shutdown(socket.SHUT_RDWR)
+        ended.set()
+
+    # What urllib3 sees when it looks just before the server closes the connection.
+    if not noticed:
+        monkeypatch.setattr(urllib3.connectionpool, "is_connection_dropped", lambda _: False)
+    with Odd(behave, tls=tls) as server:
+        fetcher, target = Fetcher(), Target(server.url, 5, CERTIFICATE)
+        for _ in range(3):
+            assert fetcher.ask(target, "x", as_it_is).model.result(5) == Answer(200, b"ok")
+            assert ended.wait(5)
+            ended.clear()
+        assert server.connections == 3
+
+
+def test_second_try_has_only_what_is_left_of_the_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "ABANDON_AFTER", 0.6)
+
+    def behave(connection: socket.socket) -> None:
+        read_request(connection)
+        if server.connections == 1:
+            connection.sendall(whole(b"ok"))
+            read_request(connection)
+            time.sleep(0.4)
+        else:
+            silent(connection)
+
+    with Odd(behave) as server:
+        fetcher, target = Fetcher(), Target(server.url, 0.1, True)
+        assert fetcher.ask(target, "x", as_it_is).model.result(5) == Answer(200, b"ok")
+        start = time.monotonic()
+        assert failing(fetcher, target) == "no whole answer within 0.6 s"
+        assert 0.55 < time.monotonic() - start < 0.95
+        assert server.connections == 2
+
+
+def test_many_scrapes_have_no_more_connections_than_documents() -> None:
+    def behave(connection: socket.socket) -> None:
+        while True:
+            connection.sendall(whole(RECORDED[read_request(connection)].body))
+
+    with Odd(behave) as server:
+        app = application(server.url)
+        assert [scrape(app).told["patroni_up"] for _ in range(30)] == [{(): 1.0}] * 30
+        assert server.open == server.connections <= 5
+
+
+# Forks ----------------------------------------------------------------------------------------------------------------
+
+
+def in_child(work: Callable[[], Any]) -> Any:
+    """What a forked child makes of this, through JSON; None where it fails."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(write, json.dumps(work()).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as result:
+        text = result.read()
+    os.waitpid(child, 0)
+    return json.loads(text or b"null")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_child_of_a_fork_shares_no_connection_no_answer_no_request_under_way_and_no_lock() -> None:
+    hung, release = threading.Event(), threading.Event()
+
+    def behave(connection: socket.socket) -> None:
+        """Tells each client its own port, and lets the first one wait that asks for /hung."""
+        while True:
+            if read_request(connection) == "/hung" and not hung.is_set():
+                hung.set()
+                release.wait(20)
+            connection.sendall(whole(str(connection.getpeername()[1]).encode()))
+
+    with Odd(behave) as server:
+        fetcher, target = Fetcher(), Target(server.url, 5, True, interval=60)
+
+        def ask(path: str) -> str:
+            body: bytes = fetcher.ask(target, path, as_it_is).model.result(5).body
+            return body.decode()
+
+        parents = ask("x")
+        under_way = fetcher.ask(target, "hung", as_it_is)
+        assert hung.wait(5)
+        with fetcher._lock:  # as another thread may at that moment
+            childs = in_child(lambda: [ask("x"), ask("hung")])
+        release.set()
+        assert under_way.model.result(5).status == 200
+        assert childs is not None
+        assert childs[0] == childs[1] != parents == ask("x")
