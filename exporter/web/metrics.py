@@ -5,14 +5,15 @@ import math
 import platform
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry, make_wsgi_app
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
+from werkzeug.wrappers import Response
 
-from exporter.fetch import Fetcher
+from exporter.fetch import Fetcher, Flight
 from exporter.scrape import ModuleReading, expose, families, read
 from exporter.settings import Module
 from exporter.version import __version__
@@ -61,66 +62,40 @@ def metrics_app(modules: tuple[Module, ...], fetcher: Fetcher) -> "WSGIApplicati
             return [b"Not found: the metrics are at /metrics\n"]
         readings = read(modules, fetcher, budget(environ)) if environ["REQUEST_METHOD"] == "GET" else []
 
-        def page() -> _Page:
+        def page() -> Response:
             registry = CollectorRegistry()
             for collector in (Scrape(modules, readings), BuildInfo(), *PROCESS_COLLECTORS):
                 registry.register(collector)
-            return _page(make_wsgi_app(registry), environ)
+            return Response.from_app(make_wsgi_app(registry), environ, buffered=True)
 
-        status, headers, body = pages.get(_shared_by(readings, environ), page)
-        start_response(status, list(headers))
-        return [body]
+        return pages.get(readings, environ, page)(environ, start_response)
 
     return app
 
 
-_Page = tuple[str, tuple[tuple[str, str], ...], bytes]
-
-
-def _page(app: "WSGIApplication", environ: "WSGIEnvironment") -> _Page:
-    started: list[tuple[str, tuple[tuple[str, str], ...]]] = []
-
-    def start_response(status: str, headers: list[tuple[str, str]], _: object = None) -> Callable[[bytes], object]:
-        started.append((status, tuple(headers)))
-        return lambda _: None
-
-    body = b"".join(app(environ, start_response))
-    return (*started[0], body)
-
-
-def _shared_by(readings: Iterable[ModuleReading], environ: "WSGIEnvironment") -> tuple[Any, ...] | None:
-    """Returns what scrapes have in common that may be given the same page, None where this one is given its own.
-
-    That is the same answers, which those have that joined the same requests, and the same wishes of the client.
-    """
-    documents = [document for reading in readings for document in reading.documents]
-    if not documents or any(document.flight.ended is None for document in documents):
-        return None
-    # One that ended only when this scrape had given it up is another answer for those that waited longer.
-    answers = [(document.flight, document.failure) for document in documents]
-    wishes = ("REQUEST_METHOD", "QUERY_STRING", "HTTP_ACCEPT", "HTTP_ACCEPT_ENCODING")
-    return (*answers, *(environ.get(wish) for wish in wishes))
-
-
 class _Pages:
-    """The last page that was written, for the scrapes that waited for the same answers: writing it is most of the work.
+    """The last pages that were written, for scrapes that waited for the same answers: to write one is most of the work.
 
-    Pages are bytes and nobody can change them.
+    Nobody changes a page once it is written.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._key: tuple[Any, ...] | None = None
-        self._page: _Page | None = None
+        self._answers: list[tuple[Flight, str | None]] = []
+        self._pages: dict[tuple[str | None, ...], Response] = {}
 
-    def get(self, key: tuple[Any, ...] | None, page: Callable[[], _Page]) -> _Page:
-        """Returns the last page when it has this key, else a new one."""
-        if key is None:
-            return page()
+    def get(self, readings: list[ModuleReading], environ: "WSGIEnvironment", page: Callable[[], Response]) -> Response:
+        """Returns the page of the same answers and the same wishes of the client, else a new one."""
+        answers = [(document.flight, document.failure) for reading in readings for document in reading.documents]
+        if not answers or any(flight.ended is None for flight, _ in answers):
+            return page()  # that of a request which hangs says how long this scrape has waited
+        wishes = tuple(environ.get(wish) for wish in ("QUERY_STRING", "HTTP_ACCEPT", "HTTP_ACCEPT_ENCODING"))
         with self._lock:
-            if self._page is None or self._key != key:
-                self._page, self._key = page(), key
-            return self._page
+            if self._answers != answers or len(self._pages) > 9:
+                self._answers, self._pages = answers, {}
+            if wishes not in self._pages:
+                self._pages[wishes] = page()
+            return self._pages[wishes]
 
 
 def budget(environ: "WSGIEnvironment") -> float:
