@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test dist reference golden clean
+.PHONY: help demo test bench dist reference golden clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -21,6 +21,9 @@ test: $(READY) $(BIN)/promtool  ## everything that is checked: style, types, imp
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/python -m pytest
+
+bench: $(READY)  ## how fast it is, as ratios within one run; some twenty minutes
+	$(BIN)/python -m bench
 
 dist: $(READY)  ## the sdist and the wheel, in dist/
 	$(BIN)/python -m build --no-isolation
