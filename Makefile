@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test bench dist reference golden clean
+.PHONY: help demo test bench dist reference soak golden clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -34,6 +34,9 @@ reference: $(READY)  ## METRICS.md, .env.sample and the README's table of settin
 	$(BIN)/python -m exporter reference settings > README.md.new
 	sed -i -e '/^<!-- settings -->$$/,/^<!-- \/settings -->$$/{//!d}' -e '/^<!-- settings -->$$/r README.md.new' README.md
 	rm README.md.new
+
+soak: $(READY)  ## three minutes of random faults before a real gunicorn; ARGS='--seconds 30 --seed 7' for others
+	$(BIN)/python -m tests.soak $(ARGS)
 
 golden: $(READY)  ## the expositions that the tests expect, from the code; read the difference
 	$(BIN)/python -m tests.golden

@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter import create_app
 from exporter.collectors import COLLECTORS
 from exporter.document import Answer
-from exporter.settings import Settings
+from exporter.fetch import Fetcher, FetchError
+from exporter.settings import Settings, Target
 from tests.recorded import moment, staytus
 
 PATRONI = moment("4.1.5", "failsafe-enabled", "n1").answers
@@ -69,6 +70,16 @@ def scrape(app: Flask, allowed: float | str | None = None) -> Scrape:
     seconds = time.monotonic() - start
     assert answer.status_code == 200
     return Scrape(read_samples(answer.text), seconds)
+
+
+def as_it_is(answer: Answer) -> Answer:
+    return answer
+
+
+def failing(fetcher: Fetcher, target: Target) -> str:
+    error = fetcher.ask(target, "x", as_it_is).model.exception(10)
+    assert isinstance(error, FetchError)
+    return str(error)
 
 
 def read_samples(text: str) -> dict[str, dict[tuple[str, ...], float]]:

@@ -8,7 +8,7 @@ import zlib
 import pytest
 
 from tests.walls.scrapes import PATHS, PATRONI, application, scrape
-from tests.walls.servers import Behaviour, Odd, resetting, saying, whole
+from tests.walls.servers import Behaviour, Odd, repeating, resetting, saying, whole
 
 MIB = 1024 * 1024
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -39,6 +39,15 @@ NO_ANSWERS: dict[str, tuple[Behaviour, str]] = {
     ),
     "too large": (saying(whole(b" " * (16 * MIB + 1))), "the answer is larger than 16 MiB"),
     "too large without a length": (saying(OK + b"\r\n" + b" " * (16 * MIB + 1)), "the answer is larger than 16 MiB"),
+    "endless": (repeating(OK + b"\r\n", b" " * 65536), "the answer is larger than 16 MiB"),
+    "endless chunk of -1 bytes": (
+        repeating(CHUNKED + b"-1\r\n", b" " * 65536),
+        "the answer is larger than 32 MiB on the wire",
+    ),
+    "endless trailers": (
+        repeating(CHUNKED + b"0\r\n", b"X: " + b"y" * 65000 + b"\r\n"),
+        "the answer is larger than 32 MiB on the wire",
+    ),
     "gzip bomb": (saying(whole(BOMB, "200 OK", "Content-Encoding: gzip")), "the answer is larger than 16 MiB"),
     "deflate bomb": (
         saying(whole(zlib.compress(b" " * (64 * MIB)), "200 OK", "Content-Encoding: deflate")),

@@ -1,40 +1,25 @@
 """Do no harm: one request in flight for each target and document, however many scrape, and nothing piles up."""
 
 import gc
-import json
 import logging
-import os
 import socket
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
-from typing import Any
 
 import pytest
-import urllib3.connectionpool
 
 from exporter import fetch
 from exporter.document import Answer
-from exporter.fetch import Fetcher, FetchError
+from exporter.fetch import Fetcher
 from exporter.settings import Target
 from tests.conftest import Upstream
-from tests.walls.scrapes import PATHS, PATRONI, RECORDED, application, fetching, scrape, until
-from tests.walls.servers import CERTIFICATE, Odd, keeping, read_request, repeating, saying, silent, whole
+from tests.walls.scrapes import PATHS, PATRONI, RECORDED, application, as_it_is, failing, fetching, scrape, until
+from tests.walls.servers import Odd, read_request, repeating, saying, silent, whole
 
 MIB = 1024 * 1024
-
-
-def as_it_is(answer: Answer) -> Answer:
-    return answer
-
-
-def failing(fetcher: Fetcher, target: Target) -> str:
-    error = fetcher.ask(target, "x", as_it_is).model.exception(10)
-    assert isinstance(error, FetchError)
-    return str(error)
 
 
 class Held:
@@ -197,125 +182,3 @@ def test_thread_that_cannot_be_started_is_a_failure_and_the_next_scrape_tries_ag
     assert failing(fetcher, target) == "no thread could be started to ask"
     monkeypatch.undo()
     assert fetcher.ask(target, "x", as_it_is).model.result(5) == Answer(200, b"ok")
-
-
-# Kept connections -----------------------------------------------------------------------------------------------------
-
-
-def test_kept_connections_that_all_went_stale_are_replaced_and_nobody_notices(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """As when a firewall between has forgotten them: each looks alive until something is sent."""
-    with Odd(keeping(b"ok", requests=1)) as server:
-        fetcher, target = Fetcher(), Target(server.url, 5, True)
-        flights = [fetcher.ask(target, f"{path}", as_it_is) for path in range(5)]
-        assert [flight.model.result(5) for flight in flights] == [Answer(200, b"ok")] * 5
-        assert fetcher.ask(target, "again", as_it_is).model.result(5) == Answer(200, b"ok")
-        assert server.connections == 6
-    assert caplog.records == []
-
-
-@pytest.mark.parametrize("tls", [False, True])
-@pytest.mark.parametrize("noticed", [False, True])
-def test_connection_that_went_stale_is_replaced_whenever_that_is_noticed(
-    tls: bool, noticed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ended = threading.Event()
-
-    def behave(connection: socket.socket) -> None:
-        read_request(connection)
-        connection.sendall(whole(b"ok"))
-        connection.shutdown(socket.SHUT_RDWR)
-        ended.set()
-
-    # What urllib3 sees when it looks just before the server closes the connection.
-    if not noticed:
-        monkeypatch.setattr(urllib3.connectionpool, "is_connection_dropped", lambda _: False)
-    with Odd(behave, tls=tls) as server:
-        fetcher, target = Fetcher(), Target(server.url, 5, CERTIFICATE)
-        for _ in range(3):
-            assert fetcher.ask(target, "x", as_it_is).model.result(5) == Answer(200, b"ok")
-            assert ended.wait(5)
-            ended.clear()
-        assert server.connections == 3
-
-
-def test_second_try_has_only_what_is_left_of_the_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "ABANDON_AFTER", 0.6)
-
-    def behave(connection: socket.socket) -> None:
-        read_request(connection)
-        if server.connections == 1:
-            connection.sendall(whole(b"ok"))
-            read_request(connection)
-            time.sleep(0.4)
-        else:
-            silent(connection)
-
-    with Odd(behave) as server:
-        fetcher, target = Fetcher(), Target(server.url, 0.1, True)
-        assert fetcher.ask(target, "x", as_it_is).model.result(5) == Answer(200, b"ok")
-        start = time.monotonic()
-        assert failing(fetcher, target) == "no whole answer within 0.6 s"
-        assert 0.55 < time.monotonic() - start < 0.95
-        assert server.connections == 2
-
-
-def test_many_scrapes_have_no_more_connections_than_documents() -> None:
-    def behave(connection: socket.socket) -> None:
-        while True:
-            connection.sendall(whole(RECORDED[read_request(connection)].body))
-
-    with Odd(behave) as server:
-        app = application(server.url)
-        assert [scrape(app).told["patroni_up"] for _ in range(30)] == [{(): 1.0}] * 30
-        assert server.open == server.connections <= 5
-
-
-# Forks ----------------------------------------------------------------------------------------------------------------
-
-
-def in_child(work: Callable[[], Any]) -> Any:
-    """What a forked child makes of this, through JSON; None where it fails."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.write(write, json.dumps(work()).encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as result:
-        text = result.read()
-    os.waitpid(child, 0)
-    return json.loads(text or b"null")
-
-
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_child_of_a_fork_shares_no_connection_no_answer_no_request_under_way_and_no_lock() -> None:
-    hung, release = threading.Event(), threading.Event()
-
-    def behave(connection: socket.socket) -> None:
-        """Tells each client its own port, and lets the first one wait that asks for /hung."""
-        while True:
-            if read_request(connection) == "/hung" and not hung.is_set():
-                hung.set()
-                release.wait(20)
-            connection.sendall(whole(str(connection.getpeername()[1]).encode()))
-
-    with Odd(behave) as server:
-        fetcher, target = Fetcher(), Target(server.url, 5, True, interval=60)
-
-        def ask(path: str) -> str:
-            body: bytes = fetcher.ask(target, path, as_it_is).model.result(5).body
-            return body.decode()
-
-        parents = ask("x")
-        under_way = fetcher.ask(target, "hung", as_it_is)
-        assert hung.wait(5)
-        with fetcher._lock:  # as another thread may at that moment
-            childs = in_child(lambda: [ask("x"), ask("hung")])
-        release.set()
-        assert under_way.model.result(5).status == 200
-        assert childs is not None
-        assert childs[0] == childs[1] != parents == ask("x")
