@@ -39,6 +39,10 @@ NO_ANSWERS: dict[str, tuple[Behaviour, str]] = {
     ),
     "too large": (saying(whole(b" " * (16 * MIB + 1))), "the answer is larger than 16 MiB"),
     "too large without a length": (saying(OK + b"\r\n" + b" " * (16 * MIB + 1)), "the answer is larger than 16 MiB"),
+    "too large only as it comes": (
+        saying(whole(gzip.compress(b" " * (16 * MIB), 0), "200 OK", "Content-Encoding: gzip")),
+        "the answer is larger than 16 MiB",
+    ),
     "endless": (repeating(OK + b"\r\n", b" " * 65536), "the answer is larger than 16 MiB"),
     "endless chunk of -1 bytes": (
         repeating(CHUNKED + b"-1\r\n", b" " * 65536),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -98,10 +99,12 @@ def test_many_scrapes_have_no_more_connections_than_documents() -> None:
 
 
 def in_child(work: Callable[[], Any]) -> Any:
-    """What a forked child makes of this, through JSON; None where it fails."""
+    """What a forked child makes of this, through JSON; None where it fails or takes more than ten seconds."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(10)
         try:
             os.write(write, json.dumps(work()).encode())
         finally:
