@@ -31,7 +31,7 @@ from tests.walls.servers import Odd, saying
 EXAMPLES = int(os.environ.get("PROPERTIES", "0"))
 settings.register_profile(
     "properties",
-    max_examples=EXAMPLES or 200,
+    max_examples=EXAMPLES or 150,
     derandomize=not EXAMPLES,
     database=None,
     deadline=None,

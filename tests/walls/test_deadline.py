@@ -92,8 +92,13 @@ def healthy(upstream: Upstream) -> Upstream:
     return upstream
 
 
-@pytest.mark.parametrize("limit", ["timeout", "header"])
-@pytest.mark.parametrize("name", list(HANGING))
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [
+        *((name, "timeout") for name in HANGING),
+        *((name, "header") for name in HANGING if name.startswith(("silent", "body", "DNS"))),
+    ],
+)
 def test_scrape_ends_in_time_and_all_that_it_began_ends_after_its_minute(
     name: str, limit: str, healthy: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
