@@ -4,6 +4,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SERVERS := $(VENV)/.servers
 
 .PHONY: help demo test bench dist reference soak golden clean
 .DEFAULT_GOAL := help
@@ -14,7 +15,7 @@ help:  ## this list
 demo: $(READY)  ## a real Patroni cluster with an exporter before each node, until Ctrl-C
 	$(BIN)/python -m demo
 
-test: $(READY) $(BIN)/promtool  ## everything that is checked: style, types, imports, Dockerfile, tests
+test: $(READY) $(SERVERS)  ## everything that is checked: style, types, imports, Dockerfile, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -54,8 +55,13 @@ $(READY): requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	touch $@
 
-# Out of Debian's package, which is not installed: that would start a server. Where there is none, its test says so.
-$(BIN)/promtool: $(READY)
-	@folder=$$(mktemp -d) && cd "$$folder" && \
-		{ apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } 2>/dev/null && \
-		dpkg-deb -x prometheus_*.deb . && install usr/bin/promtool "$(abspath $@)"; rm -rf "$$folder"
+# Servers and tools that tests start, from Debian's packages; to install them starts none. Who cannot install them is told
+# which tests are skipped by the tests themselves.
+$(SERVERS): tests/servers.txt $(READY)
+	@missing=$$(dpkg-query -W -f='$${Status} $${Package}\n' $$(cat $<) 2>/dev/null | sed -n 's/^install ok installed //p' | \
+		sort - $< | uniq -u); \
+	if [ -z "$$missing" ]; then touch $@; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 && apt-get update -qq && \
+		apt-get install -qq --no-install-recommends $$missing >/dev/null && touch $@; \
+	else echo "not installed, and only root can: apt-get install $$missing" >&2; fi

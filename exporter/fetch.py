@@ -16,7 +16,7 @@ import requests
 from urllib3 import Timeout, exceptions
 
 from exporter.document import Answer, NotProvided, ParseError
-from exporter.settings import Target
+from exporter.target import Target
 from exporter.transport import Adapter, TooLarge
 from exporter.version import __version__
 

@@ -48,7 +48,13 @@ def settings() -> str:
     rows = ["| variable | argument | default | meaning |", "| --- | --- | --- | --- |"]
     for option in OPTIONS:
         flags = ", ".join(f"`{flag}`" for flag in option.flags)
-        default = "required" if option.default is None else f"`{option.default}`" if option.default else "empty"
+        default = (
+            ("required" if option.required else "")
+            if option.default is None
+            else f"`{option.default}`"
+            if option.default
+            else "empty"
+        )
         file = f" (or `{option.variable}_FILE`, a file that holds it)" if option.secret else ""
         rows.append(f"| `{option.variable}` | {flags} | {default} | {option.meaning}{file} |")
     return "\n".join(rows) + "\n"

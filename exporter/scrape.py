@@ -14,7 +14,7 @@ from exporter.collector import AnyCollector, Family, Subject, gauge, gauges, sta
 from exporter.collectors import COLLECTORS
 from exporter.document import Answer, NotProvided, ParseError
 from exporter.fetch import Fetcher, FetchError, Flight
-from exporter.settings import Module
+from exporter.target import Module
 
 log = logging.getLogger(__name__)
 

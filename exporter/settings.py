@@ -4,15 +4,20 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from dotenv import dotenv_values
 
+from exporter import values
 from exporter.options import OPTIONS, Option
+from exporter.target import HeaderFile, Module, Target
+from exporter.values import Headers
 
 #: The folder of wsgi.py, where `.env` is looked for.
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,32 +28,6 @@ class SettingsError(Exception):
 
 
 # What comes out -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Target:
-    """One server of a service and how it is asked.
-
-    `url` is the base of its API, without a slash at its end and without userinfo. `timeout` and `interval` are seconds;
-    an answer younger than the interval is used again. `verify` is True, False or the path of a CA bundle. `headers` go
-    with every request and can be secret.
-    """
-
-    url: str
-    timeout: float
-    verify: bool | str
-    interval: float = 0.0
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-
-
-@dataclass(frozen=True)
-class Module:
-    """A target with a name; its service (patroni or staytus) tells which collectors can read it, `collect` which do."""
-
-    name: str
-    service: str
-    target: Target
-    collect: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -99,10 +78,14 @@ ENV_FILE = "EXPORTER_ENV_FILE"
 
 @dataclass(frozen=True)
 class Given:
-    """The value of an option and where it comes from: `environment`, `default`, or the name of a file."""
+    """The value of an option and where it comes from: `environment`, `default`, or the name of a file.
+
+    A secret that is in a file of its own has the path of that `file`.
+    """
 
     value: Any = field(repr=False)  # it can be a secret
     source: str
+    file: str = ""
 
 
 def given_settings(environ: Mapping[str, str]) -> list[tuple[Option, Given]]:
@@ -130,14 +113,14 @@ def _env_file(environ: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
 
 
 def _given(option: Option, sources: list[tuple[str, Mapping[str, str]]]) -> Given:
-    for source, values in sources:
-        text = values.get(option.variable, "").strip()
-        file = values.get(option.variable + "_FILE") if option.secret else None
+    for source, variables in sources:
+        text = variables.get(option.variable, "").strip()
+        file = variables.get(option.variable + "_FILE") if option.secret else None
         if text and file:
             raise SettingsError(f"{option.variable} and {option.variable}_FILE are both set: expected one of them")
         if file:
-            return Given(_secret(option, file), f"{option.variable}_FILE")
-        if text or (option.can_be_empty and option.variable in values):
+            return Given(_secret(option, file), f"{option.variable}_FILE", file)
+        if text or (option.can_be_empty and option.variable in variables):
             return Given(_read(option, text), source)
     return Given(None if option.default is None else option.read(option.default), "default")
 
@@ -176,26 +159,27 @@ def _settings(given: Mapping[str, Given]) -> Settings:
     services = services or {"patroni"}
     modules = []
     if "patroni" in services:
-        url, headers = value("PATRONI_EXPORTER_URL")
+        url, login = value("PATRONI_EXPORTER_URL")
         target = Target(
             url=re.sub(r"(?<!:/)/patroni$", "", url).rstrip("/"),  # http://patroni is a host
             timeout=value("PATRONI_EXPORTER_TIMEOUT"),
             verify=value("PATRONI_EXPORTER_REQUEST_VERIFY"),
-            headers=headers,
+            **_keys(given, "PATRONI_EXPORTER", login),
         )
         modules.append(Module("patroni", "patroni", target, value("PATRONI_EXPORTER_COLLECT")))
     if "staytus" in services:
-        url, headers = value("STAYTUS_API_URL")
+        url, login = value("STAYTUS_API_URL")
         for variable in ("STAYTUS_API_TOKEN", "STAYTUS_API_SECRET"):
             if value(variable) is None:
                 raise SettingsError(f"{variable} is missing: Staytus needs STAYTUS_API_TOKEN and STAYTUS_API_SECRET")
-        keys = (("X-Auth-Token", value("STAYTUS_API_TOKEN")), ("X-Auth-Secret", value("STAYTUS_API_SECRET")))
         target = Target(
             url=url,
             timeout=value("STAYTUS_TIMEOUT"),
             verify=value("STAYTUS_REQUEST_VERIFY"),
             interval=value("POLLING_INTERVAL_SECONDS"),
-            headers=keys + headers,
+            **_keys(
+                given, "STAYTUS", login, {"X-Auth-Token": "STAYTUS_API_TOKEN", "X-Auth-Secret": "STAYTUS_API_SECRET"}
+            ),
         )
         modules.append(Module("staytus", "staytus", target, value("STAYTUS_COLLECT")))
 
@@ -210,6 +194,38 @@ def _settings(given: Mapping[str, Given]) -> Settings:
         threads=value("EXPORTER_THREADS"),
         modules=tuple(modules),
     )
+
+
+def _keys(
+    given: Mapping[str, Given], prefix: str, login: Headers, secrets: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Returns what a target is shown so that it lets us in; `secrets` are variables by the header that they go into."""
+    cert, key, name = (given[f"{prefix}_{what}"].value or "" for what in ("CERT_FILE", "KEY_FILE", "SERVER_NAME"))
+    if key and not cert:
+        raise SettingsError(f"{prefix}_CERT_FILE is missing: {prefix}_KEY_FILE is set, expected both or none")
+    user, password = (given[f"{prefix}_{what}"] for what in ("USERNAME", "PASSWORD"))
+    if (user.value is None) != (password.value is None):
+        raise SettingsError(f"{prefix}_USERNAME and {prefix}_PASSWORD: one of them is missing, expected both or none")
+    if login and user.value is not None:
+        raise SettingsError(f"{prefix}_USERNAME: the URL has a user too, expected one of them")
+
+    rows: list[tuple[Given, Callable[[str], Headers]]] = [
+        (given[variable], partial(_one_header, header)) for header, variable in secrets.items()
+    ]
+    if user.value is not None:
+        rows.append((password, lambda text: values.basic_login(user.value.encode(), values.line(text).encode())))
+    rows.append((given[f"{prefix}_HEADERS"], values.header_lines))
+    return {
+        "headers": tuple(h for row, made_of in rows if row.value and not row.file for h in made_of(row.value)) + login,
+        "header_files": tuple(HeaderFile(row.file, made_of) for row, made_of in rows if row.file),
+        "cert_file": cert,
+        "key_file": key,
+        "server_name": name,
+    }
+
+
+def _one_header(name: str, text: str) -> Headers:
+    return ((name, values.header_value(text)),)
 
 
 @contextmanager

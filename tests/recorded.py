@@ -10,7 +10,7 @@ from exporter.collector import AnyCollector
 from exporter.document import Answer
 from exporter.fetch import Flight
 from exporter.scrape import ModuleReading, Reading, expose
-from exporter.settings import Module, Target
+from exporter.target import Module, Target
 
 RECORDINGS = Path(__file__).parent / "recordings"
 VERSIONS = sorted(

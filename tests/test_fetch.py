@@ -13,7 +13,7 @@ import pytest
 from exporter import fetch
 from exporter.document import Answer
 from exporter.fetch import Fetcher, FetchError
-from exporter.settings import Target
+from exporter.target import Target
 from exporter.version import __version__
 from tests.conftest import Upstream
 

@@ -23,7 +23,8 @@ from exporter.document import Answer, NotProvided, ParseError, moment
 from exporter.fetch import Fetcher, FetchError, Flight
 from exporter.options import OPTIONS
 from exporter.scrape import ModuleReading, Reading, expose, families
-from exporter.settings import Module, Settings, SettingsError, Target
+from exporter.settings import Settings, SettingsError
+from exporter.target import Module, Target
 from exporter.web.metrics import budget
 from tests.walls.documents import JSON, TEXTS, answers, each_place, written
 from tests.walls.servers import Odd, saying

@@ -21,7 +21,7 @@ from exporter.document import Answer
 from exporter.fetch import Fetcher, Flight
 from exporter.options import PATRONI_COLLECTORS, STAYTUS_COLLECTORS
 from exporter.scrape import SCRAPE_FAMILIES, ModuleReading, Reading, expose, families, read
-from exporter.settings import Module, Target
+from exporter.target import Module, Target
 from tests.conftest import Upstream
 from tests.recorded import moment, staytus
 

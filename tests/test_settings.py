@@ -10,7 +10,8 @@ import certifi
 import pytest
 
 from exporter.options import OPTIONS
-from exporter.settings import Module, Settings, SettingsError, Target, given_settings
+from exporter.settings import Settings, SettingsError, given_settings
+from exporter.target import Module, Target
 
 PATRONI_COLLECT = ("node", "cluster", "history", "config", "failsafe")
 STAYTUS_COLLECT = ("services", "issues")

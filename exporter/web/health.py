@@ -6,7 +6,7 @@ from flask import Blueprint, Response, jsonify
 
 from exporter.fetch import Fetcher
 from exporter.scrape import read
-from exporter.settings import Module
+from exporter.target import Module
 
 
 def health_blueprint(modules: tuple[Module, ...], fetcher: Fetcher) -> Blueprint:

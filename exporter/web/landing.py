@@ -2,7 +2,7 @@
 
 from flask import Blueprint, render_template_string
 
-from exporter.settings import Module
+from exporter.target import Module
 from exporter.version import __version__
 
 PAGE = """<!DOCTYPE html>

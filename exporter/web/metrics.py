@@ -15,7 +15,7 @@ from werkzeug.wrappers import Response
 
 from exporter.fetch import Fetcher, Flight
 from exporter.scrape import ModuleReading, expose, families, read
-from exporter.settings import Module
+from exporter.target import Module
 from exporter.version import __version__
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from exporter import create_app
 from exporter.collectors import COLLECTORS
 from exporter.document import Answer
 from exporter.fetch import Fetcher, FetchError
-from exporter.settings import Settings, Target
+from exporter.settings import Settings
+from exporter.target import Target
 from tests.recorded import moment, staytus
 
 PATRONI = moment("4.1.5", "failsafe-enabled", "n1").answers

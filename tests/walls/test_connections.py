@@ -15,7 +15,7 @@ import urllib3.connectionpool
 from exporter import fetch
 from exporter.document import Answer
 from exporter.fetch import Fetcher
-from exporter.settings import Target
+from exporter.target import Target
 from tests.walls.scrapes import RECORDED, application, as_it_is, failing, scrape
 from tests.walls.servers import CERTIFICATE, Odd, keeping, read_request, silent, whole
 

@@ -14,7 +14,7 @@ import pytest
 from exporter import fetch
 from exporter.document import Answer
 from exporter.fetch import Fetcher
-from exporter.settings import Target
+from exporter.target import Target
 from tests.conftest import Upstream
 from tests.walls.scrapes import PATHS, PATRONI, RECORDED, application, as_it_is, failing, fetching, scrape, until
 from tests.walls.servers import Odd, read_request, repeating, saying, silent, whole

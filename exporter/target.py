@@ -1,0 +1,51 @@
+"""A server that is asked, and how: all that the HTTP client is told of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from exporter.values import Headers
+
+
+@dataclass(frozen=True)
+class HeaderFile:
+    """Headers that come of a file, which is read again with each request, so that a secret in it can be rotated."""
+
+    path: str
+    made_of: Callable[[str], Headers] = field(repr=False, compare=False)
+
+    def headers(self) -> Headers:
+        """Returns the headers as they are now; raises OSError or ValueError when there is no such text."""
+        return self.made_of(Path(self.path).read_text(encoding="utf-8-sig").strip())
+
+
+@dataclass(frozen=True)
+class Target:
+    """One server of a service and how it is asked.
+
+    `url` is the base of its API, without a slash at its end and without userinfo. `timeout` and `interval` are seconds;
+    an answer younger than the interval is used again. `verify` is True, False or the path of a CA bundle, for a
+    certificate with the `server_name`, or with the URL's host where that is empty. `cert_file` and `key_file` are the
+    paths of the client's certificate and key, or empty; files are read when they are used. `headers` and those of the
+    `header_files` go with every request and can be secret.
+    """
+
+    url: str
+    timeout: float
+    verify: bool | str
+    interval: float = 0.0
+    headers: Headers = field(default=(), repr=False)
+    header_files: tuple[HeaderFile, ...] = ()
+    cert_file: str = ""
+    key_file: str = ""
+    server_name: str = ""
+
+
+@dataclass(frozen=True)
+class Module:
+    """A target with a name; its service (patroni or staytus) tells which collectors can read it, `collect` which do."""
+
+    name: str
+    service: str
+    target: Target
+    collect: tuple[str, ...]

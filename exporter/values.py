@@ -1,0 +1,159 @@
+"""How the text of a setting is read: each of these turns a text into a value, or raises ValueError."""
+
+import base64
+import ipaddress
+import math
+import re
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
+
+#: Names and values of HTTP headers.
+Headers = tuple[tuple[str, str], ...]
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """Reads a whole number from low to high."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not low <= int(text) <= high:
+            raise ValueError
+        return int(text)
+
+    return read
+
+
+def seconds(low: float, high: float) -> Callable[[str], float]:
+    """Reads seconds, with or without a fraction, from low to high."""
+
+    def read(text: str) -> float:
+        value = float(text) if re.fullmatch(r"\d+(\.\d*)?|\.\d+", text, re.ASCII) else math.nan
+        if not low <= value <= high:
+            raise ValueError
+        return value
+
+    return read
+
+
+def switch(text: str) -> bool:
+    """Reads yes or no."""
+    # The old Patroni exporter's unit file has DEBUG=-d in its EnvironmentFile, so it comes as a variable too.
+    if text.lower() in ("true", "1", "yes", "on", "-d", "--debug"):
+        return True
+    if text.lower() in ("false", "0", "no", "off"):
+        return False
+    raise ValueError
+
+
+def address_family(text: str) -> str:
+    """Reads AF_INET or AF_INET6."""
+    return {"ipv4": "AF_INET", "ipv6": "AF_INET6", "af_inet": "AF_INET", "af_inet6": "AF_INET6"}.get(
+        text.lower()
+    ) or _refuse()
+
+
+def verify(text: str) -> bool | str:
+    """Reads true, false, or the path of a file or folder of certificates."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        place = "capath" if Path(text).is_dir() else "cafile"
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(**{place: text})
+    except OSError:  # it is not there, may not be read, or holds no certificate
+        raise ValueError from None
+    return text
+
+
+def url(text: str) -> tuple[str, Headers]:
+    """Reads a URL without a slash at its end, and the header that its userinfo asks for."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or parts.query or parts.fragment:
+        raise ValueError
+    userinfo, _, hostport = parts.netloc.rpartition("@")
+    if re.search(r"[^!-~]", text) or not re.fullmatch(r"(\[.*\]|[\w-][\w.-]*)(:\d*)?", hostport):
+        raise ValueError
+    if hostport.startswith("["):
+        ipaddress.IPv6Address(parts.hostname)
+    user, _, password = userinfo.partition(":")
+    login = basic_login(unquote_to_bytes(user), unquote_to_bytes(password)) if userinfo else ()
+    return f"{parts.scheme}://{hostport}{parts.path}".rstrip("/"), login
+
+
+def basic_login(user: bytes, password: bytes) -> Headers:
+    """Returns the header for this user; the colon stands even without a password (RFC 7617, section 2)."""
+    return (("Authorization", f"Basic {base64.b64encode(user + b':' + password).decode()}"),)
+
+
+def some_of(known: str) -> Callable[[str], tuple[str, ...]]:
+    """Reads names out of the known ones, separated by commas."""
+
+    def read(text: str) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+        return names if set(names) <= set(known.split(",")) else _refuse()
+
+    return read
+
+
+def host(text: str) -> str:
+    """Reads an address, also in brackets, or a host name."""
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    return bare if re.fullmatch(r"[0-9A-Za-z_.:%-]*", bare) else _refuse()
+
+
+def header_value(text: str) -> str:
+    """Reads what can be the value of an HTTP header."""
+    return text if re.fullmatch(r"[!-~]([ -~]*[!-~])?", text) else _refuse()
+
+
+def line(text: str) -> str:
+    """Reads one line of printable text."""
+    return text if text.isprintable() else _refuse()
+
+
+def header_lines(text: str) -> Headers:
+    """Reads headers, one in a line: Name: value. Those that HTTP itself needs are not among them."""
+    headers = []
+    for line in filter(str.strip, text.splitlines()):
+        name, colon, value = line.partition(":")
+        if not colon or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name.strip()):
+            raise ValueError
+        if name.strip().lower() in ("connection", "content-length", "transfer-encoding", "upgrade"):
+            raise ValueError
+        headers.append((name.strip(), header_value(value.strip())))
+    return tuple(headers) or _refuse()
+
+
+def headers(text: str) -> str:
+    """Reads headers as header_lines does, and leaves them a text."""
+    return text if header_lines(text) else _refuse()
+
+
+def login_name(text: str) -> str:
+    """Reads a user name of basic authentication, which has no colon (RFC 7617, section 2)."""
+    return text if ":" not in text and text.isprintable() else _refuse()
+
+
+def certificate_file(text: str) -> str:
+    """Reads the path of a file with a certificate in PEM."""
+    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(_readable(text))
+    return text
+
+
+def key_file(text: str) -> str:
+    """Reads the path of a file with a private key in PEM, without a passphrase."""
+    pem = Path(_readable(text)).read_text(encoding="utf-8")
+    return text if "PRIVATE KEY-----" in pem and "ENCRYPTED" not in pem else _refuse()
+
+
+def _readable(path: str) -> str:
+    try:
+        with Path(path).open("rb"):
+            return path
+    except OSError:
+        raise ValueError from None
+
+
+def _refuse() -> Any:
+    raise ValueError

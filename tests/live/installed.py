@@ -1,0 +1,23 @@
+"""Servers and tools that are not Python's: `tests/servers.txt` lists the Debian packages that they come in."""
+
+import os
+import shutil
+
+import pytest
+
+_PLACES = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
+
+
+def path_of(command: str) -> str:
+    """The path of the command; fails where there is none."""
+    path = shutil.which(command, path=_PLACES)
+    assert path is not None, f"{command} is not installed: see tests/servers.txt"
+    return path
+
+
+def needs(*commands: str) -> pytest.MarkDecorator:
+    """Skips a test where a command is not installed and nobody but root can do so; in CI such a test fails."""
+    missing = [command for command in commands if shutil.which(command, path=_PLACES) is None]
+    return pytest.mark.skipif(
+        bool(missing) and "CI" not in os.environ, reason=f"not installed: {', '.join(missing)}; see tests/servers.txt"
+    )
