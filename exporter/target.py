@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from exporter.values import Headers
+
+Networks = tuple[IPv4Network | IPv6Network, ...]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Target:
     an answer younger than the interval is used again. `verify` is True, False or the path of a CA bundle, for a
     certificate with the `server_name`, or with the URL's host where that is empty. `cert_file` and `key_file` are the
     paths of the client's certificate and key, or empty; files are read when they are used. `headers` and those of the
-    `header_files` go with every request and can be secret.
+    `header_files` go with every request and can be secret. An address is connected to only when it is in one of the
+    networks that it `admits`, where there are any, and in none that it `refuses`.
     """
 
     url: str
@@ -39,6 +43,8 @@ class Target:
     cert_file: str = ""
     key_file: str = ""
     server_name: str = ""
+    admits: Networks = ()
+    refuses: Networks = ()
 
 
 @dataclass(frozen=True)
