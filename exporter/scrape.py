@@ -13,8 +13,9 @@ from prometheus_client.samples import Sample
 from exporter.collector import AnyCollector, Family, Subject, gauge, gauges, stateset
 from exporter.collectors import COLLECTORS
 from exporter.document import Answer, NotProvided, ParseError
-from exporter.fetch import Fetcher, FetchError, Flight
+from exporter.fetch import Fetcher, Flight
 from exporter.target import Module
+from exporter.transport import FetchError
 
 log = logging.getLogger(__name__)
 
