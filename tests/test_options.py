@@ -275,6 +275,19 @@ REFUSED = [
     ("STAYTUS_REQUEST_VERIFY", "on", f"STAYTUS_REQUEST_VERIFY='on': {BUNDLE}"),
     ("EXPORTER_PORT", "1024", "EXPORTER_PORT='1024': expected a port from 1025 to 65535"),
     ("DEBUG", "release", "DEBUG='release': expected True, true, 1, yes or False, false, 0, no"),
+    *(
+        (f"{prefix}_{name}", text, f"{prefix}_{name}{shown}: expected {expected}")
+        for prefix in ("PATRONI_EXPORTER", "STAYTUS")
+        for name, text, shown, expected in [
+            ("CERT_FILE", "/no", "='/no'", "the path of a file with a certificate in PEM"),
+            ("KEY_FILE", "/no", "='/no'", "the path of a file with a private key in PEM"),
+            ("KEY_FILE", "-----BEGIN PRIVATE KEY-----\nh1dden", "", "the path of a file with a private key in PEM"),
+            ("SERVER_NAME", "https://h", "='https://h'", "a host name"),
+            ("USERNAME", "a:b", "='a:b'", "a name without a colon"),
+            ("PASSWORD", "h1d\nden", "", "the password, one line"),
+            ("HEADERS", "h1dden", "", "lines of the form Name: value, each name once, none that HTTP itself needs"),
+        ]
+    ),
     ("EXPORTER_WORKERS", "0", "EXPORTER_WORKERS='0': expected a number from 1 to 64"),
     ("EXPORTER_THREADS", "1025", "EXPORTER_THREADS='1025': expected a number from 1 to 1024"),
 ]
