@@ -3,8 +3,8 @@
 import logging
 import time
 from collections import defaultdict
-from concurrent.futures import wait
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import Any
 
