@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SERVERS := $(VENV)/.servers
 
-.PHONY: help demo test bench dist reference dashboards soak golden clean
+.PHONY: help demo test bench dist reference dashboards screenshot soak golden clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -38,6 +38,9 @@ reference: $(READY)  ## METRICS.md, .env.sample and the README's table of settin
 
 dashboards: $(READY)  ## the dashboards for Grafana in monitoring/grafana, from the code there
 	$(BIN)/python -m monitoring.grafana
+
+screenshot: $(READY) $(SERVERS)  ## the picture of the landing page in the README
+	$(BIN)/python -m tests.screenshot
 
 soak: $(READY)  ## three minutes of random faults before a real gunicorn; ARGS='--seconds 30 --seed 7' for others
 	$(BIN)/python -m tests.soak $(ARGS)
