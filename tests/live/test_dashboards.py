@@ -104,7 +104,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             }
             for path in exporters.answers
         ]
-        configuration = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": scrapes}
+        configuration = {"global": {"scrape_interval": "3s", "scrape_timeout": "3s"}, "scrape_configs": scrapes}
         (folder / "prometheus.yml").write_text(json.dumps(configuration))
         line = [path_of("prometheus"), f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
         with serving(folder, port, [*line, f"--web.listen-address=127.0.0.1:{port}"]) as served:

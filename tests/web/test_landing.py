@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 
 import pytest
 
@@ -94,7 +95,7 @@ def test_open_issue_beside_services_that_are_all_ok_is_said(upstream: Upstream) 
     assert page.notices == ["! an issue is open, and yet every service is ok"]
 
 
-def members(*given: dict[str, object]) -> Answer:
+def members(*given: Mapping[str, object]) -> Answer:
     """A document with these members."""
     return Answer(200, json.dumps({"scope": "lab", "members": given}).encode())
 

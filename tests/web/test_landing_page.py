@@ -53,6 +53,7 @@ def test_page_and_scrape_at_once_ask_each_document_once(upstream: Upstream) -> N
         pages = [pool.submit(exporter.get, path) for path in ("/", "/metrics", "/")]
         while len(upstream.paths) < 7:
             time.sleep(0.01)
+        time.sleep(0.2)  # so that all have come to wait
         release.set()
         assert [page.result().status_code for page in pages] == [200, 200, 200]
     assert sorted(upstream.paths) == sorted({*answers} - {"/metrics"})
