@@ -22,7 +22,7 @@ from tests.web.page import SITE
 pytestmark = [needs("chromium"), pytest.mark.timeout(120)]
 
 LAG = {**moment("4.1.5", "lag", "n1").answers, **SITE}
-LONG = "a-very-long-name-" * 12
+LONG = "averylongname" * 16
 MARKUP = "<script>document.title = 'taken'</script><img src=x onerror=alert(1)>"
 
 
