@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SERVERS := $(VENV)/.servers
 
-.PHONY: help demo test bench dist reference soak golden clean
+.PHONY: help demo test bench dist reference dashboards screenshot soak golden clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -35,6 +35,12 @@ reference: $(READY)  ## METRICS.md, .env.sample and the README's table of settin
 	$(BIN)/python -m exporter reference settings > README.md.new
 	sed -i -e '/^<!-- settings -->$$/,/^<!-- \/settings -->$$/{//!d}' -e '/^<!-- settings -->$$/r README.md.new' README.md
 	rm README.md.new
+
+dashboards: $(READY)  ## the dashboards for Grafana in monitoring/grafana, from the code there
+	$(BIN)/python -m monitoring.grafana
+
+screenshot: $(READY) $(SERVERS)  ## the picture of the landing page in the README
+	$(BIN)/python -m tests.screenshot
 
 soak: $(READY)  ## three minutes of random faults before a real gunicorn; ARGS='--seconds 30 --seed 7' for others
 	$(BIN)/python -m tests.soak $(ARGS)

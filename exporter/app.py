@@ -27,7 +27,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     fetcher = Fetcher()
     app = Flask("exporter", static_folder=None)
     app.register_blueprint(health_blueprint(settings.modules, fetcher))
-    app.register_blueprint(landing_blueprint(settings.modules))
+    app.register_blueprint(landing_blueprint(settings.modules, fetcher))
     app.wsgi_app = DispatcherMiddleware(  # type: ignore[method-assign]
         app.wsgi_app, {"/metrics": metrics_app(settings.modules, fetcher)}
     )

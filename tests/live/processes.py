@@ -104,9 +104,15 @@ def serving(
 
 
 def start(
-    command: Sequence[str], output: Any, *, cwd: Path, user: int | None = None, environ: Mapping[str, str] = {}
+    command: Sequence[str],
+    output: Any,
+    *,
+    cwd: Path,
+    user: int | None = None,
+    environ: Mapping[str, str] = {},
+    pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Starts a command in a session of its own, as another user where root says so."""
+    """Starts a command in a session of its own, as another user where root says so, with these open files beside."""
     least = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "EXPORTER_ENV_FILE": os.devnull}
     return subprocess.Popen(
         command,
@@ -119,6 +125,7 @@ def start(
         stdout=output,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        pass_fds=pass_fds,
     )
 
 
