@@ -2,6 +2,7 @@
 
 import os
 
+from exporter.logs import GunicornLogger
 from exporter.settings import Settings, settings_errors_exit
 
 with settings_errors_exit():
@@ -13,5 +14,7 @@ threads = settings.threads
 worker_class = "gthread"
 graceful_timeout = 2 + int(max(module.target.timeout for module in settings.modules))  # the longest scrape may end
 control_socket_disable = True
-loglevel = "debug" if settings.debug else "info"
+loglevel = settings.log_level
+logger_class = GunicornLogger
+GunicornLogger.form = settings.log_format
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # a read-only root may have no other place

@@ -6,7 +6,7 @@ from flask import Flask
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from exporter.fetch import Fetcher
-from exporter.logs import log_to_standard_error
+from exporter.logs import known, log_to_standard_error
 from exporter.settings import Settings
 from exporter.web.health import health_blueprint
 from exporter.web.landing import landing_blueprint
@@ -19,10 +19,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     Asks nobody. Raises SettingsError for a setting that cannot be used.
     """
     settings = settings or Settings.load()
-    log_to_standard_error(settings.debug)
+    log_to_standard_error(settings.log_level, settings.log_format)
     for module in settings.modules:
         if module.target.url.startswith("https:") and module.target.verify is False:
-            logging.getLogger(__name__).warning("%s: its TLS certificate is not verified", module.name)
+            told = known("TLS certificate is not verified", module=module.name, url=module.target.url)
+            logging.getLogger(__name__).warning("%s: its TLS certificate is not verified", module.name, extra=told)
 
     fetcher = Fetcher()
     app = Flask("exporter", static_folder=None)

@@ -14,6 +14,7 @@ from exporter.collector import AnyCollector, Family, Subject, gauge, gauges, sta
 from exporter.collectors import COLLECTORS
 from exporter.document import Answer, NotProvided, ParseError
 from exporter.fetch import Fetcher, FetchError, Flight
+from exporter.logs import known
 from exporter.target import Module
 
 log = logging.getLogger(__name__)
@@ -187,12 +188,15 @@ def _read(module: Module, collector: AnyCollector, flight: Flight, start: float,
         case None:
             model = flight.model.result()
             for remark in collector.remarks(model):
-                log.warning("%s %s: passed over %s", module.name, collector.name, remark)
+                told = known(f"passed over {remark}", module=module.name, collector=collector.name)
+                log.warning("%s %s: passed over %s", module.name, collector.name, remark, extra=told)
             return Reading(collector, flight, seconds, model)
         case NotProvided():
             return Reading(collector, flight, seconds, error.model, provided=False)
         case FetchError() | ParseError():
-            log.warning("%s %s: %s/%s: %s", module.name, collector.name, module.target.url, collector.path, error)
+            url = f"{module.target.url}/{collector.path}"
+            told = known("no document", module=module.name, collector=collector.name, url=url, reason=str(error))
+            log.warning("%s %s: %s: %s", module.name, collector.name, url, error, extra=told)
             return Reading(collector, flight, seconds, failure=str(error))
     raise error
 
