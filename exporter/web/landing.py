@@ -1,9 +1,13 @@
 """/: the landing page, with the version, the modules and the way to everything else."""
 
+import base64
+import hashlib
+
 from flask import Blueprint, render_template_string
 
 from exporter.target import Module
 from exporter.version import __version__
+from exporter.web.door import PAGE_HEADERS
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -37,13 +41,18 @@ th, td { text-align: left; padding: 0 1rem .25rem 0 }
 </html>
 """
 
+#: The style above is all that the page may load.
+STYLE = PAGE.partition("<style>")[2].partition("</style>")[0]
+HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+POLICY = f"{PAGE_HEADERS['Content-Security-Policy']}; style-src 'sha256-{HASH}'"
+
 
 def landing_blueprint(modules: tuple[Module, ...]) -> Blueprint:
     """Returns the door for people who open the address in a browser; it asks no module."""
     blueprint = Blueprint("landing", __name__)
 
     @blueprint.get("/")
-    def landing() -> str:
-        return render_template_string(PAGE, version=__version__, modules=modules)
+    def landing() -> tuple[str, dict[str, str]]:
+        return render_template_string(PAGE, version=__version__, modules=modules), {"Content-Security-Policy": POLICY}
 
     return blueprint
