@@ -15,6 +15,7 @@ from exporter.collectors import COLLECTORS
 from exporter.document import Answer, NotProvided, ParseError
 from exporter.fetch import Fetcher, FetchError, Flight
 from exporter.logs import known
+from exporter.secrets import without_secrets
 from exporter.target import Module
 
 log = logging.getLogger(__name__)
@@ -147,7 +148,10 @@ def read(
     asked = [
         (
             module,
-            [(collector, fetcher.ask(module.target, collector.path, _parse(collector))) for collector in collectors],
+            [
+                (collector, fetcher.ask(module.target, collector.path, _parse(module, collector)))
+                for collector in collectors
+            ],
         )
         for module, collectors in chosen
     ]
@@ -157,11 +161,18 @@ def read(
     ]
 
 
-def _parse(collector: AnyCollector) -> Callable[[Answer], Any]:
+def _parse(module: Module, collector: AnyCollector) -> Callable[[Answer], Any]:
     """Returns the parse of the collector, which then also refuses what is small as a document and large as samples."""
 
     def parse(answer: Answer) -> Any:
-        model = collector.parse(answer)
+        try:
+            model = collector.parse(answer)
+        except ParseError:
+            hidden = without_secrets(answer.body, module.target)
+            if hidden == answer.body:
+                raise
+            collector.parse(Answer(answer.status, hidden))  # to fail again, and say so without a secret of ours
+            raise ParseError("the answer repeats a secret") from None
         if len(answer.body) < TEXT_LIMIT // 1024:  # even with half of it in the scope and half in short members
             return model
         subject = collector.subject(model)
