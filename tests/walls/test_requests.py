@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Upstream
-from tests.live.processes import MODULE, Served, free_port, recorded, serving
+from tests.live.processes import MODULE, ROOT, Served, free_port, recorded, serving
 
 TELLS_MORE = ": the log of the exporter tells more\n"
 END = b"Host: h\r\nConnection: close\r\n\r\n"
@@ -141,3 +141,27 @@ def test_line_of_the_log_is_one_line_whatever_was_asked(exporter: Served) -> Non
     }
     assert "s3cret" not in exporter.log.read_text()
     assert {event["level"] for event in exporter.events()} == {"DEBUG", "INFO"}
+
+
+def test_fault_of_ours_is_one_sentence_to_who_asked_and_one_event_in_the_log(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    (tmp_path / "faulty.py").write_text(
+        "from exporter import create_app\napp = create_app()\napp.add_url_rule('/fault', view_func=lambda: 1 / 0)\n"
+    )
+    gunicorn = (MODULE[0], "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "faulty:app")
+    with free_port() as port:
+        environ = {"PATRONI_EXPORTER_PORT": str(port), "PATRONI_EXPORTER_URL": recorded(upstream).url}
+        with serving(tmp_path, port, gunicorn, environ=environ) as exporter:
+            assert exporter.get("/fault") == (500, "internal error: the log of the exporter tells more\n")
+            assert exporter.up() == "1.0"
+            assert exporter.end() == 0
+    (told,) = exporter.events("exporter")
+    assert told.pop("traceback").endswith("ZeroDivisionError: division by zero")
+    assert {key: value for key, value in told.items() if key != "time"} == {
+        "level": "ERROR",
+        "logger": "exporter.web.door",
+        "msg": "fault of the exporter",
+        "method": "GET",
+        "path": "/fault",
+    }
