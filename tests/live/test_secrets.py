@@ -106,6 +106,7 @@ class Repeating:
 
     @staticmethod
     def answers(text: str, told: str) -> Mapping[str, bytes]:
+        plain = told.encode("ascii", "replace").decode()
         keys = ("patroni", "state", "role", "status", "data", "members", "ttl", "loop_wait", "active")
         return {
             "its headers alone": whole(told.encode(), "400 Bad Request"),
@@ -115,8 +116,12 @@ class Repeating:
             "as JSON's text": whole(json.dumps(told).encode()),
             "as rows": whole(json.dumps([told, [told]]).encode()),
             "as a redirect": whole(told.encode(), "302 Found", f"Location: /elsewhere?{quote(told)}"),
-            "as no HTTP": text.encode("latin-1"),
-            "as headers": whole(b"x", "200 OK", f"X-Told: {told}".encode().decode("latin-1").replace("é", "")),
+            "as no HTTP": f"{told}\r\n{text}".encode("latin-1", "replace"),
+            "as headers": whole(b"x", "200 OK", f"X-Told: {plain}", f"Content-Encoding: {plain}"),
+            "as a status": whole(b"x", f"200 {plain}"),
+            "as a version": f"HTTP/{plain} 200 OK\r\n\r\n".encode(),
+            "as a length": f"HTTP/1.1 200 OK\r\nContent-Length: {plain}\r\n\r\n".encode(),
+            "as a chunk": f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{plain}\r\n".encode(),
         }
 
 
