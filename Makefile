@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SERVERS := $(VENV)/.servers
 
-.PHONY: help demo test bench dist reference dashboards screenshot soak golden clean
+.PHONY: help demo test audit sbom bench dist reference dashboards screenshot soak golden clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -15,13 +15,22 @@ help:  ## this list
 demo: $(READY)  ## a real Patroni cluster with an exporter before each node, until Ctrl-C
 	$(BIN)/python -m demo
 
-test: $(READY) $(SERVERS)  ## everything that is checked: style, types, imports, Dockerfile, tests
+test: $(READY) $(SERVERS)  ## everything that is checked: style, types, imports, Dockerfile, dependencies, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/python -m tests.audit
 	$(BIN)/python -m pytest
+
+audit: $(READY)  ## whether a dependency has a known vulnerability, where a service can be asked
+	$(BIN)/python -m tests.audit
+
+sbom: $(READY)  ## the bill of materials of what users install, as CycloneDX, in dist/sbom.json
+	mkdir -p dist
+	$(BIN)/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
+		--output-format JSON --output-file dist/sbom.json requirements.txt
 
 bench: $(READY)  ## how fast it is, as ratios within one run; some twenty minutes
 	$(BIN)/python -m bench

@@ -88,6 +88,9 @@ def test_default_can_be_read_and_what_is_shown_of_it_reads_the_same(option: Opti
         ("STAYTUS_API_TOKEN", "d68d6510-3829-4cb4-be51-4b9fc5f576b4", "d68d6510-3829-4cb4-be51-4b9fc5f576b4"),
         ("STAYTUS_API_SECRET", "a b", "a b"),
         ("EXPORTER_WORKERS", "64", 64),
+        ("EXPORTER_LOG_LEVEL", "warn", "warning"),
+        ("EXPORTER_LOG_LEVEL", "warning", "warning"),
+        ("EXPORTER_LOG_FORMAT", "json", "json"),
         ("EXPORTER_THREADS", "1024", 1024),
         *(("DEBUG", text, True) for text in ("True", "true", "TRUE", "1", "yes", "Yes", "on")),
         *(("DEBUG", text, False) for text in ("False", "false", "FALSE", "0", "no", "No", "off")),
@@ -115,6 +118,8 @@ LONG = "x" * 256  # longer than a file name can be
         *(("POLLING_INTERVAL_SECONDS", text) for text in [*SECONDS, "0.99", "60.1", "61"]),
         *(("EXPORTER_WORKERS", text) for text in ["0", "65", "1.0"]),
         *(("EXPORTER_THREADS", text) for text in ["0", "1025", "1.0"]),
+        *(("EXPORTER_LOG_LEVEL", text) for text in ["INFO", "trace", "debug,info", ""]),
+        *(("EXPORTER_LOG_FORMAT", text) for text in ["JSON", "text", "logfmt,json"]),
         *(("DEBUG", text) for text in ["2", "y", "debug", "release", "None"]),
         *(("PATRONI_EXPORTER_DEBUG", text) for text in ["2", "y", "debug"]),
         *(("PATRONI_EXPORTER_BIND", text) for text in ["a b", "http://h", "h/", "ü", "0.0.0.0,::", "[::1]:80", "*"]),
@@ -288,6 +293,8 @@ REFUSED = [
             ("HEADERS", "h1dden", "", "lines of the form Name: value, each name once, none that HTTP itself needs"),
         ]
     ),
+    ("EXPORTER_LOG_LEVEL", "trace", "EXPORTER_LOG_LEVEL='trace': expected one of debug, info, warning, error"),
+    ("EXPORTER_LOG_FORMAT", "text", "EXPORTER_LOG_FORMAT='text': expected one of logfmt, json"),
     ("EXPORTER_WORKERS", "0", "EXPORTER_WORKERS='0': expected a number from 1 to 64"),
     ("EXPORTER_THREADS", "1025", "EXPORTER_THREADS='1025': expected a number from 1 to 1024"),
 ]

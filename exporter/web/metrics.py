@@ -3,14 +3,17 @@
 import logging
 import math
 import platform
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry, make_wsgi_app
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
+from werkzeug.exceptions import BadRequest, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response
 
 from exporter.fetch import Fetcher, Flight
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 log = logging.getLogger(__name__)
+
+METHODS = ("GET", "HEAD", "OPTIONS")
 
 #: What prometheus_client tells of the process that answers.
 PROCESS_COLLECTORS = (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR)
@@ -57,20 +62,38 @@ def metrics_app(modules: tuple[Module, ...], fetcher: Fetcher) -> "WSGIApplicati
     pages = _Pages()
 
     def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        if environ.get("PATH_INFO", "") not in ("", "/"):
-            start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
-            return [b"Not found: the metrics are at /metrics\n"]
-        readings = read(modules, fetcher, budget(environ)) if environ["REQUEST_METHOD"] == "GET" else []
+        check(environ)
+        if environ["REQUEST_METHOD"] == "OPTIONS":
+            return Response(headers={"Allow": ", ".join(METHODS)}, mimetype="text/plain")(environ, start_response)
+        asked = {**environ, "REQUEST_METHOD": "GET", "HTTP_ACCEPT": accept(environ)}
+        readings = read(modules, fetcher, budget(environ))
 
         def page() -> Response:
             registry = CollectorRegistry()
             for collector in (Scrape(modules, readings), BuildInfo(), *PROCESS_COLLECTORS):
                 registry.register(collector)
-            return Response.from_app(make_wsgi_app(registry), environ, buffered=True)
+            return Response.from_app(make_wsgi_app(registry), asked, buffered=True)
 
-        return pages.get(readings, environ, page)(environ, start_response)
+        return pages.get(readings, asked, page)(environ, start_response)  # without its body where that is HEAD
 
     return app
+
+
+def check(environ: "WSGIEnvironment") -> None:
+    """Raises the HTTPException for a request that cannot be answered with metrics."""
+    if environ.get("PATH_INFO", "") not in ("", "/"):
+        raise NotFound("not found: the metrics are at /metrics")
+    if environ["REQUEST_METHOD"] not in METHODS:
+        raise MethodNotAllowed(METHODS)
+    for name in parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True).get("name[]", []):
+        if not re.fullmatch("[a-zA-Z_:][a-zA-Z0-9_:]*", name):
+            raise BadRequest("name[] is not the name of a metric, which has letters, digits, _ and : in it")
+
+
+def accept(environ: "WSGIEnvironment") -> str:
+    """Returns the Accept header, or nothing where prometheus_client would fail at a version in it, or repeat it."""
+    text = str(environ.get("HTTP_ACCEPT", ""))
+    return "" if re.search(r"version=(?!\d{1,3}\.\d{1,3}\.\d{1,3} *([;,]|$))", text, re.ASCII) else text
 
 
 class _Pages:
