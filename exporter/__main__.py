@@ -20,6 +20,7 @@ from exporter.scrape import read
 from exporter.settings import ENV_FILE, Settings, SettingsError, given_settings, settings_errors_exit
 from exporter.version import __version__
 from exporter.web.metrics import Scrape
+from exporter.web_config import checked_web_config
 
 PROGRAM = "patroni-staytus-exporter"
 
@@ -134,6 +135,9 @@ def _check() -> int:
     settings = Settings.load()
     print(f"{ENV_FILE} = {os.environ.get(ENV_FILE) or '.env beside wsgi.py'}")
     print(f"listens on {settings.listen()}")
+    if settings.web_config_file:
+        for line in checked_web_config(settings.web_config_file).told():
+            print(f"{settings.web_config_file}: {line}")
     logging.getLogger("exporter").setLevel(logging.CRITICAL)  # what fails is printed below, once
     readings = read(settings.modules, Fetcher(), math.inf)
     for reading in readings:
