@@ -154,9 +154,9 @@ def _load_certificate(context: ssl.SSLContext, tls: ServerTLS) -> None:
         try:
             context.load_cert_chain(cert, key, password=_no_passphrase)
         except ssl.SSLError as error:
-            raise ValueError(
-                f"cert_file and key_file: no certificate in PEM with its private key ({_reason(error)})"
-            ) from None
+            mismatch = error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH")
+            reason = "the key is not that of the certificate" if mismatch else "expected a certificate and a key in PEM"
+            raise ValueError(f"cert_file, key_file: {reason}") from None
 
 
 def _load_authorities(context: ssl.SSLContext, tls: ServerTLS) -> None:
@@ -167,9 +167,9 @@ def _load_authorities(context: ssl.SSLContext, tls: ServerTLS) -> None:
             context.load_verify_locations(cadata=tls.client_ca)
         else:
             context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
-    except (ssl.SSLError, UnicodeError) as error:
+    except (ssl.SSLError, UnicodeError):
         name = "client_ca_file" if tls.client_ca_file else "client_ca"
-        raise ValueError(f"{name}: no certificate in PEM ({_reason(error)})") from None
+        raise ValueError(f"{name}: expected certificates in PEM") from None
 
 
 def _readable(name: str, path: str) -> str:
@@ -195,9 +195,9 @@ def _no_passphrase() -> str:
     raise ValueError("key_file: the private key has a passphrase; expected one without")
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: ssl.SSLError) -> str:
     """Returns OpenSSL's reason in plain words."""
-    reason = getattr(error, "verify_message", "") or getattr(error, "reason", "") or "not text"
+    reason = getattr(error, "verify_message", "") or error.reason or "broken off"
     return reason.lower().replace("_", " ")
 
 

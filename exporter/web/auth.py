@@ -72,7 +72,7 @@ class Logins:
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
-        self._good: dict[bytes, None] = {}
+        self.remembered: dict[bytes, None] = {}  # never changed, only replaced
 
     def good(self, authorization: str, users: Mapping[str, str]) -> bool:
         """Tells whether the header of a request is the login of one of the users (RFC 7617)."""
@@ -86,30 +86,25 @@ class Logins:
         name, colon, password = login.partition(b":")
         if not colon:
             return False
-        user_hash, known = self._hash(name, users)
+        user_hash, known = hash_of(name, users, self._key)
         # With the hash, which has 60 characters: who has another password now is not remembered by the old one.
         digest = hashlib.blake2b(user_hash + login, key=self._key).digest()
-        if digest in self._good:
+        if digest in self.remembered:
             return True
-        if not bcrypt.checkpw(password[:72], user_hash) or not known:  # bcrypt reads 72 bytes, also where it is made
+        if not bcrypt.checkpw(password[:72], user_hash) or not known:  # 72 bytes are all that bcrypt counts anywhere
             return False
-        self._remember(digest)
+        self.remembered = dict.fromkeys([*list(self.remembered)[1 - REMEMBERED :], digest])
         return True
 
-    def _hash(self, name: bytes, users: Mapping[str, str]) -> tuple[bytes, bool]:
-        """Returns the hash of this user, else one that costs as much as that of some user, always the same."""
-        known = users.get(name.decode("utf-8", "surrogateescape"))
-        if known is not None:
-            return known.encode(), True
-        hashes = sorted(users.values())
-        chosen = int.from_bytes(hashlib.blake2b(name, key=self._key).digest()) % len(hashes)
-        return dummy(hashes[chosen]), False
 
-    def _remember(self, digest: bytes) -> None:
-        good = dict.fromkeys([*list(self._good)[1 - REMEMBERED :], digest])
-        self._good = good  # one that another thread remembers meanwhile is asked for again
+def hash_of(name: bytes, users: Mapping[str, str], key: bytes) -> tuple[bytes, bool]:
+    """Returns the hash of this user and True; else one that costs as much as that of some user, and False.
 
-
-def dummy(user_hash: str) -> bytes:
-    """Returns a hash of the same version and cost that belongs to no password."""
-    return user_hash[:7].encode() + b"." * 53
+    It is always that of the same user for the same unknown name, so that no name stands out where costs differ.
+    """
+    known = users.get(name.decode("utf-8", "surrogateescape"))
+    if known is not None:
+        return known.encode(), True
+    hashes = sorted(users.values())
+    like = hashes[int.from_bytes(hashlib.blake2b(name, key=key).digest()) % len(hashes)]
+    return like[:7].encode() + b"." * 53, False  # its version and cost, and what is the hash of no password
