@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 log = logging.getLogger(__name__)
 
 #: Seconds that a client has for its handshake as a whole, and then for each read and write.
-PATIENCE = 10.0
+PATIENCE = 5.0
 
 #: What may be asked of clients, and what of it can be done here, where a certificate that is asked for is verified.
 CLIENT_AUTH_TYPES = {
@@ -224,6 +224,8 @@ class _ServerSocket(ssl.SSLSocket):
             super().do_handshake(block)
         except TimeoutError:
             self._end("no handshake in time")
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):  # it has gone, as who only looks whether the port is open
+            self._give_up()
         except ssl.SSLError as error:
             if error.reason == "HTTP_REQUEST":
                 with contextlib.suppress(OSError):
