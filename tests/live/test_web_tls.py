@@ -285,9 +285,9 @@ scrape_configs:
       - targets: ['localhost:{port}']
 """)
     with serving(folder, port, locked(upstream, port, path)), free_port() as its_port:
-        listen = f"--web.listen-address=127.0.0.1:{its_port}"
+        line = [path_of("prometheus"), "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
         with (folder / "prometheus.log").open("wb") as log:
-            prometheus = start([path_of("prometheus"), listen, "--storage.tsdb.path=data"], log, cwd=folder)
+            prometheus = start([*line, f"--web.listen-address=127.0.0.1:{its_port}"], log, cwd=folder)
         try:
             until(lambda: sample(its_port, "up") == ["1"], 40)
             assert sample(its_port, "patroni_up") == ["1"]
