@@ -84,18 +84,18 @@ basic_auth_users:
     )
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "# nothing\n",
-        "---\n",
-        "tls_server_config:\nhttp_server_config:\nbasic_auth_users:\n",
-        "tls_server_config: {}\nhttp_server_config: {headers: }\nbasic_auth_users: {}\n",
-        "tls_server_config: {cert_file: , client_auth_type: ~, min_version: null, client_allowed_sans: }\n",
-        "\ufeffhttp_server_config: {http2: yes}\n",
-    ],
-)
+NOTHING = [
+    "",
+    "# nothing\n",
+    "---\n",
+    "tls_server_config:\nhttp_server_config:\nbasic_auth_users:\n",
+    "tls_server_config: {}\nhttp_server_config: {headers: }\nbasic_auth_users: {}\n",
+    "tls_server_config: {cert_file: , client_auth_type: ~, min_version: null, client_allowed_sans: }\n",
+    "\ufeffhttp_server_config: {http2: yes}\n",
+]
+
+
+@pytest.mark.parametrize("text", NOTHING)
 def test_file_that_says_nothing_asks_for_nothing(tmp_path: Path, text: str) -> None:
     assert checked_web_config(web_config(tmp_path, text)) == WebConfig()
 
@@ -122,81 +122,81 @@ KEYS = (
 BCRYPT = "expected a bcrypt hash, such as htpasswd -nBC 10 makes"
 
 
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("- a\n", "line 1: expected keys with values"),
-        ("hello", "line 1: expected keys with values"),
-        ("a: b: c\n", "line 1: mapping values are not allowed here"),
-        ("a: [\n\n", "line 3: expected the node content, but found '<stream end>'"),
-        ("a: &x 1\nb: *y\n", "line 2: found undefined alias 'y'"),
-        ("{}\n---\n{}\n", "line 2: but found another document"),
-        ("\x01", "expected YAML in UTF-8"),
-        ("[" * 5000, "expected YAML in UTF-8"),
-        (
-            "\ntls_config: {}\n",
-            "line 2: tls_config: unknown key; expected one of tls_server_config, http_server_config, basic_auth_users, "
-            "rate_limit",
-        ),
-        ("rate_limit: {interval: 1s}\n", "line 1: rate_limit: there is no limit of requests here; leave it out"),
-        (
-            "tls_server_config:\n  cert_fil: x\n",
-            f"line 2: tls_server_config.cert_fil: unknown key; expected one of {KEYS}",
-        ),
-        ("tls_server_config:\n  key_file: a\n  key_file: b\n", "line 3: tls_server_config.key_file: stands twice"),
-        ("tls_server_config: {}\ntls_server_config: {}\n", "line 2: tls_server_config: stands twice"),
-        ("tls_server_config: {cert_file: [a]}\n", "line 1: tls_server_config.cert_file: expected a text"),
-        ("tls_server_config: [cert_file]\n", "line 1: tls_server_config: expected keys with values"),
-        (
-            "tls_server_config: {client_auth_type: Require}\n",
-            "line 1: tls_server_config.client_auth_type: 'Require': expected one of NoClientCert, RequestClientCert, "
-            "RequireClientCert, RequireAnyClientCert, VerifyClientCertIfGiven, RequireAndVerifyClientCert",
-        ),
-        (
-            "tls_server_config: {min_version: TLSv1.2}\n",
-            "line 1: tls_server_config.min_version: 'TLSv1.2': expected one of TLS10, TLS11, TLS12, TLS13",
-        ),
-        (
-            "tls_server_config: {curve_preferences: [CurveP1]}\n",
-            "line 1: tls_server_config.curve_preferences: 'CurveP1': expected one of CurveP256, CurveP384, CurveP521, "
-            "X25519",
-        ),
-        ("tls_server_config: {cipher_suites: A}\n", "line 1: tls_server_config.cipher_suites: expected a list"),
-        (
-            "tls_server_config: {prefer_server_cipher_suites: 'true'}\n",
-            "line 1: tls_server_config.prefer_server_cipher_suites: expected true or false",
-        ),
-        ("http_server_config: {http2: 1}\n", "line 1: http_server_config.http2: expected true or false"),
-        (
-            "http_server_config:\n  headers:\n    Server: x\n",
-            "line 3: http_server_config.headers.Server: unknown key; expected one of Content-Security-Policy, "
-            "Strict-Transport-Security, X-Content-Type-Options, X-Frame-Options, X-XSS-Protection",
-        ),
-        (
-            "http_server_config: {headers: {X-Frame-Options: DENY}}\n",
-            "line 1: http_server_config.headers.X-Frame-Options: 'DENY': expected one of deny, sameorigin",
-        ),
-        (
-            "http_server_config: {headers: {X-Content-Type-Options: ''}}\n",
-            "line 1: http_server_config.headers.X-Content-Type-Options: '': expected one of nosniff",
-        ),
-        (
-            "http_server_config: {headers: {Content-Security-Policy: ü}}\n",
-            "line 1: http_server_config.headers.Content-Security-Policy: expected ASCII that can be printed",
-        ),
-        ("basic_auth_users:\n  alice: s3cret\n", f"line 2: basic_auth_users.alice: {BCRYPT}"),
-        ("basic_auth_users:\n  alice:\n", f"line 2: basic_auth_users.alice: {BCRYPT}"),
-        (f"basic_auth_users: {{a: {HASH[:-1]}}}\n", f"line 1: basic_auth_users.a: {BCRYPT}"),
-        (f"basic_auth_users: {{a: {HASH}G}}\n", f"line 1: basic_auth_users.a: {BCRYPT}"),
-        (f"basic_auth_users: {{a: {HASH.replace('$10$', '$03$')}}}\n", f"line 1: basic_auth_users.a: {BCRYPT}"),
-        (f"basic_auth_users: {{a: {HASH.replace('$10$', '$32$')}}}\n", f"line 1: basic_auth_users.a: {BCRYPT}"),
-        (f"basic_auth_users: {{a: {HASH.replace('2y', '2c')}}}\n", f"line 1: basic_auth_users.a: {BCRYPT}"),
-        (f"basic_auth_users: {{a: {HASH.replace('zou', 'zoz')}}}\n", f"line 1: basic_auth_users.a: {BCRYPT}"),
-        (f"basic_auth_users:\n  a: {HASH}\n  a: {HASH}\n", "line 3: basic_auth_users.a: stands twice"),
-        ('basic_auth_users: {"a\\nb": x}\n', f"line 1: basic_auth_users.a b: {BCRYPT}"),
-        ("basic_auth_users: {[a]: x}\n", "line 1: basic_auth_users: expected a text"),
-    ],
-)
+REFUSED = [
+    ("- a\n", "line 1: expected keys with values"),
+    ("hello", "line 1: expected keys with values"),
+    ("a: b: c\n", "line 1: mapping values are not allowed here"),
+    ("a: [\n\n", "line 3: expected the node content, but found '<stream end>'"),
+    ("a: &x 1\nb: *y\n", "line 2: found undefined alias 'y'"),
+    ("{}\n---\n{}\n", "line 2: but found another document"),
+    ("\x01", "expected YAML in UTF-8"),
+    ("[" * 5000, "expected YAML in UTF-8"),
+    (
+        "\ntls_config: {}\n",
+        "line 2: tls_config: unknown key; expected one of tls_server_config, http_server_config, basic_auth_users, "
+        "rate_limit",
+    ),
+    ("rate_limit: {interval: 1s}\n", "line 1: rate_limit: there is no limit of requests here; leave it out"),
+    (
+        "tls_server_config:\n  cert_fil: x\n",
+        f"line 2: tls_server_config.cert_fil: unknown key; expected one of {KEYS}",
+    ),
+    ("tls_server_config:\n  key_file: a\n  key_file: b\n", "line 3: tls_server_config.key_file: stands twice"),
+    ("tls_server_config: {}\ntls_server_config: {}\n", "line 2: tls_server_config: stands twice"),
+    ("tls_server_config: {cert_file: [a]}\n", "line 1: tls_server_config.cert_file: expected a text"),
+    ("tls_server_config: [cert_file]\n", "line 1: tls_server_config: expected keys with values"),
+    (
+        "tls_server_config: {client_auth_type: Require}\n",
+        "line 1: tls_server_config.client_auth_type: 'Require': expected one of NoClientCert, RequestClientCert, "
+        "RequireClientCert, RequireAnyClientCert, VerifyClientCertIfGiven, RequireAndVerifyClientCert",
+    ),
+    (
+        "tls_server_config: {min_version: TLSv1.2}\n",
+        "line 1: tls_server_config.min_version: 'TLSv1.2': expected one of TLS10, TLS11, TLS12, TLS13",
+    ),
+    (
+        "tls_server_config: {curve_preferences: [CurveP1]}\n",
+        "line 1: tls_server_config.curve_preferences: 'CurveP1': expected one of CurveP256, CurveP384, CurveP521, "
+        "X25519",
+    ),
+    ("tls_server_config: {cipher_suites: A}\n", "line 1: tls_server_config.cipher_suites: expected a list"),
+    (
+        "tls_server_config: {prefer_server_cipher_suites: 'true'}\n",
+        "line 1: tls_server_config.prefer_server_cipher_suites: expected true or false",
+    ),
+    ("http_server_config: {http2: 1}\n", "line 1: http_server_config.http2: expected true or false"),
+    (
+        "http_server_config:\n  headers:\n    Server: x\n",
+        "line 3: http_server_config.headers.Server: unknown key; expected one of Content-Security-Policy, "
+        "Strict-Transport-Security, X-Content-Type-Options, X-Frame-Options, X-XSS-Protection",
+    ),
+    (
+        "http_server_config: {headers: {X-Frame-Options: DENY}}\n",
+        "line 1: http_server_config.headers.X-Frame-Options: 'DENY': expected one of deny, sameorigin",
+    ),
+    (
+        "http_server_config: {headers: {X-Content-Type-Options: ''}}\n",
+        "line 1: http_server_config.headers.X-Content-Type-Options: '': expected one of nosniff",
+    ),
+    (
+        "http_server_config: {headers: {Content-Security-Policy: ü}}\n",
+        "line 1: http_server_config.headers.Content-Security-Policy: expected ASCII that can be printed",
+    ),
+    ("basic_auth_users:\n  alice: s3cret\n", f"line 2: basic_auth_users.alice: {BCRYPT}"),
+    ("basic_auth_users:\n  alice:\n", f"line 2: basic_auth_users.alice: {BCRYPT}"),
+    (f"basic_auth_users: {{a: {HASH[:-1]}}}\n", f"line 1: basic_auth_users.a: {BCRYPT}"),
+    (f"basic_auth_users: {{a: {HASH}G}}\n", f"line 1: basic_auth_users.a: {BCRYPT}"),
+    (f"basic_auth_users: {{a: {HASH.replace('$10$', '$03$')}}}\n", f"line 1: basic_auth_users.a: {BCRYPT}"),
+    (f"basic_auth_users: {{a: {HASH.replace('$10$', '$32$')}}}\n", f"line 1: basic_auth_users.a: {BCRYPT}"),
+    (f"basic_auth_users: {{a: {HASH.replace('2y', '2c')}}}\n", f"line 1: basic_auth_users.a: {BCRYPT}"),
+    (f"basic_auth_users: {{a: {HASH.replace('zou', 'zoz')}}}\n", f"line 1: basic_auth_users.a: {BCRYPT}"),
+    (f"basic_auth_users:\n  a: {HASH}\n  a: {HASH}\n", "line 3: basic_auth_users.a: stands twice"),
+    ('basic_auth_users: {"a\\nb": x}\n', f"line 1: basic_auth_users.a b: {BCRYPT}"),
+    ("basic_auth_users: {[a]: x}\n", "line 1: basic_auth_users: expected a text"),
+]
+
+
+@pytest.mark.parametrize(("text", "line"), REFUSED)
 def test_file_that_cannot_be_used_is_refused_with_its_line_and_key(tmp_path: Path, text: str, line: str) -> None:
     path = web_config(tmp_path, text)
     with pytest.raises(SettingsError) as refused:
@@ -221,58 +221,58 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
 NO_PAIR = "cert_file, key_file: expected a certificate and a key in PEM"
 
 
-@pytest.mark.parametrize(
-    ("keys", "line"),
-    [
-        ({"cert_file": ""}, "cert_file is missing"),
-        ({"key_file": ""}, "key_file is missing"),
-        ({"cert_file": "gone"}, "cert_file: '{folder}/gone': No such file or directory"),
-        ({"key_file": "gone"}, "key_file: '{folder}/gone': No such file or directory"),
-        ({"key_file": "."}, "key_file: '{folder}': Is a directory"),
-        ({"cert_file": "web.yml"}, NO_PAIR),
-        ({"key_file": "web.yml"}, NO_PAIR),
-        ({"key_file": "other.key"}, "cert_file, key_file: the key is not that of the certificate"),
-        ({"key_file": "locked.key"}, "key_file: the private key has a passphrase; expected one without"),
-        (
-            {"client_ca_file": "ca.crt"},
-            "client_ca_file is there without a client_auth_type that asks for certificates",
-        ),
-        (
-            {"client_ca_file": "ca.crt", "client_auth_type": "NoClientCert"},
-            "client_ca_file is there without a client_auth_type that asks for certificates",
-        ),
-        (
-            {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "gone"},
-            "client_ca_file: '{folder}/gone': No such file or directory",
-        ),
-        (
-            {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "web.yml"},
-            "client_ca_file: expected certificates in PEM",
-        ),
-        (
-            {"client_auth_type": "RequireAndVerifyClientCert", "client_ca": "none"},
-            "client_ca: expected certificates in PEM",
-        ),
-        (
-            {"client_auth_type": "RequireAnyClientCert"},
-            "client_auth_type RequireAnyClientCert: a certificate cannot be asked for without verifying it here; "
-            "expected client_ca_file, or another client_auth_type",
-        ),
-        (
-            {"client_allowed_sans": "[a]", "client_auth_type": "VerifyClientCertIfGiven"},
-            "client_allowed_sans needs the client_auth_type RequireAndVerifyClientCert",
-        ),
-        ({"max_version": "TLS11"}, "max_version TLS11: expected TLS12 or TLS13, and not less than min_version"),
-        (
-            {"max_version": "TLS12", "min_version": "TLS13"},
-            "max_version TLS12: expected TLS12 or TLS13, and not less than min_version",
-        ),
-        (
-            {"curve_preferences": "[X25519, CurveP256]"},
-            "curve_preferences: one curve can be chosen here, or all by leaving them out",
-        ),
-    ],
-)
+REFUSED_TLS = [
+    ({"cert_file": ""}, "cert_file is missing"),
+    ({"key_file": ""}, "key_file is missing"),
+    ({"cert_file": "gone"}, "cert_file: '{folder}/gone': No such file or directory"),
+    ({"key_file": "gone"}, "key_file: '{folder}/gone': No such file or directory"),
+    ({"key_file": "."}, "key_file: '{folder}': Is a directory"),
+    ({"cert_file": "web.yml"}, NO_PAIR),
+    ({"key_file": "web.yml"}, NO_PAIR),
+    ({"key_file": "other.key"}, "cert_file, key_file: the key is not that of the certificate"),
+    ({"key_file": "locked.key"}, "key_file: the private key has a passphrase; expected one without"),
+    (
+        {"client_ca_file": "ca.crt"},
+        "client_ca_file is there without a client_auth_type that asks for certificates",
+    ),
+    (
+        {"client_ca_file": "ca.crt", "client_auth_type": "NoClientCert"},
+        "client_ca_file is there without a client_auth_type that asks for certificates",
+    ),
+    (
+        {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "gone"},
+        "client_ca_file: '{folder}/gone': No such file or directory",
+    ),
+    (
+        {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "web.yml"},
+        "client_ca_file: expected certificates in PEM",
+    ),
+    (
+        {"client_auth_type": "RequireAndVerifyClientCert", "client_ca": "none"},
+        "client_ca: expected certificates in PEM",
+    ),
+    (
+        {"client_auth_type": "RequireAnyClientCert"},
+        "client_auth_type RequireAnyClientCert: a certificate cannot be asked for without verifying it here; "
+        "expected client_ca_file, or another client_auth_type",
+    ),
+    (
+        {"client_allowed_sans": "[a]", "client_auth_type": "VerifyClientCertIfGiven"},
+        "client_allowed_sans needs the client_auth_type RequireAndVerifyClientCert",
+    ),
+    ({"max_version": "TLS11"}, "max_version TLS11: expected TLS12 or TLS13, and not less than min_version"),
+    (
+        {"max_version": "TLS12", "min_version": "TLS13"},
+        "max_version TLS12: expected TLS12 or TLS13, and not less than min_version",
+    ),
+    (
+        {"curve_preferences": "[X25519, CurveP256]"},
+        "curve_preferences: one curve can be chosen here, or all by leaving them out",
+    ),
+]
+
+
+@pytest.mark.parametrize(("keys", "line"), REFUSED_TLS)
 def test_tls_that_cannot_be_served_is_refused_at_the_start(
     folder: Path, ca: trustme.CA, keys: dict[str, str], line: str
 ) -> None:
@@ -301,25 +301,25 @@ xVo11LtPgQ==
 # What is done otherwise -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("keys", "remarks"),
-    [
-        ({"client_auth_type": "VerifyClientCertIfGiven"}, ()),
-        (
-            {"client_auth_type": "RequestClientCert"},
-            ("client_auth_type RequestClientCert: certificates are not asked for, since none is looked at",),
-        ),
-        (
-            {"client_auth_type": "RequireClientCert", "client_ca_file": "ca.crt"},
-            ("client_auth_type RequireClientCert: certificates are verified with client_ca too",),
-        ),
-        ({"min_version": "TLS10"}, ("min_version TLS10: TLS12 is the oldest that is served",)),
-        (
-            {"cert_file": "", "key_file": "", "min_version": "TLS13"},
-            ("tls_server_config has no certificate: no TLS is served",),
-        ),
-    ],
-)
+OTHERWISE = [
+    ({"client_auth_type": "VerifyClientCertIfGiven"}, ()),
+    (
+        {"client_auth_type": "RequestClientCert"},
+        ("client_auth_type RequestClientCert: certificates are not asked for, since none is looked at",),
+    ),
+    (
+        {"client_auth_type": "RequireClientCert", "client_ca_file": "ca.crt"},
+        ("client_auth_type RequireClientCert: certificates are verified with client_ca too",),
+    ),
+    ({"min_version": "TLS10"}, ("min_version TLS10: TLS12 is the oldest that is served",)),
+    (
+        {"cert_file": "", "key_file": "", "min_version": "TLS13"},
+        ("tls_server_config has no certificate: no TLS is served",),
+    ),
+]
+
+
+@pytest.mark.parametrize(("keys", "remarks"), OTHERWISE)
 def test_what_is_done_otherwise_is_said(folder: Path, keys: dict[str, str], remarks: tuple[str, ...]) -> None:
     assert checked_web_config(web_config(folder, tls(**keys))).tls.remarks == remarks
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import json
 import socket
 import ssl
 import sys
@@ -10,14 +9,12 @@ from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 import trustme
 
 from tests.conftest import Upstream
-from tests.live.installed import needs, path_of
-from tests.live.processes import MODULE, ROOT, Served, free_port, recorded, run, serving, start, until
+from tests.live.processes import MODULE, ROOT, Served, free_port, recorded, run, serving
 from tests.live.test_gunicorn import END, command, startup
 from tests.locks import ALICE, issue, tls, users, web_config
 
@@ -267,37 +264,3 @@ def test_healthcheck_of_the_image_finds_it_healthy_behind_its_locks(
         assert run(healthcheck, cwd=folder) == (0, "")
         assert exporter.end() == 0
     assert run(healthcheck, cwd=folder) == (1, f"0.0.0.0:{port}: [Errno 111] Connection refused\n")
-
-
-@needs("prometheus")
-def test_prometheus_scrapes_with_its_certificate_and_password(upstream: Upstream, folder: Path, port: int) -> None:
-    keys = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ours-ca.crt"}
-    path = web_config(folder, tls(**keys) + users(**dict([ALICE])))
-    (folder / "password").write_text(ALICE[1] + "\n")
-    (folder / "prometheus.yml").write_text(f"""\
-global: {{scrape_interval: 1s}}
-scrape_configs:
-  - job_name: patroni
-    scheme: https
-    tls_config: {{ca_file: ours-ca.crt, cert_file: ours.crt, key_file: ours.key}}
-    basic_auth: {{username: alice, password_file: password}}
-    static_configs:
-      - targets: ['localhost:{port}']
-""")
-    with serving(folder, port, locked(upstream, port, path)), free_port() as its_port:
-        line = [path_of("prometheus"), "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
-        with (folder / "prometheus.log").open("wb") as log:
-            prometheus = start([*line, f"--web.listen-address=127.0.0.1:{its_port}"], log, cwd=folder)
-        try:
-            until(lambda: sample(its_port, "up") == ["1"], 40)
-            assert sample(its_port, "patroni_up") == ["1"]
-        finally:
-            prometheus.kill()
-            prometheus.wait(10)
-
-
-def sample(port: int, query: str) -> list[str]:
-    """The values that a Prometheus has for a query, none while it starts."""
-    with contextlib.suppress(OSError), urlopen(f"http://127.0.0.1:{port}/api/v1/query?query={query}") as answer:
-        return [row["value"][1] for row in json.load(answer)["data"]["result"]]
-    return []
