@@ -251,8 +251,21 @@ def _stamps(files: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
 
 
 def reread_web_config(path: str) -> Reread[WebConfig]:
-    """Returns the users and headers of the file, and what else it says, always as they are now."""
-    return Reread(lambda: (read_web_config(path), (path,)))
+    """Returns the users and headers of the file, and what else it says, always as they are now.
+
+    A file without users never takes the place of one with users: it can be one that is just being written.
+    """
+    is_locked = False
+
+    def make() -> tuple[WebConfig, tuple[str, ...]]:
+        nonlocal is_locked
+        config = read_web_config(path)
+        if is_locked and not config.users:
+            raise SettingsError(f"{path}: basic_auth_users is gone: to let everybody in takes a restart")
+        is_locked = bool(config.users)
+        return config, (path,)
+
+    return Reread(make)
 
 
 def reread_context(path: str) -> Reread[ssl.SSLContext]:

@@ -148,8 +148,15 @@ def test_changed_users_count_at_once(tmp_path: Path) -> None:
     assert statuses() == [401, 200, 401, 200]
     web_config(tmp_path, "basic_auth_users: [alice]\n")
     assert statuses() == [401, 200, 401, 200]
-    web_config(tmp_path, "")
-    assert statuses() == [200, 200, 200, 200]
+    web_config(tmp_path, "")  # as one that is just being written
+    assert statuses() == [401, 200, 401, 200]
+
+
+def test_users_that_come_into_the_file_lock_at_once(tmp_path: Path) -> None:
+    locks = client(web_config(tmp_path, ""))
+    assert locks.get("/").status_code == 200
+    web_config(tmp_path, users(alice="s3cret"))
+    assert answer(locks.get("/")) == UNAUTHORIZED
 
 
 # Headers --------------------------------------------------------------------------------------------------------------
