@@ -8,9 +8,9 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import bcrypt
 from werkzeug.wrappers import Response
 
+from exporter.settings import SettingsError
 from exporter.web_config import checked_web_config, reread_web_config
 
 if TYPE_CHECKING:
@@ -71,6 +71,13 @@ class Logins:
     """
 
     def __init__(self) -> None:
+        try:
+            # Not at the top, so that whoever has no passwords needs no bcrypt: a process can import it into one
+            # interpreter alone, and mod_wsgi makes one for each application that is not in its global group.
+            from bcrypt import checkpw
+        except ImportError as error:
+            raise SettingsError(f"no passwords: {error}; mod_wsgi needs WSGIApplicationGroup %{{GLOBAL}}") from None
+        self._checkpw = checkpw
         self._key = secrets.token_bytes(32)
         self.remembered: dict[bytes, None] = {}  # never changed, only replaced
 
@@ -91,7 +98,7 @@ class Logins:
         digest = hashlib.blake2b(user_hash + login, key=self._key).digest()
         if digest in self.remembered:
             return True
-        if not bcrypt.checkpw(password[:72], user_hash) or not known:  # 72 bytes are all that bcrypt counts anywhere
+        if not self._checkpw(password[:72], user_hash) or not known:  # 72 bytes are all that bcrypt counts anywhere
             return False
         self.remembered = dict.fromkeys([*list(self.remembered)[1 - REMEMBERED :], digest])
         return True
