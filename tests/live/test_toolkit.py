@@ -9,7 +9,8 @@ from exporter.settings import SettingsError
 from exporter.web_config import checked_web_config
 from tests.live.installed import needs, path_of
 from tests.locks import issue, tls, web_config
-from tests.test_web_config import LOCKED_KEY, NOTHING, OTHERWISE, REFUSED, REFUSED_TLS
+from tests.test_tls import LOCKED_KEY, OTHERWISE, REFUSED_TLS
+from tests.test_web_config import NOTHING, REFUSED
 
 #: What is refused here alone, by what the reason says: what would be a trap, and what Python's TLS cannot do.
 STRICTER = (
