@@ -1,6 +1,7 @@
 """The application: the only place where rooms are wired together."""
 
 import logging
+from typing import TYPE_CHECKING
 
 from flask import Flask
 from werkzeug.exceptions import HTTPException
@@ -9,10 +10,14 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from exporter.fetch import Fetcher
 from exporter.logs import known, log_to_standard_error
 from exporter.settings import Settings
+from exporter.web.auth import locked
 from exporter.web.door import door, refusal
 from exporter.web.health import health_blueprint
 from exporter.web.landing import landing_blueprint
 from exporter.web.metrics import metrics_app
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -35,5 +40,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(health_blueprint(settings.modules, fetcher))
     app.register_blueprint(landing_blueprint(settings.modules, fetcher))
     metrics = {"/metrics": metrics_app(settings.modules, fetcher)}
-    app.wsgi_app = door(DispatcherMiddleware(app.wsgi_app, metrics))  # type: ignore[assignment, method-assign]
+    doors: WSGIApplication = DispatcherMiddleware(app.wsgi_app, metrics)
+    if settings.web_config_file:
+        doors = locked(doors, settings.web_config_file, open_health=settings.open_health)
+    app.wsgi_app = door(doors)  # type: ignore[assignment, method-assign]
     return app

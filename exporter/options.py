@@ -75,7 +75,7 @@ def _keys(prefix: str, service: str, name: str) -> tuple[Option, ...]:
             values.host_name,
         ),
         option("USERNAME", f"user for basic authentication at {name}", "a name without a colon", values.login_name),
-        option("PASSWORD", "password of that user", "the password, one line", values.password, secret=True),
+        option("PASSWORD", "password of that user", "the password, one line", values.line, secret=True),
         option(
             "HEADERS",
             f"more headers for {name}, each in a line: `Name: value`",
@@ -249,6 +249,23 @@ OPTIONS = (
         "one of logfmt, json",
         values.one_of("logfmt,json"),
         ("--log.format",),
+    ),
+    Option(
+        "EXPORTER_WEB_CONFIG_FILE",
+        None,
+        "file that says how to serve: TLS, passwords, headers, in the format of the Prometheus exporter-toolkit",
+        "the path of a file",
+        values.line,
+        ("--web.config.file",),
+        required=False,
+    ),
+    Option(
+        "EXPORTER_WEB_OPEN_HEALTH",
+        "false",
+        "ask for no password at /-/healthy and /-/ready",
+        "true or false",
+        values.switch,
+        ("--web.open-health",),
     ),
     Option(
         "EXPORTER_WORKERS",

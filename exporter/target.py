@@ -27,7 +27,7 @@ class HeaderFile:
         try:
             text = Path(self.path).read_text(encoding="utf-8-sig").strip()
             if self.user:
-                return values.basic_login(self.user.encode(), values.password(text).encode())
+                return values.basic_login(self.user.encode(), values.line(text).encode())
             return ((self.name, values.header_value(text)),) if self.name else values.header_lines(text)
         except ValueError:
             a_value = "a password, one line" if self.user else f"the value of {self.name}, one line of ASCII"

@@ -117,8 +117,8 @@ def header_value(text: str) -> str:
     return text if re.fullmatch(r"[!-~]([ -~]*[!-~])?", text) else _refuse()
 
 
-def password(text: str) -> str:
-    """Reads a password, one line of printable text."""
+def line(text: str) -> str:
+    """Reads one line of printable text."""
     return text if text and text.isprintable() else _refuse()
 
 

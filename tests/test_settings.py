@@ -103,6 +103,8 @@ ROWS = [
     ("DEBUG", "yes", settings(log_level="debug"), "False", settings()),
     ("EXPORTER_LOG_LEVEL", "warn", settings(log_level="warning"), "error", settings(log_level="error")),
     ("EXPORTER_LOG_FORMAT", "json", settings(log_format="json"), "logfmt", settings()),
+    ("EXPORTER_WEB_CONFIG_FILE", "web.yml", settings(web_config_file="web.yml"), "/w", settings(web_config_file="/w")),
+    ("EXPORTER_WEB_OPEN_HEALTH", "true", settings(open_health=True), "no", settings()),
     ("EXPORTER_WORKERS", "2", settings(workers=2), "64", settings(workers=64)),
     ("EXPORTER_THREADS", "1", settings(threads=1), "1024", settings(threads=1024)),
 ]
