@@ -20,7 +20,7 @@ test: $(READY) $(SERVERS)  ## everything that is checked: style, types, imports,
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/hadolint Dockerfile
+	$(BIN)/hadolint Dockerfile deploy/compose/patroni.Dockerfile
 	$(BIN)/python -m tests.audit
 	$(BIN)/python -m pytest
 

@@ -1,0 +1,121 @@
+"""compose.yaml: against the published schema, against the files beside it, and against the exporter."""
+
+import importlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import yaml
+
+from exporter.__main__ import into_environment
+from exporter.settings import Settings
+from tests.live.installed import needs, path_of
+from tests.live.processes import ROOT
+
+FOLDER = ROOT / "deploy" / "compose"
+
+Service = dict[str, Any]
+
+
+@pytest.fixture
+def services() -> dict[str, Service]:
+    found: dict[str, Service] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    return found
+
+
+def mounts(service: Service) -> dict[str, str]:
+    """What is mounted where, by the place in the container; everything is read-only."""
+    mounted = {}
+    for volume in service.get("volumes", []):
+        source, target, mode = volume.split(":")
+        assert mode == "ro"
+        mounted[target] = source
+    return mounted
+
+
+def test_the_schema_of_compose_has_nothing_to_say() -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml"]
+    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "ok -- validation done\n", "")
+
+
+def test_whatever_is_mounted_or_built_is_there(services: dict[str, Service]) -> None:
+    sources = {source for service in services.values() for source in mounts(service).values()}
+    missing = {source for source in sources if not (ROOT / source).exists()}
+    if not (ROOT / "monitoring").exists():
+        missing -= {"./monitoring/rules", "./monitoring/grafana"}
+    assert missing == set()
+    assert (ROOT / services["exporter"]["build"] / "Dockerfile").exists()
+    for name in ("db1", "db2", "db3"):
+        build = services[name]["build"]
+        dockerfile = ROOT / build["context"] / build["dockerfile"]
+        (copied,) = re.findall(r"^COPY (\S+) ", dockerfile.read_text(), re.MULTILINE)
+        assert (dockerfile.parent / copied).exists()
+
+
+def test_ports_are_open_to_this_machine_alone(services: dict[str, Service]) -> None:
+    assert {name: service["ports"] for name, service in services.items() if "ports" in service} == {
+        "exporter": ["127.0.0.1:9547:9547"],
+        "prometheus": ["127.0.0.1:9090:9090"],
+        "grafana": ["127.0.0.1:3000:3000"],
+    }
+
+
+def test_the_exporter_listens_where_prometheus_asks(
+    services: dict[str, Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporter = services["exporter"]
+    assert mounts(exporter).keys() == {exporter["environment"]["EXPORTER_CONFIG_FILE"]}
+    monkeypatch.setattr(os, "environ", {})
+    assert into_environment(exporter["command"]) == []
+    port = Settings.load({**os.environ, "EXPORTER_ENV_FILE": os.devnull}).listen().rpartition(":")[2]
+    text = (FOLDER / "prometheus.yml").read_text()
+    assert set(re.findall(r"exporter:(\d+)", text)) == {port}
+
+
+def test_each_node_says_its_own_name(services: dict[str, Service]) -> None:
+    nodes = {name: service["environment"] for name, service in services.items() if name.startswith("db")}
+    assert nodes == {
+        name: {
+            "PATRONI_NAME": name,
+            "PATRONI_RESTAPI_CONNECT_ADDRESS": f"{name}:8008",
+            "PATRONI_POSTGRESQL_CONNECT_ADDRESS": f"{name}:5432",
+        }
+        for name in ("db1", "db2", "db3")
+    }
+
+
+@needs("promtool")
+def test_promtool_has_nothing_to_say_about_the_rules_and_jobs(services: dict[str, Service], tmp_path: Path) -> None:
+    mounted = mounts(services["prometheus"])
+    configuration = yaml.safe_load((ROOT / mounted["/etc/prometheus/prometheus.yml"]).read_text())
+    (rules,) = configuration["rule_files"]
+    configuration["rule_files"] = [f"{ROOT / mounted['/etc/prometheus/rules']}/{rules.removeprefix('rules/')}"]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+    command = [path_of("promtool"), "check", "config", "--lint-fatal", str(tmp_path / "prometheus.yml")]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_grafana_finds_prometheus_and_the_dashboards(services: dict[str, Service]) -> None:
+    mounted = mounts(services["grafana"])
+    (provider,) = yaml.safe_load((FOLDER / "grafana-dashboards.yml").read_text())["providers"]
+    assert mounted[provider["options"]["path"]] == "./monitoring/grafana"
+    (source,) = yaml.safe_load((FOLDER / "grafana-datasources.yml").read_text())["datasources"]
+    assert (source["type"], source["url"]) == ("prometheus", "http://prometheus:9090")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("exporter.modules") is None, reason="there are no modules files yet")
+def test_the_exporter_may_ask_the_nodes_that_prometheus_names(services: dict[str, Service]) -> None:
+    path = ROOT / mounts(services["exporter"])["/etc/exporter/modules.yml"]
+    modules = importlib.import_module("exporter.modules").read_modules(path.read_text(), "modules.yml")
+    configuration = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
+    query = parse_qs(urlsplit(configuration["scrape_configs"][0]["http_sd_configs"][0]["url"]).query)
+    asked = [modules[query["module"][0]].at(target).target.url for target in query["target"]]
+    assert asked == ["http://db1:8008", "http://db2:8008", "http://db3:8008"]

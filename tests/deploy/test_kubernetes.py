@@ -1,0 +1,205 @@
+"""deploy/kubernetes: against the published schemas, against itself, and against the exporter."""
+
+import importlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+import yaml
+
+from exporter.__main__ import into_environment
+from exporter.settings import Settings
+from exporter.version import __version__
+from tests.deploy.manifests import KUBERNETES, Manifest, Manifests, build
+from tests.live.processes import ROOT
+
+PORT = 9547
+OPERATOR = "monitoring.coreos.com"
+CORE = [
+    "ConfigMap",
+    "Deployment",
+    "HorizontalPodAutoscaler",
+    "NetworkPolicy",
+    "PodDisruptionBudget",
+    "Secret",
+    "Service",
+]
+
+
+@pytest.fixture
+def base() -> Manifests:
+    return build("base")
+
+
+@pytest.fixture
+def operator() -> Manifests:
+    return build("operator")
+
+
+def is_of_operator(manifest: Manifest) -> bool:
+    return str(manifest["apiVersion"]).startswith(OPERATOR)
+
+
+def test_there_is_one_of_each_kind(base: Manifests, operator: Manifests) -> None:
+    assert base.kinds() == CORE
+    assert operator.kinds() == sorted([*CORE, "Probe", "ScrapeConfig", "ServiceMonitor"])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("version", ["1.27", kubernetes_validate.latest_version()])
+def test_kubernetes_schemas_have_nothing_to_say(base: Manifests, version: str) -> None:
+    for manifest in base.objects:
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_the_schemas_of_the_prometheus_operator_know_every_field(operator: Manifests) -> None:
+    checked = 0
+    for manifest in filter(is_of_operator, operator.objects):
+        version = manifest["apiVersion"].removeprefix(f"{OPERATOR}/")
+        models = importlib.import_module(f"cloudcoil.models.prometheus_operator.{version}")
+        read = getattr(models, manifest["kind"]).model_validate(manifest)
+        # A field that the schema does not know was ignored, and is missing now.
+        assert read.model_dump(mode="json", by_alias=True, exclude_unset=True) == manifest
+        checked += 1
+    assert checked == 3
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+@pytest.mark.parametrize("name", ["base", "operator"])
+def test_kubectl_builds_the_same_save_for_hashes(name: str) -> None:
+    built = subprocess.run(["kubectl", "kustomize", KUBERNETES / name], capture_output=True, text=True, check=True)
+    text = re.sub(r"(patroni-staytus-exporter-(?:modules|secrets))-[a-z0-9]{10}\b", r"\1", built.stdout)
+    objects = {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in yaml.safe_load_all(text)}
+    assert objects == {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in build(name).objects}
+
+
+def test_everything_selects_the_pods_of_the_deployment(base: Manifests) -> None:
+    labels = {"app.kubernetes.io/name": "patroni-staytus-exporter"}
+    assert base.pod["metadata"]["labels"] == labels
+    selectors: dict[str, Any] = {
+        "Deployment": base.one("Deployment")["spec"]["selector"]["matchLabels"],
+        "Service": base.one("Service")["spec"]["selector"],
+        "PodDisruptionBudget": base.one("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        "NetworkPolicy": base.one("NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+        "spread": base.pod["spec"]["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"],
+    }
+    assert selectors == dict.fromkeys(selectors, labels)
+    deployment = base.one("Deployment")
+    assert base.one("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"] == {
+        "apiVersion": deployment["apiVersion"],
+        "kind": deployment["kind"],
+        "name": deployment["metadata"]["name"],
+    }
+    assert "replicas" not in deployment["spec"]  # each apply would take back what the autoscaler has set
+
+
+def test_the_exporter_listens_where_it_is_asked(base: Manifests, monkeypatch: pytest.MonkeyPatch) -> None:
+    container = base.container
+    files = base.files()  # what is in them is another test's
+    variables = {one["name"]: one["value"] for one in container["env"] if one["value"] not in files}
+    with monkeypatch.context() as patch:
+        for name in os.environ.keys() - {"PATH"}:
+            patch.delenv(name)
+        patch.setattr(os, "environ", dict(os.environ))
+        assert into_environment(container["args"]) == []
+        settings = Settings.load({**variables, **os.environ, "EXPORTER_ENV_FILE": os.devnull})
+    assert settings.listen().rpartition(":")[2] == str(PORT)
+    assert container["ports"] == [{"name": "http", "containerPort": PORT}]
+    (service_port,) = base.one("Service")["spec"]["ports"]
+    assert (service_port["name"], service_port["port"], service_port["targetPort"]) == ("http", PORT, "http")
+    assert base.one("NetworkPolicy")["spec"]["ingress"][0]["ports"] == [{"port": "http"}]
+    asked = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")}
+    assert asked == {
+        "startup": {"path": "/-/ready", "port": "http"},
+        "readiness": {"path": "/-/ready", "port": "http"},
+        "liveness": {"path": "/-/healthy", "port": "http"},
+    }
+
+
+def test_variables_of_services_are_not_taken_for_settings(base: Manifests) -> None:
+    assert base.pod["spec"]["enableServiceLinks"] is False
+
+
+def test_the_modules_file_and_its_secrets_are_where_they_are_said_to_be(base: Manifests) -> None:
+    files = base.files()
+    (variable,) = base.container["env"]
+    assert variable["name"] == "EXPORTER_CONFIG_FILE"
+    assert files.keys() == {variable["value"], *secret_files(files[variable["value"]])}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("exporter.modules") is None, reason="there are no modules files yet")
+def test_the_exporter_reads_the_modules_file_and_allows_what_prometheus_asks(
+    operator: Manifests, tmp_path: Path
+) -> None:
+    read_modules = importlib.import_module("exporter.modules").read_modules
+    files = operator.files()
+    text = files.pop("/etc/exporter/modules.yml")
+    for path, secret in files.items():
+        (tmp_path / Path(path).name).write_text(secret)
+        text = text.replace(path, str(tmp_path / Path(path).name))
+    modules = read_modules(text, "modules.yml")
+    probe, scrape = operator.one("Probe")["spec"], operator.one("ScrapeConfig")["spec"]
+    asked = [(probe["module"], target) for target in probe["targets"]["staticConfig"]["static"]]
+    for discovery in scrape["httpSDConfigs"]:
+        query = parse_qs(urlsplit(discovery["url"]).query)
+        asked += [(query["module"][0], target) for target in query["target"]]
+    assert len(asked) == 5
+    assert [modules[name].at(target).target.url for name, target in asked] == [
+        f"http://{target}" for _, target in asked
+    ]
+
+
+def secret_files(modules: str) -> set[str]:
+    """The files that a modules file names."""
+    return set(re.findall(r"_file: (\S+)", modules))
+
+
+def test_a_pod_may_do_what_the_image_needs_and_no_more(base: Manifests) -> None:
+    (user,) = re.findall(r"^USER (\d+):\1$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert base.pod["spec"]["automountServiceAccountToken"] is False
+    assert base.pod["spec"]["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": int(user),
+        "runAsGroup": int(user),
+        "fsGroup": int(user),
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert base.container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert base.container["resources"].keys() == {"requests", "limits"}
+    assert base.container["image"] == f"patroni-staytus-exporter:{__version__}"
+
+
+def test_the_network_policy_lets_the_exporter_reach_every_port_of_its_modules(base: Manifests) -> None:
+    dns, upstreams = base.one("NetworkPolicy")["spec"]["egress"]
+    assert [(port["port"], port["protocol"]) for port in dns["ports"]] == [(53, "UDP"), (53, "TCP")]
+    modules = yaml.safe_load(base.one("ConfigMap")["data"]["modules.yml"])["modules"]
+    targets = [target for module in modules.values() for target in module["targets"]]
+    assert {int(target.rpartition(":")[2]) for target in targets} == {port["port"] for port in upstreams["ports"]}
+
+
+def test_prometheus_asks_this_service_for_modules_that_there_are(operator: Manifests) -> None:
+    service = operator.one("Service")["metadata"]
+    address = f"{service['name']}.{service['namespace']}.svc:{PORT}"
+    modules = yaml.safe_load(operator.one("ConfigMap")["data"]["modules.yml"])["modules"]
+    probe = operator.one("Probe")["spec"]
+    assert probe["prober"] == {"url": address, "path": "/probe"}
+    assert probe["module"] in modules
+    scrape = operator.one("ScrapeConfig")["spec"]
+    assert scrape["relabelings"][-1] == {"targetLabel": "__address__", "replacement": address}
+    assert [module in modules for module in scrape["params"]["module"]] == [True]
+    (discovery,) = scrape["httpSDConfigs"]
+    assert discovery["url"].startswith(f"http://{address}/sd?module={scrape['params']['module'][0]}&target=")
+    monitor = operator.one("ServiceMonitor")["spec"]
+    assert monitor["selector"]["matchLabels"] == service["labels"]
+    assert [endpoint["port"] for endpoint in monitor["endpoints"]] == ["http"]
