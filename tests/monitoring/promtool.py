@@ -21,9 +21,13 @@ RULES = sorted((ROOT / "monitoring" / "rules").glob("*.yml"))
 #: Seconds between two scrapes and two evaluations.
 INTERVAL = 30
 
+#: How many minutes a picture lasts that another one follows.
+BEFORE = 5
+
 #: Families whose value is a moment; promtool's clock begins in 1970, so these are told from there.
+SEEN = "patroni_dcs_last_seen"
 MOMENTS = (
-    "patroni_dcs_last_seen",
+    SEEN,
     "patroni_cluster_scheduled_switchover_timestamp_seconds",
     "patroni_last_timeline_switch_timestamp_seconds",
     "patroni_member_scheduled_restart_timestamp_seconds",
@@ -51,23 +55,55 @@ def picture(version: str, state: str) -> list[Moment]:
     return found
 
 
-def series(nodes: Sequence[Moment], minutes: float, *, frozen: bool = False, dead: Sequence[str] = ()) -> list[Series]:
+def series(
+    nodes: Sequence[Moment],
+    minutes: float,
+    *,
+    before: Sequence[Moment] = (),
+    frozen: bool = False,
+    dead: Sequence[str] = (),
+) -> list[Series]:
     """What Prometheus would keep of these nodes had they stayed as they were for so long, an exporter beside each.
 
-    The DCS is seen again and again, save where it is gone: `frozen` is that it was seen last in the first minute.
-    `dead` are the nodes that answer nothing at all.
+    `before` is how they were in the five minutes before that. The DCS is seen again and again, save where it is gone:
+    `frozen` is that it was seen last in the first minute. `dead` are the nodes that answer nothing at all.
     """
-    count = round(minutes * 60 / INTERVAL)
-    told = [(node, _scrape(node)) for node in [*nodes, *(Moment("", "", name, {}) for name in dead)]]
-    now = max((samples[key] for _, samples in told for key in samples if key[0] == MOMENTS[0]), default=0.0)
+    earlier = [_Picture(before, 0, _count(BEFORE))] if before else []
+    all_nodes = [*nodes, *(Moment("", "", name, {}) for name in dead)]
+    later = _Picture(all_nodes, BEFORE * 60 if before else 0, _count(minutes), frozen)
+    pictures = [*earlier, later]
     return [
-        {
-            "series": f"{name}{{{_labels({**dict(pairs), 'instance': f'{node.node}:9547', 'job': 'patroni'})}}}",
-            "values": _values(name, value, now, count, frozen),
-        }
-        for node, samples in told
-        for (name, pairs), value in samples.items()
+        {"series": name, "values": " ".join(picture.values(name, kept=picture is not later) for picture in pictures)}
+        for name in dict.fromkeys(name for picture in pictures for name in picture.told)
     ]
+
+
+def _count(minutes: float) -> int:
+    return round(minutes * 60 / INTERVAL)
+
+
+class _Picture:
+    """What the exporters of some nodes tell, held for `count` scrapes from the second `start` on."""
+
+    def __init__(self, nodes: Sequence[Moment], start: int, count: int, frozen: bool = False) -> None:
+        self.start, self.count, self.frozen = start, count, frozen
+        self.told: dict[str, tuple[str, float]] = {}
+        for node in nodes:
+            for (family, pairs), value in _scrape(node).items():
+                labels = {**dict(pairs), "instance": f"{node.node}:9547", "job": "patroni"}
+                self.told[f"{family}{{{_labels(labels)}}}"] = family, value
+        self.now = max((value for family, value in self.told.values() if family == SEEN), default=0.0)
+
+    def values(self, name: str, *, kept: bool) -> str:
+        """The samples of one series, as promtool writes them; `kept` tells that more will follow."""
+        if name not in self.told:
+            return f"_x{self.count}" if kept else "stale"
+        family, value = self.told[name]
+        step = 0
+        if family in MOMENTS and value:
+            value += self.start - self.now + (60 if self.frozen else 0)
+            step = INTERVAL if family == SEEN and not self.frozen else 0
+        return f"{value!r}+{step}x{self.count - 1}"
 
 
 def _scrape(node: Moment) -> dict[Any, float]:
@@ -96,21 +132,13 @@ def _scrape(node: Moment) -> dict[Any, float]:
     return samples
 
 
-def _values(name: str, value: float, now: float, count: int, frozen: bool) -> str:
-    if name not in MOMENTS or not value:
-        return f"{value!r}x{count}"
-    if name == MOMENTS[0] and frozen:
-        return f"{value - now + 60!r}x{count}"
-    return f"{value - now!r}+{INTERVAL if name == MOMENTS[0] else 0}x{count}"
-
-
 def _labels(labels: Mapping[str, str]) -> str:
     quoted = {name: json.dumps(value, ensure_ascii=False) for name, value in labels.items()}
     return ", ".join(f"{name}={value}" for name, value in sorted(quoted.items()))
 
 
 def firing(folder: Path, files: Sequence[Path], given: Sequence[Series], minutes: float) -> set[str]:
-    """The alerts that fire after these minutes, each with the member that it names, if any.
+    """The alerts that fire in these minutes' last one, each with the member that it names, if any.
 
     promtool only compares: it is told that nothing fires, and what it finds instead is read from its answer.
     """

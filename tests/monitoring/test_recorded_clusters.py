@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.installed import needs
-from tests.monitoring.promtool import RULES, firing, picture, series
+from tests.monitoring.promtool import BEFORE, RULES, firing, picture, series
 from tests.recorded import VERSIONS
 
 #: Longer than every `for` but that of PatroniVersionsDiffer, PatroniReplicaLagGrowing and StaytusAllOkWhileIssueOpen.
@@ -66,12 +66,37 @@ FIRING: dict[tuple[str, str], set[str]] = {
 }
 
 #: The nodes of a recording that answered nothing.
-DEAD = {"node-stopped": ("n3",), "paused-leader-lost": ("n1",), "patroni-dead-expired": ("n3",)}
+DEAD = {
+    "node-stopped": ("n3",),
+    "paused-leader-lost": ("n1",),
+    "patroni-dead-expired": ("n3",),
+    "leader-killed-during-06": ("n1",),
+}
+
+#: What a healthy cluster turns into.
+AFTER_HEALTHY: dict[tuple[str, str], set[str]] = {
+    ("1.6.5", "switchover-after"): {"PatroniLeaderChanged"},
+    ("3.3.11", "switchover-after"): {"PatroniLeaderChanged"},
+    ("4.1.5", "leader-killed-during-06"): {
+        "PatroniFailover n1",
+        "PatroniLeaderChanged",
+        "PatroniMemberMissing n1",
+        "PatroniUnreachable",
+    },
+    ("4.1.5", "old-leader-back-04"): {"PatroniLeaderChanged"},
+    ("4.1.5", "patroni-dead-expired"): {"PatroniMemberMissing n3", "PatroniUnreachable"},
+}
 
 
-def alerts(folder: Path, version: str, state: str) -> set[str]:
-    given = series(picture(version, state), MINUTES, frozen="dcs-down" in state, dead=DEAD.get(state, ()))
-    return firing(folder, RULES, given, MINUTES)
+def alerts(folder: Path, version: str, state: str, before: str | None = None) -> set[str]:
+    given = series(
+        picture(version, state),
+        MINUTES,
+        before=picture(version, before) if before else (),
+        frozen="dcs-down" in state,
+        dead=DEAD.get(state, ()),
+    )
+    return firing(folder, RULES, given, MINUTES + (BEFORE if before else 0))
 
 
 @needs("promtool")
@@ -84,3 +109,9 @@ def test_nothing_fires(tmp_path: Path, version: str, state: str) -> None:
 @pytest.mark.parametrize(("version", "state"), FIRING)
 def test_what_must_fire_fires_and_nothing_else(tmp_path: Path, version: str, state: str) -> None:
     assert alerts(tmp_path, version, state) == FIRING[version, state]
+
+
+@needs("promtool")
+@pytest.mark.parametrize(("version", "state"), AFTER_HEALTHY)
+def test_what_must_fire_after_a_change_fires_and_nothing_else(tmp_path: Path, version: str, state: str) -> None:
+    assert alerts(tmp_path, version, state, before="healthy-async") == AFTER_HEALTHY[version, state]
