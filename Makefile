@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SERVERS := $(VENV)/.servers
 
-.PHONY: help demo test bench dist reference soak golden clean
+.PHONY: help demo test drill bench dist reference soak golden clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -22,6 +22,9 @@ test: $(READY) $(SERVERS)  ## everything that is checked: style, types, imports,
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/python -m pytest
+
+drill: $(READY) $(SERVERS)  ## a real cluster goes wrong before a real Prometheus with the shipped rules; some three minutes
+	$(BIN)/python -m pytest -vv tests/live/test_drill.py
 
 bench: $(READY)  ## how fast it is, as ratios within one run; some twenty minutes
 	$(BIN)/python -m bench

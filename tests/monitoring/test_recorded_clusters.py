@@ -115,3 +115,23 @@ def test_what_must_fire_fires_and_nothing_else(tmp_path: Path, version: str, sta
 @pytest.mark.parametrize(("version", "state"), AFTER_HEALTHY)
 def test_what_must_fire_after_a_change_fires_and_nothing_else(tmp_path: Path, version: str, state: str) -> None:
     assert alerts(tmp_path, version, state, before="healthy-async") == AFTER_HEALTHY[version, state]
+
+
+@needs("promtool")
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("healthy-async", set()),
+        ("standby-cluster", set()),
+        ("dcs-down", {"PatroniNoLeader", "PatroniClusterUnlocked", "PatroniDCSNotSeen n2", "ExporterEndpointFailing"}),
+        (
+            "dcs-down-failsafe",
+            {"PatroniFailsafeActive", "PatroniClusterUnlocked", "PatroniDCSNotSeen n2", "ExporterEndpointFailing"},
+        ),
+        ("paused-dcs-down", {"PatroniClusterUnlocked", "PatroniDCSNotSeen n2", "ExporterEndpointFailing"}),
+        ("start-failed", {"PatroniMemberDown n2", "PatroniNoFailoverCandidate"}),
+    ],
+)
+def test_one_exporter_beside_a_replica_suffices(tmp_path: Path, state: str, expected: set[str]) -> None:
+    seen = [node for node in picture("4.1.5", state) if node.node == "n2"]
+    assert firing(tmp_path, RULES, series(seen, MINUTES, frozen="dcs-down" in state), MINUTES) == expected
