@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SERVERS := $(VENV)/.servers
 
-.PHONY: help demo test audit sbom bench dist reference dashboards screenshot soak golden clean
+.PHONY: help demo test drill audit sbom bench dist reference dashboards screenshot soak golden clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -31,6 +31,9 @@ sbom: $(READY)  ## the bill of materials of what users install, as CycloneDX, in
 	mkdir -p dist
 	$(BIN)/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
 		--output-format JSON --output-file dist/sbom.json requirements.txt
+
+drill: $(READY) $(SERVERS)  ## a real cluster goes wrong before a real Prometheus with the shipped rules; some three minutes
+	$(BIN)/python -m pytest -vv tests/live/test_drill.py
 
 bench: $(READY)  ## how fast it is, as ratios within one run; some twenty minutes
 	$(BIN)/python -m bench
