@@ -11,7 +11,9 @@ with settings_errors_exit():
 workers = settings.workers
 threads = settings.threads
 worker_class = "gthread"
-graceful_timeout = 2 + int(max(module.target.timeout for module in settings.modules))  # the longest scrape may end
+timeouts = [module.target.timeout for module in settings.modules]
+timeouts += [module.template.timeout for module in settings.file.modules().values()] if settings.file else []
+graceful_timeout = 2 + int(max(timeouts, default=0))  # the longest scrape may end
 control_socket_disable = True
 loglevel = "debug" if settings.debug else "info"
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # a read-only root may have no other place

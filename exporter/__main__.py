@@ -134,6 +134,9 @@ def _check() -> int:
     settings = Settings.load()
     print(f"{ENV_FILE} = {os.environ.get(ENV_FILE) or '.env beside wsgi.py'}")
     print(f"listens on {settings.listen()}")
+    if settings.file:
+        for module in settings.file.modules().values():
+            print(f"{settings.file.path}: module {module.name}: {module.service}, {','.join(module.collect)}")
     logging.getLogger("exporter").setLevel(logging.CRITICAL)  # what fails is printed below, once
     readings = read(settings.modules, Fetcher(), math.inf)
     for reading in readings:

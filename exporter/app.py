@@ -8,9 +8,12 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from exporter.fetch import Fetcher
 from exporter.logs import log_to_standard_error
 from exporter.settings import Settings
+from exporter.web.discovery import discovery_blueprint
 from exporter.web.health import health_blueprint
 from exporter.web.landing import landing_blueprint
 from exporter.web.metrics import metrics_app
+from exporter.web.probe import probe_blueprint
+from exporter.web.reload import ReloadState, reload_blueprint
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -28,7 +31,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Flask("exporter", static_folder=None)
     app.register_blueprint(health_blueprint(settings.modules, fetcher))
     app.register_blueprint(landing_blueprint(settings.modules))
+    app.register_blueprint(probe_blueprint(settings.file, fetcher))
+    app.register_blueprint(discovery_blueprint(settings.file, fetcher))
+    app.register_blueprint(reload_blueprint(settings.file, settings.lifecycle))
+    state = (ReloadState(settings.file),) if settings.file else ()
     app.wsgi_app = DispatcherMiddleware(  # type: ignore[method-assign]
-        app.wsgi_app, {"/metrics": metrics_app(settings.modules, fetcher)}
+        app.wsgi_app, {"/metrics": metrics_app(settings.modules, fetcher, *state)}
     )
     return app

@@ -15,9 +15,11 @@ from typing import Any
 from dotenv import dotenv_values
 
 from exporter import values
+from exporter.modules_file import ModulesFile
 from exporter.options import OPTIONS, Option
 from exporter.target import HeaderFile, Module, Target
 from exporter.values import Headers
+from exporter.yaml_file import YAMLError
 
 #: The folder of wsgi.py, where `.env` is looked for.
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,7 +34,10 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that is set. `host` is a name or an address, empty for all interfaces."""
+    """Everything that is set. `host` is a name or an address, empty for all interfaces.
+
+    `lifecycle` tells whether POST /-/reload may load the modules `file` again.
+    """
 
     host: str
     port: int
@@ -41,6 +46,8 @@ class Settings:
     workers: int
     threads: int
     modules: tuple[Module, ...]
+    file: ModulesFile | None = None
+    lifecycle: bool = False
 
     @classmethod
     def load(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
@@ -74,6 +81,15 @@ class Settings:
 # How it is read -------------------------------------------------------------------------------------------------------
 
 ENV_FILE = "EXPORTER_ENV_FILE"
+
+#: What says nothing of how Patroni or Staytus is asked: beside a modules file these switch no module on.
+LISTENING = {
+    "PATRONI_EXPORTER_PORT",
+    "PATRONI_EXPORTER_BIND",
+    "PATRONI_EXPORTER_ADDRESS_FAMILY",
+    "PATRONI_EXPORTER_DEBUG",
+    "EXPORTER_PORT",
+}
 
 
 @dataclass(frozen=True)
@@ -155,13 +171,15 @@ def _settings(given: Mapping[str, Given]) -> Settings:
     def is_given(variable: str) -> bool:
         return given[variable].source != "default"
 
-    services = {o.service for o in OPTIONS if o.service and is_given(o.variable) and value(o.variable) != ""}
-    services = services or {"patroni"}
+    file = _modules_file(value("EXPORTER_CONFIG_FILE"))
+    set_here = [o for o in OPTIONS if is_given(o.variable) and value(o.variable) != ""]
+    services = {o.service for o in set_here if o.service and not (file and o.variable in LISTENING)}
+    services = services or (set() if file else {"patroni"})
     modules = []
     if "patroni" in services:
         url, login = value("PATRONI_EXPORTER_URL")
         target = Target(
-            url=re.sub(r"(?<!:/)/patroni$", "", url).rstrip("/"),  # http://patroni is a host
+            url=values.patroni_base(url),
             timeout=value("PATRONI_EXPORTER_TIMEOUT"),
             verify=value("PATRONI_EXPORTER_REQUEST_VERIFY"),
             **_keys(given, "PATRONI_EXPORTER", login),
@@ -193,7 +211,16 @@ def _settings(given: Mapping[str, Given]) -> Settings:
         workers=value("EXPORTER_WORKERS"),
         threads=value("EXPORTER_THREADS"),
         modules=tuple(modules),
+        file=file,
+        lifecycle=value("EXPORTER_WEB_ENABLE_LIFECYCLE"),
     )
+
+
+def _modules_file(path: str | None) -> ModulesFile | None:
+    try:
+        return None if path is None else ModulesFile.load(path)
+    except YAMLError as error:
+        raise SettingsError(str(error)) from None
 
 
 def _keys(
