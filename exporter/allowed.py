@@ -114,6 +114,7 @@ class AllowList:
         self._names: defaultdict[str, list[range]] = defaultdict(list)
         self._patterns: list[tuple[re.Pattern[str], range]] = []
         self._networks: defaultdict[Network, list[range]] = defaultdict(list)
+        self._special: set[Network] = set()
 
     def add(self, entry: str) -> None:
         """Allows what the entry names; raises ValueError when it names nothing."""
@@ -121,6 +122,8 @@ class AllowList:
         network = _network(place)
         if network is not None:
             self._networks[network].append(ports)
+            if any(_within(network, special) for special in SPECIAL):
+                self._special.add(network)
         elif not re.fullmatch(r"[\w*-][\w.*-]*", place, re.ASCII):
             raise ValueError
         elif "*" in place:
@@ -141,8 +144,8 @@ class AllowList:
             self._need(place.host, place.port)
             return (ip_network(place.host),), ()
         networks = self._networks_for(place.port)
-        named = [network for network in networks if _is_special(network)]
-        refused = tuple(rest for special in SPECIAL for rest in _without(special, named))
+        named = [network for network in networks if network in self._special] if self._special else []
+        refused = tuple(rest for special in SPECIAL for rest in _without(special, named)) if named else SPECIAL
         if self._has_name(place.host, place.port):
             return (), refused
         if not networks:
@@ -165,7 +168,7 @@ class AllowList:
         found = [network for network in self._networks_for(port) if address in network]
         if not found:
             raise NotAllowed(f"Target {shown} is not among the targets of this module.")
-        if any(address in special for special in SPECIAL) and not any(map(_is_special, found)):
+        if any(address in special for special in SPECIAL) and not self._special.intersection(found):
             raise NotAllowed(
                 f"Target {shown} is a link-local or metadata address, "
                 "which the targets of this module must name as an address or as a network of its own."
@@ -194,10 +197,6 @@ def _network(text: str) -> Network | None:
         return ip_network(text)
     except ValueError:
         return None
-
-
-def _is_special(network: Network) -> bool:
-    return any(_within(network, special) for special in SPECIAL)
 
 
 def _within(network: Network, other: Network) -> bool:

@@ -43,8 +43,8 @@ class Target:
     cert_file: str = ""
     key_file: str = ""
     server_name: str = ""
-    admits: Networks = ()
-    refuses: Networks = ()
+    admits: Networks = field(default=(), hash=False)  # equal targets have equal ones; to hash them takes long
+    refuses: Networks = field(default=(), hash=False)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """A YAML file read strictly: whatever is wrong in it is one line with the file, the line and the key."""
 
+import re
 from collections.abc import Callable, Iterable
 from typing import NoReturn, TypeVar
 
@@ -44,8 +45,9 @@ class Entry:
             node = yaml.compose(text, Loader=_Loader)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            hint = "; a text that begins with * needs quotes" if "alias" in f"{error.context} {error.problem}" else ""
-            raise YAMLError(f"{file}:{mark.line + 1 if mark else 1}: not YAML: {error.problem}{hint}") from None
+            line = mark.line if mark else 0
+            hint = "; a text that begins with * or [ needs quotes" if re.search(r"[*[]", _line(text, line)) else ""
+            raise YAMLError(f"{file}:{line + 1}: not YAML: {error.problem}{hint}") from None
         except (yaml.YAMLError, RecursionError) as error:
             raise YAMLError(f"{file}:1: not YAML: {str(error).splitlines()[0]}") from None
         if node is None:
@@ -114,3 +116,7 @@ class Entry:
     def _fail_kind(self, expected: str) -> NoReturn:
         empty = isinstance(self._node, yaml.SequenceNode) and not self._node.value
         self.fail(f"expected {expected}, found {'an empty list' if empty else _KINDS[self._kind]}")
+
+
+def _line(text: str, number: int) -> str:
+    return (text.splitlines() + [""] * (number + 1))[number]
