@@ -128,10 +128,10 @@ def _try_to_bind(address: str) -> None:
 
 def _check() -> int:
     """Prints every setting with its source and every module with what became of it; 1 when a module does not answer."""
+    settings = Settings.load()
     for option, given in given_settings(os.environ):
         shown = "(none)" if given.value is None else "********" if option.secret else option.show(given.value)
         print(f"{option.variable} = {shown}  ({given.source})")
-    settings = Settings.load()
     print(f"{ENV_FILE} = {os.environ.get(ENV_FILE) or '.env beside wsgi.py'}")
     print(f"listens on {settings.listen()}")
     if settings.file:

@@ -26,6 +26,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     for module in settings.modules:
         if module.target.url.startswith("https:") and module.target.verify is False:
             logging.getLogger(__name__).warning("%s: its TLS certificate is not verified", module.name)
+    if settings.file:
+        settings.file.log_state()
 
     fetcher = Fetcher()
     app = Flask("exporter", static_folder=None)

@@ -45,12 +45,13 @@ class ModulesFile:
 
     @classmethod
     def load(cls, path: str) -> "ModulesFile":
-        """Returns the file, loaded now.
+        """Returns the file, loaded now; what came of that is not logged yet.
 
         Raises YAMLError when it cannot be used and was never loaded before.
         """
         file = cls._of(path)
-        file.reload()
+        with file._lock:
+            file._load()
         if file.failure and file._text is None:
             raise YAMLError(file.failure)
         return file
@@ -67,6 +68,7 @@ class ModulesFile:
                 self._looked = time.monotonic()
                 if self._signature() != self._seen:
                     self._load()
+                    self.log_state()
             finally:
                 self._lock.release()
         return self._modules
@@ -75,6 +77,17 @@ class ModulesFile:
         """Loads the file now, changed or not; a file that cannot be used leaves the modules as they are."""
         with self._lock:
             self._load()
+        self.log_state()
+
+    def log_state(self) -> None:
+        """Logs what came of the last time that the file was loaded."""
+        if self.failure:
+            log.error("%s; the modules stay as they were", self.failure)
+            return
+        log.info("%s: loaded, with the modules %s", self.path, ", ".join(self._modules))
+        for module in self._modules.values():
+            if module.template.verify is False:
+                log.warning("%s: its TLS certificates are not verified", module.name)
 
     def _load(self) -> None:
         self._seen, self._looked = self._signature(), time.monotonic()
@@ -84,14 +97,7 @@ class ModulesFile:
         except (OSError, UnicodeDecodeError, YAMLError) as error:
             self.failure = f"{self.path}: {_reason(error)}" if not isinstance(error, YAMLError) else str(error)
             self._take_last_good()
-            if self._text is not None:
-                log.error("%s; the modules stay as they were", self.failure)
             return
-        for module in modules.values():
-            if module.template.verify is False:
-                log.warning("%s: its TLS certificates are not verified", module.name)
-        if self._text is not None:
-            log.info("%s: loaded, with the modules %s", self.path, ", ".join(modules))
         self.failure, self._modules, self._text = None, modules, text
         self._last_good.keep(text)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import certifi
 import pytest
 
+from exporter.allowed import NotAllowed
 from exporter.modules import ProbeModule, read_modules
 from exporter.target import Module, Target
 from exporter.yaml_file import YAMLError
@@ -71,7 +72,8 @@ def test_secrets_in_files_beside_the_file_are_read_when_they_are_used(tmp_path: 
     for name in ("token", "secret", "password", "key"):
         (tmp_path / name).write_text(f"old-{name}\n")
     text = (
-        "modules:\n  s:\n    collector: staytus\n    token_file: token\n    secret_file: secret\n    targets: [status]\n"
+        "modules:\n  s:\n    collector: staytus\n    targets: [status]\n"
+        "    token_file: token\n    secret_file: secret\n"
         "    basic_auth: {username: u, password_file: password}\n"
         f"    http_headers: {{X-Key: {{files: [{tmp_path}/key]}}}}\n"
     )
@@ -101,7 +103,7 @@ def test_tls_files_are_those_beside_the_file(tmp_path: Path) -> None:
 def test_module_of_https_asks_no_target_without_it() -> None:
     module = read(PATRONI + "    scheme: https\n")
     assert module.at("db1").target.url == "https://db1:8008"
-    with pytest.raises(Exception, match="^The targets of this module are asked through https only.$"):
+    with pytest.raises(NotAllowed, match=r"^The targets of this module are asked through https only\.$"):
         module.at("http://db1:8008")
     assert read(PATRONI).at("https://db1:8008/x/patroni").target.url == "https://db1:8008/x"
 
@@ -139,7 +141,8 @@ KEYS = "collector, collect, timeout, interval, scheme, tls_config, basic_auth, a
          "tls_config.insecure_skip_verify: expected true or false, found a text"),
         ("tls_config: {ca_file: none.pem}",
          "tls_config.ca_file: 'none.pem': expected the path of a CA bundle that can be read"),
-        ("tls_config: {ca_file: 'true'}", "tls_config.ca_file: 'true': expected the path of a CA bundle that can be read"),
+        ("tls_config: {ca_file: 'true'}",
+         "tls_config.ca_file: 'true': expected the path of a CA bundle that can be read"),
         ("tls_config: {key_file: x}", "tls_config: cert_file is missing beside key_file"),
         ("tls_config: {server_name: a b}", "tls_config.server_name: 'a b': expected a host name"),
         ("basic_auth: u", "basic_auth: expected a mapping, found a text"),
@@ -189,7 +192,8 @@ ENTRY = (
         (PATRONI.replace("patroni", "mysql"), "m.yml:3: modules.db.collector: 'mysql': expected patroni or staytus"),
         (PATRONI.replace("    targets: [db1]\n", ""), "m.yml:3: modules.db: targets is missing"),
         (PATRONI.replace("db1", "db1, 10.0.0.1/8"), f"m.yml:4: modules.db.targets[1]: '10.0.0.1/8': {ENTRY}"),
-        (PATRONI.replace("db1", "[::1]"), "m.yml:4: not YAML: did not find expected node content; a text that begins with * or [ needs quotes"),
+        (PATRONI.replace("db1", "[::1]"),
+         "m.yml:4: not YAML: did not find expected node content; a text that begins with * or [ needs quotes"),
         (PATRONI.replace("[db1]", "[[db1]]"), f"m.yml:4: modules.db.targets[0]: {ENTRY}, found a list"),
         (PATRONI + "  db: {}\n", "m.yml:5: modules.db: given twice, before in line 3"),
         (STAYTUS.replace("    token: t0ken\n", ""), "m.yml:3: modules.status: expected either token or token_file"),

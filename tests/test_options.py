@@ -43,8 +43,11 @@ def test_no_variable_and_no_argument_stands_twice() -> None:
     assert [name for name, count in names.items() if count > 1] == []
 
 
-def test_only_debug_is_an_argument_without_a_value() -> None:
-    assert [option.flags for option in OPTIONS if option.flags and option.is_switch] == [("-d", "--debug")]
+def test_only_these_are_arguments_without_a_value() -> None:
+    assert [option.flags for option in OPTIONS if option.flags and option.is_switch] == [
+        ("-d", "--debug"),
+        ("--web.enable-lifecycle",),
+    ]
 
 
 def test_secrets_of_staytus_are_marked_as_such() -> None:

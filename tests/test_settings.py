@@ -9,6 +9,7 @@ from typing import Any
 import certifi
 import pytest
 
+from exporter.modules_file import ModulesFile
 from exporter.options import OPTIONS
 from exporter.settings import Settings, SettingsError, given_settings
 from exporter.target import Module, Target
@@ -49,7 +50,14 @@ def env_file(folder: Path, values: Mapping[str, str]) -> str:
     return str(path)
 
 
+def beside_file(path: str, *modules: Module, **changes: Any) -> Settings:
+    """What is set with this modules file, beside which no module is on by itself."""
+    return replace(settings(*modules, **changes), modules=modules, file=ModulesFile.load(path))
+
+
 CA = certifi.where()
+ROOT = Path(__file__).parent.parent
+MODULES, MORE_MODULES = str(ROOT / "deploy" / "modules.yml"), str(ROOT / "tests" / "modules.yml")
 
 #: Each variable with two values and the settings that they give; Staytus' are given beside KEYS.
 ROWS = [
@@ -96,6 +104,8 @@ ROWS = [
     ("DEBUG", "yes", settings(debug=True), "False", settings()),
     ("EXPORTER_WORKERS", "2", settings(workers=2), "64", settings(workers=64)),
     ("EXPORTER_THREADS", "1", settings(threads=1), "1024", settings(threads=1024)),
+    ("EXPORTER_CONFIG_FILE", MODULES, beside_file(MODULES), MORE_MODULES, beside_file(MORE_MODULES)),
+    ("EXPORTER_WEB_ENABLE_LIFECYCLE", "true", settings(lifecycle=True), "false", settings()),
 ]
 EACH = pytest.mark.parametrize(("variable", "one", "as_one", "two", "as_two"), ROWS, ids=[row[0] for row in ROWS])
 
@@ -191,6 +201,35 @@ def test_empty_bind_is_a_value_and_wins(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_module_is_on_when_any_of_its_settings_is_given(environ: dict[str, str], expected: Settings) -> None:
     assert load(environ) == expected
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"PATRONI_EXPORTER_PORT": "1", "PATRONI_EXPORTER_BIND": "::1", "PATRONI_EXPORTER_DEBUG": "true",
+          "PATRONI_EXPORTER_ADDRESS_FAMILY": "ipv6"},
+         beside_file(MODULES, port=1, host="::1", debug=True, address_family="AF_INET6")),
+        ({"EXPORTER_PORT": "2000"}, beside_file(MODULES, port=2000)),
+        ({"PATRONI_EXPORTER_URL": "http://h"}, beside_file(MODULES, patroni(url="http://h"))),
+        ({"PATRONI_EXPORTER_TIMEOUT": "1"}, beside_file(MODULES, patroni(timeout=1.0))),
+        (KEYS, beside_file(MODULES, staytus())),
+    ],
+)  # fmt: skip
+def test_beside_a_modules_file_a_module_is_on_only_when_told_how_it_is_asked(
+    environ: dict[str, str], expected: Settings
+) -> None:
+    assert load({**environ, "EXPORTER_CONFIG_FILE": MODULES}) == expected
+
+
+def test_modules_file_that_cannot_be_used_is_told_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "m.yml"
+    file.write_text("modules:\n  db: {}\n")
+    with pytest.raises(SettingsError) as raised:
+        load({"EXPORTER_CONFIG_FILE": str(file)})
+    assert str(raised.value) == f"{file}:2: modules.db: collector is missing"
+    with pytest.raises(SettingsError) as raised:
+        load({"EXPORTER_CONFIG_FILE": str(tmp_path / "none.yml")})
+    assert str(raised.value) == f"{tmp_path}/none.yml: no such file or directory"
 
 
 @pytest.mark.parametrize(
