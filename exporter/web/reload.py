@@ -15,6 +15,9 @@ class ReloadState(Collector):
     def __init__(self, file: ModulesFile):
         self._file = file
 
+    def describe(self) -> Iterator[Metric]:
+        return self.collect()  # so that `name[]` can choose them
+
     def collect(self) -> Iterator[Metric]:
         self._file.modules()  # looks whether it has changed
         for name, help, value in (

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-from urllib.request import urlopen
 
 import pytest
 
@@ -15,7 +14,7 @@ from demo.cluster import Cluster
 from demo.node import HOST, Node
 from tests.live.cluster import eventually
 from tests.live.installed import needs, path_of
-from tests.live.processes import MODULE, ROOT, Served, free_port, serving
+from tests.live.processes import MODULE, ROOT, Served, free_port, serving, until
 
 pytestmark = [needs("prometheus"), pytest.mark.timeout(600)]
 
@@ -42,8 +41,9 @@ class Fleet:
 
     def ask(self, path: str) -> Any:
         """What the API of Prometheus answers."""
-        with urlopen(f"http://127.0.0.1:{self.prometheus.port}/api/v1/{path}", timeout=10) as answer:
-            return json.load(answer)["data"]
+        status, text = self.prometheus.get(f"/api/v1/{path}")
+        assert status == 200, text
+        return json.loads(text)["data"]
 
     def targets(self) -> dict[str, tuple[str, str]]:
         """The health and the address of each member that is in the target list now."""
@@ -97,6 +97,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
             serving(folder, port, exporter, environ=cluster.marked) as served,
             serving(folder, prometheus_port, watch, environ=cluster.marked) as watching,
         ):
+            until(lambda: watching.get("/-/ready")[0] == 200)
             yield Fleet(cluster, served, watching)
 
 
@@ -150,11 +151,10 @@ def test_targets_stay_while_nobody_tells_the_cluster(healthy: Fleet) -> None:
     path = f"/sd?module=patroni&{'&'.join(f'target={HOST}:{node.rest_port}' for node in healthy.cluster.nodes[:2])}"
     status, text = healthy.exporter.get(path)
     assert (status, re.findall(r"^[^:]*", text)) == (503, ["No target tells its cluster"])
-    failures = "prometheus_sd_http_failures_total"
 
     def failed() -> float:
-        with urlopen(f"http://127.0.0.1:{healthy.prometheus.port}/metrics", timeout=10) as answer:
-            return float(re.findall(rf"^{failures} (\S+)$", answer.read().decode(), re.MULTILINE)[0])
+        _, text = healthy.prometheus.get("/metrics")
+        return float(re.findall(r"^prometheus_sd_http_failures_total (\S+)$", text, re.MULTILINE)[0])
 
     before = failed()
     eventually(lambda: failed() >= before + 2, True)
