@@ -137,12 +137,12 @@ class AllowList:
     def networks(self, place: Place) -> tuple[Networks, Networks]:
         """Returns which networks the address of this place must be in, none for any, and which it may not be in.
 
-        Raises NotAllowed. A name that only networks can allow is allowed here, since its address is known only when it
-        is connected to; one that the list has may have any address but the special ones.
+        Raises NotAllowed. An address is checked here. A name that only networks can allow passes, since its address is
+        known only when it is connected to; one that the list has may have any address but the special ones.
         """
         if not isinstance(place.host, str):
             self._need(place.host, place.port)
-            return (ip_network(place.host),), ()
+            return (), ()  # nothing is looked up: what was checked is what is connected to
         networks = self._networks_for(place.port)
         named = [network for network in networks if network in self._special] if self._special else []
         refused = tuple(rest for special in SPECIAL for rest in _without(special, named)) if named else SPECIAL

@@ -1,9 +1,8 @@
 """The modules of /probe and /sd as a file names them: how their targets are asked, and which may be."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,106 +115,118 @@ def _tls(entry: Entry | None, folder: Path) -> dict[str, Any]:
     if "key_file" in keys and "cert_file" not in keys:
         entry.fail("cert_file is missing beside key_file")
 
-    def path(key: str, read: Callable[[str], Any], what: str) -> str:
-        return str(keys[key].read(lambda text: read(str(folder / text)), what)) if key in keys else ""
+    def path(key: str, read: Callable[[str], Any], expected: str) -> str:
+        return str(keys[key].read(lambda text: read(str(folder / text)), expected)) if key in keys else ""
 
     authorities = path("ca_file", _bundle, "the path of a CA bundle that can be read")
     trusting = "insecure_skip_verify" in keys and keys["insecure_skip_verify"].flag()
-    name = keys["server_name"].read(values.host, "a host name") if "server_name" in keys else ""
+    cert = path("cert_file", values.certificate_file, "the path of a file with a certificate in PEM")
+    key = path("key_file", values.key_file, "the path of a file with a private key in PEM")
+    if cert and not values.belong_together(cert, key):
+        entry.fail("expected in key_file, or else in cert_file, the certificate's private key without a passphrase")
     return {
         "verify": False if trusting else authorities or True,
-        "cert_file": path("cert_file", values.certificate_file, "the path of a file with a certificate in PEM"),
-        "key_file": path("key_file", values.key_file, "the path of a private key in PEM, without a passphrase"),
-        "server_name": name,
+        "cert_file": cert,
+        "key_file": key,
+        "server_name": keys["server_name"].read(values.host_name, "a host name") if "server_name" in keys else "",
     }
 
 
 def _bundle(path: str) -> str:
-    return path if values.verify(path) == path else str(_refuse())
+    if values.verify(path) != path:
+        raise ValueError
+    return path
 
 
 # What a target is shown so that it lets us in -------------------------------------------------------------------------
 
 
+class _Given:
+    """The headers of a module, out of its file or of files of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.headers: Headers = ()
+        self.files: tuple[HeaderFile, ...] = ()
+
+    def text(self, entry: Entry, shape: HeaderFile, *, secret: bool = True) -> None:
+        """Takes what stands in the file of modules, as it would stand in a file of this shape."""
+        self.headers += entry.read(shape.headers_of, _holds(shape), secret=secret)
+
+    def file(self, entry: Entry, shape: HeaderFile) -> None:
+        """Takes a file of this shape, which is there and can be read."""
+
+        def read(text: str) -> HeaderFile:
+            file = replace(shape, path=str(self._folder / text))
+            try:
+                file.headers()
+            except OSError:
+                raise ValueError from None
+            return file
+
+        self.files += (entry.read(read, f"the path of a file that holds {_holds(shape)}"),)
+
+    def either(self, parent: Entry, keys: Mapping[str, Entry], key: str, shape: HeaderFile) -> None:
+        """Takes the secret under the key, or the file under the same key with `_file`."""
+        if (key in keys) == (f"{key}_file" in keys):
+            parent.fail(f"expected either {key} or {key}_file")
+        if key in keys:
+            self.text(keys[key], shape)
+        else:
+            self.file(keys[f"{key}_file"], shape)
+
+
+def _holds(shape: HeaderFile) -> str:
+    return "a password, one line" if shape.user else "one line of ASCII"
+
+
 def _headers(module: Entry, keys: Mapping[str, Entry], service: str, folder: Path) -> dict[str, Any]:
+    given = _Given(folder)
+    taken = []
+    if service == "staytus":
+        taken += ["x-auth-token", "x-auth-secret"]
+        given.either(module, keys, "token", HeaderFile("", "X-Auth-Token"))
+        given.either(module, keys, "secret", HeaderFile("", "X-Auth-Secret"))
     if "basic_auth" in keys and "authorization" in keys:
         module.fail("basic_auth and authorization are both there; expected one of them")
-    given: list[Headers | HeaderFile] = []
-    if service == "staytus":
-        for key, header in (("token", "X-Auth-Token"), ("secret", "X-Auth-Secret")):
-            given.append(_secret(module, keys, key, partial(_header, header), "one line of ASCII", folder))
+    if "basic_auth" in keys or "authorization" in keys:
+        taken.append("authorization")
     if "basic_auth" in keys:
-        entry = keys["basic_auth"]
-        login = entry.keys(("username", "password", "password_file"), required=["username"])
-        user = login["username"].read(values.login_name, "a name without a colon")
-        given.append(_secret(entry, login, "password", partial(_login, user), "one line of text", folder))
+        login = keys["basic_auth"].keys(("username", "password", "password_file"), required=["username"])
+        user = login["username"].read(_user, "a name without a colon")
+        given.either(keys["basic_auth"], login, "password", HeaderFile("", user=user))
     if "authorization" in keys:
-        entry = keys["authorization"]
-        token = entry.keys(("type", "credentials", "credentials_file"))
+        token = keys["authorization"].keys(("type", "credentials", "credentials_file"))
         kind = token["type"].read(values.header_value, "one word of ASCII") if "type" in token else "Bearer"
-        made_of = partial(_header, "Authorization", before=f"{kind} ")
-        given.append(_secret(entry, token, "credentials", made_of, "one line of ASCII", folder))
+        given.either(keys["authorization"], token, "credentials", HeaderFile("", "Authorization", before=f"{kind} "))
     if "http_headers" in keys:
-        given += _http_headers(keys["http_headers"], folder)
-    return {
-        "headers": tuple(header for some in given if isinstance(some, tuple) for header in some),
-        "header_files": tuple(some for some in given if isinstance(some, HeaderFile)),
-    }
+        _http_headers(keys["http_headers"], given, taken)
+    return {"headers": given.headers, "header_files": given.files}
 
 
-def _http_headers(entry: Entry, folder: Path) -> Iterator[Headers | HeaderFile]:
+def _http_headers(entry: Entry, given: _Given, taken: list[str]) -> None:
     for name, header in entry.keys().items():
+        if name.lower() in taken:
+            header.fail("this header comes of another key too; expected one of them")
+        taken.append(name.lower())
         try:
-            values.header_lines(f"{name}: value") if name.isprintable() and ":" not in name else _refuse()
+            ((read, _),) = values.header_lines(f"{name}: value")
         except ValueError:
-            header.fail("expected the name of a header that HTTP itself does not need")
+            read = ""
+        if read != name:
+            header.fail("expected the name of a header that does not belong to the connection")
         kinds = header.keys(("values", "secrets", "files"))
         if not kinds:
             header.fail("expected values, secrets or files")
-        made_of = partial(_header, name)
-        for kind, values_of_kind in kinds.items():
-            for value in values_of_kind.items():
+        for kind, rows in kinds.items():
+            for row in rows.items():
                 if kind == "files":
-                    yield _file(value, made_of, "one line of ASCII", folder)
+                    given.file(row, HeaderFile("", name))
                 else:
-                    yield value.read(made_of, "one line of ASCII", secret=kind == "secrets")
+                    given.text(row, HeaderFile("", name), secret=kind == "secrets")
 
 
-def _secret(
-    parent: Entry,
-    keys: Mapping[str, Entry],
-    key: str,
-    made_of: Callable[[str], Headers],
-    expected: str,
-    folder: Path,
-) -> Headers | HeaderFile:
-    """Returns the headers of a secret, which is in the file of modules or in one of its own."""
-    if (key in keys) == (f"{key}_file" in keys):
-        parent.fail(f"expected either {key} or {key}_file")
-    if key in keys:
-        return keys[key].read(made_of, expected, secret=True)
-    return _file(keys[f"{key}_file"], made_of, expected, folder)
-
-
-def _file(entry: Entry, made_of: Callable[[str], Headers], expected: str, folder: Path) -> HeaderFile:
-    def read(text: str) -> HeaderFile:
-        file = HeaderFile(str(folder / text), made_of)
-        try:
-            file.headers()
-        except OSError:
-            raise ValueError from None
-        return file
-
-    return entry.read(read, f"the path of a file that holds {expected}")
-
-
-def _header(name: str, text: str, before: str = "") -> Headers:
-    return ((name, values.header_value(before + text)),)
-
-
-def _login(user: str, password: str) -> Headers:
-    return values.basic_login(user.encode(), values.line(password).encode())
-
-
-def _refuse() -> Any:
-    raise ValueError
+def _user(text: str) -> str:
+    if not text:  # which counts for no user
+        raise ValueError
+    return values.login_name(text)

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections import defaultdict
+from concurrent.futures import wait
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,9 @@ from prometheus_client.samples import Sample
 from exporter.collector import AnyCollector, Family, Subject, gauge, gauges, stateset
 from exporter.collectors import COLLECTORS
 from exporter.document import Answer, NotProvided, ParseError
-from exporter.fetch import Fetcher, FetchError, Flight
+from exporter.fetch import Fetcher, Flight
 from exporter.target import Module
+from exporter.transport import FetchError
 
 log = logging.getLogger(__name__)
 
@@ -150,10 +152,12 @@ def read(
         )
         for module, collectors in chosen
     ]
-    return [
-        ModuleReading(module, tuple(_read(module, collector, flight, start, budget) for collector, flight in flights))
-        for module, flights in asked
-    ]
+    readings = []
+    for module, flights in asked:
+        left = start + min(budget, module.target.timeout) - time.monotonic()
+        wait([flight.model for _, flight in flights], left)
+        readings.append(ModuleReading(module, tuple(_read(module, c, flight, start, budget) for c, flight in flights)))
+    return readings
 
 
 def _parse(collector: AnyCollector) -> Callable[[Answer], Any]:

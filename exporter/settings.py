@@ -4,10 +4,9 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +22,9 @@ from exporter.yaml_file import YAMLError
 
 #: The folder of wsgi.py, where `.env` is looked for.
 ROOT = Path(__file__).resolve().parent.parent
+
+#: The variables of what Staytus asks for, by the header that each goes into.
+STAYTUS_TOKENS = {"X-Auth-Token": "STAYTUS_API_TOKEN", "X-Auth-Secret": "STAYTUS_API_SECRET"}
 
 
 class SettingsError(Exception):
@@ -155,7 +157,8 @@ def _read(option: Option, text: str) -> Any:
     try:
         return option.read(text)
     except ValueError:
-        shown = "" if option.secret else "=" + repr(without_userinfo(text))
+        hidden = option.secret or "PRIVATE KEY" in text  # where a path was expected
+        shown = "" if hidden else "=" + repr(without_userinfo(text))
         raise SettingsError(f"{option.variable}{shown}: expected {option.expected}") from None
 
 
@@ -182,12 +185,12 @@ def _settings(given: Mapping[str, Given]) -> Settings:
             url=values.patroni_base(url),
             timeout=value("PATRONI_EXPORTER_TIMEOUT"),
             verify=value("PATRONI_EXPORTER_REQUEST_VERIFY"),
-            **_keys(given, "PATRONI_EXPORTER", login),
+            **_keys(given, "PATRONI_EXPORTER", url, login),
         )
         modules.append(Module("patroni", "patroni", target, value("PATRONI_EXPORTER_COLLECT")))
     if "staytus" in services:
         url, login = value("STAYTUS_API_URL")
-        for variable in ("STAYTUS_API_TOKEN", "STAYTUS_API_SECRET"):
+        for variable in STAYTUS_TOKENS.values():
             if value(variable) is None:
                 raise SettingsError(f"{variable} is missing: Staytus needs STAYTUS_API_TOKEN and STAYTUS_API_SECRET")
         target = Target(
@@ -195,9 +198,7 @@ def _settings(given: Mapping[str, Given]) -> Settings:
             timeout=value("STAYTUS_TIMEOUT"),
             verify=value("STAYTUS_REQUEST_VERIFY"),
             interval=value("POLLING_INTERVAL_SECONDS"),
-            **_keys(
-                given, "STAYTUS", login, {"X-Auth-Token": "STAYTUS_API_TOKEN", "X-Auth-Secret": "STAYTUS_API_SECRET"}
-            ),
+            **_keys(given, "STAYTUS", url, login, STAYTUS_TOKENS),
         )
         modules.append(Module("staytus", "staytus", target, value("STAYTUS_COLLECT")))
 
@@ -224,35 +225,56 @@ def _modules_file(path: str | None) -> ModulesFile | None:
 
 
 def _keys(
-    given: Mapping[str, Given], prefix: str, login: Headers, secrets: Mapping[str, str] = MappingProxyType({})
+    given: Mapping[str, Given], prefix: str, url: str, login: Headers, tokens: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, Any]:
-    """Returns what a target is shown so that it lets us in; `secrets` are variables by the header that they go into."""
-    cert, key, name = (given[f"{prefix}_{what}"].value or "" for what in ("CERT_FILE", "KEY_FILE", "SERVER_NAME"))
+    """Returns what a target at this URL is shown so that it lets us in; `tokens` are variables by their header."""
+    return {**_certificate(given, prefix, url), **_headers(given, prefix, login, tokens)}
+
+
+def _certificate(given: Mapping[str, Given], prefix: str, url: str) -> dict[str, str]:
+    found = {what.lower(): given[f"{prefix}_{what}"].value or "" for what in ("CERT_FILE", "KEY_FILE", "SERVER_NAME")}
+    useless = [] if url.startswith("https:") else [name.upper() for name, value in found.items() if value]
+    if useless:
+        raise SettingsError(f"{prefix}_{useless[0]}: expected a URL of https beside it, not {url}")
+    cert, key = found["cert_file"], found["key_file"]
     if key and not cert:
-        raise SettingsError(f"{prefix}_CERT_FILE is missing: {prefix}_KEY_FILE is set, expected both or none")
-    user, password = (given[f"{prefix}_{what}"] for what in ("USERNAME", "PASSWORD"))
+        raise SettingsError(f"{prefix}_CERT_FILE is missing: {prefix}_KEY_FILE is set, expected the certificate too")
+    if cert and not values.belong_together(cert, key):
+        where = f"in {prefix}_KEY_FILE={key!r}" if key else f"in the same file, or in {prefix}_KEY_FILE"
+        raise SettingsError(f"{prefix}_CERT_FILE={cert!r}: expected its private key, without a passphrase, {where}")
+    return found
+
+
+def _headers(given: Mapping[str, Given], prefix: str, login: Headers, tokens: Mapping[str, str]) -> dict[str, Any]:
+    user, password, more = (given[f"{prefix}_{what}"] for what in ("USERNAME", "PASSWORD", "HEADERS"))
     if (user.value is None) != (password.value is None):
-        raise SettingsError(f"{prefix}_USERNAME and {prefix}_PASSWORD: one of them is missing, expected both or none")
+        missing, there = ("USERNAME", "PASSWORD") if user.value is None else ("PASSWORD", "USERNAME")
+        raise SettingsError(f"{prefix}_{missing} is missing: {prefix}_{there} is set, expected both or none")
     if login and user.value is not None:
         raise SettingsError(f"{prefix}_USERNAME: the URL has a user too, expected one of them")
-
-    rows: list[tuple[Given, Callable[[str], Headers]]] = [
-        (given[variable], partial(_one_header, header)) for header, variable in secrets.items()
-    ]
+    headers: Headers = ()
+    files = []
+    for header, variable in tokens.items():
+        if given[variable].file:
+            files.append(HeaderFile(given[variable].file, header))
+        else:
+            headers += ((header, given[variable].value),)
+    headers += login
     if user.value is not None:
-        rows.append((password, lambda text: values.basic_login(user.value.encode(), values.line(text).encode())))
-    rows.append((given[f"{prefix}_HEADERS"], values.header_lines))
-    return {
-        "headers": tuple(h for row, made_of in rows if row.value and not row.file for h in made_of(row.value)) + login,
-        "header_files": tuple(HeaderFile(row.file, made_of) for row, made_of in rows if row.file),
-        "cert_file": cert,
-        "key_file": key,
-        "server_name": name,
-    }
+        if password.file:
+            files.append(HeaderFile(password.file, user=user.value))
+        else:
+            headers += values.basic_login(user.value.encode(), password.value.encode())
 
-
-def _one_header(name: str, text: str) -> Headers:
-    return ((name, values.header_value(text)),)
+    taken = {name.lower() for name in tokens} | ({"authorization"} if login or user.value is not None else set())
+    twice = [name for name, _ in more.value or () if name.lower() in taken]
+    if twice:
+        raise SettingsError(f"{prefix}_HEADERS: {twice[0]} comes of another setting too, expected one of them")
+    if more.file:
+        files.append(HeaderFile(more.file))
+    else:
+        headers += more.value or ()
+    return {"headers": headers, "header_files": tuple(files)}
 
 
 @contextmanager

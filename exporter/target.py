@@ -1,10 +1,10 @@
 """A server that is asked, and how: all that the HTTP client is told of it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
+from exporter import values
 from exporter.values import Headers
 
 Networks = tuple[IPv4Network | IPv6Network, ...]
@@ -12,14 +12,31 @@ Networks = tuple[IPv4Network | IPv6Network, ...]
 
 @dataclass(frozen=True)
 class HeaderFile:
-    """Headers that come of a file, which is read again with each request, so that a secret in it can be rotated."""
+    """Headers that come of a file, which is read again with each request, so that a secret in it can be rotated.
+
+    The file holds the value of the header with this `name`, in which something can stand `before` it, or the password
+    of this `user`, or, without either, lines of the form Name: value.
+    """
 
     path: str
-    made_of: Callable[[str], Headers] = field(repr=False, compare=False)
+    name: str = ""
+    user: str = field(default="", repr=False)
+    before: str = ""
 
     def headers(self) -> Headers:
-        """Returns the headers as they are now; raises OSError or ValueError when there is no such text."""
-        return self.made_of(Path(self.path).read_text(encoding="utf-8-sig").strip())
+        """Returns the headers as they are now; raises OSError, or ValueError that names the file and no content."""
+        try:
+            return self.headers_of(Path(self.path).read_text(encoding="utf-8-sig").strip())
+        except ValueError:
+            a_value = "a password, one line" if self.user else f"the value of {self.name}, one line of ASCII"
+            what = a_value if self.user or self.name else "lines of the form Name: value, each name once"
+            raise ValueError(f"{self.path}: expected a file that holds {what}") from None
+
+    def headers_of(self, text: str) -> Headers:
+        """Returns the headers that a file with this text gives; raises ValueError when it gives none."""
+        if self.user:
+            return values.basic_login(self.user.encode(), values.password(text).encode())
+        return ((self.name, values.header_value(self.before + text)),) if self.name else values.header_lines(text)
 
 
 @dataclass(frozen=True)

@@ -125,27 +125,33 @@ def header_value(text: str) -> str:
     return text if re.fullmatch(r"[!-~]([ -~]*[!-~])?", text) else _refuse()
 
 
-def line(text: str) -> str:
-    """Reads one line of printable text."""
+def path(text: str) -> str:
+    """Reads the path of a file that may come and go."""
     return text if text.isprintable() else _refuse()
 
 
+def password(text: str) -> str:
+    """Reads a password, one line of printable text."""
+    return text if text and text.isprintable() else _refuse()
+
+
+#: What belongs to the connection, or decides how an answer comes: an HTTP client says these itself.
+_OF_THE_CLIENT = (
+    *("accept-encoding", "connection", "content-length", "expect", "keep-alive", "proxy-connection", "range"),
+    *("te", "trailer", "transfer-encoding", "upgrade"),
+)
+
+
 def header_lines(text: str) -> Headers:
-    """Reads headers, one in a line: Name: value. Those that HTTP itself needs are not among them."""
-    headers = []
-    for line in filter(str.strip, text.splitlines()):
-        name, colon, value = line.partition(":")
-        if not colon or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name.strip()):
+    """Reads headers, one in a line, each name once: Name: value. Those that belong to the connection are refused."""
+    headers: dict[str, tuple[str, str]] = {}
+    for row in filter(str.strip, text.splitlines()):
+        name, _, value = row.partition(":")
+        name, key = name.strip(), name.strip().lower()
+        if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name) or key in _OF_THE_CLIENT or key in headers:
             raise ValueError
-        if name.strip().lower() in ("connection", "content-length", "transfer-encoding", "upgrade"):
-            raise ValueError
-        headers.append((name.strip(), header_value(value.strip())))
-    return tuple(headers) or _refuse()
-
-
-def headers(text: str) -> str:
-    """Reads headers as header_lines does, and leaves them a text."""
-    return text if header_lines(text) else _refuse()
+        headers[key] = (name, header_value(value.strip()))
+    return tuple(headers.values()) or _refuse()
 
 
 def login_name(text: str) -> str:
@@ -153,22 +159,42 @@ def login_name(text: str) -> str:
     return text if ":" not in text and text.isprintable() else _refuse()
 
 
+def host_name(text: str) -> str:
+    """Reads a name, or an address, that a certificate can be for."""
+    if re.fullmatch(r"[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)*", text) and len(text) < 254:
+        return text
+    try:
+        return str(ipaddress.IPv6Address(text))
+    except ValueError:
+        raise ValueError from None
+
+
 def certificate_file(text: str) -> str:
     """Reads the path of a file with a certificate in PEM."""
-    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(_readable(text))
+    _pem(text, "-----BEGIN CERTIFICATE-----")
     return text
 
 
 def key_file(text: str) -> str:
-    """Reads the path of a file with a private key in PEM, without a passphrase."""
-    pem = Path(_readable(text)).read_text(encoding="utf-8")
-    return text if "PRIVATE KEY-----" in pem and "ENCRYPTED" not in pem else _refuse()
+    """Reads the path of a file with a private key in PEM."""
+    _pem(text, "PRIVATE KEY-----")
+    return text
 
 
-def _readable(path: str) -> str:
+def belong_together(cert_file: str, key_file: str) -> bool:
+    """Tells whether these files hold a certificate and its private key, without a passphrase; both can be in one."""
     try:
-        with Path(path).open("rb"):
-            return path
+        # Without a passphrase of ours OpenSSL would ask for one on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert_file, key_file or None, password=lambda: b"")
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _pem(path: str, mark: str) -> None:
+    try:
+        if mark not in Path(path).read_text(encoding="utf-8"):
+            raise ValueError
     except OSError:
         raise ValueError from None
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from exporter import fetch
+from exporter import fetch, transport
 from exporter.document import Answer
-from exporter.fetch import Fetcher, FetchError
+from exporter.fetch import Fetcher
 from exporter.target import Target
+from exporter.transport import FetchError
 from exporter.version import __version__
 from tests.conftest import Upstream
 
@@ -137,10 +138,6 @@ def test_host_name_that_is_not_known_is_told_as_such() -> None:
     assert failure(Target("http://nowhere.invalid", 5, True)) == "the host name is not known"
 
 
-def test_url_that_cannot_be_is_told_as_such() -> None:
-    assert failure(Target("http://a..b", 5, True)) == "the URL cannot be used"
-
-
 def raw(answer: bytes) -> Callable[[BaseHTTPRequestHandler], None]:
     def send(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(answer)
@@ -152,15 +149,15 @@ def raw(answer: bytes) -> Callable[[BaseHTTPRequestHandler], None]:
     ("answer", "message"),
     [
         (b"", "the connection was closed without an answer"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "the answer is not HTTP: 'SSH-2.0-OpenSSH_9.2'"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "the answer is not HTTP"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\ncut", "the answer was cut off"),
         (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nplain", "the answer cannot be decompressed"),
         (
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-            "the answer was cut off",
+            "the answer is damaged: chunk hex-length char not a hex digit: 0x7a",
         ),
-        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n", "got more than 100 headers"),
-        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70000 + b"\r\n\r\n", "got more than 65536 bytes when reading header line"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 9000 + b"\r\n", "the header of the answer is too large"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 400000 + b"\r\n\r\n", "the header of the answer is too large"),
     ],
 )
 def test_answer_that_is_not_whole_http_is_told_as_such(upstream: Upstream, answer: bytes, message: str) -> None:
@@ -172,7 +169,7 @@ def test_answer_that_is_not_whole_http_is_told_as_such(upstream: Upstream, answe
 def test_answer_over_the_size_limit_is_cut_off(
     upstream: Upstream, packed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "SIZE_LIMIT", 1024 * 1024)
+    monkeypatch.setattr(transport, "SIZE_LIMIT", 1024 * 1024)
     body = b"x" * (1024 * 1024)
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
@@ -204,7 +201,7 @@ def dripping(part: bytes) -> Callable[[BaseHTTPRequestHandler], None]:
     return answer
 
 
-@pytest.mark.parametrize("part", [b"", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"])
+@pytest.mark.parametrize("part", [b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"])
 def test_server_that_sends_byte_by_byte_is_given_up_in_time(
     upstream: Upstream, part: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

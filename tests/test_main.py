@@ -24,7 +24,7 @@ from exporter.version import __version__
 from tests.conftest import Upstream
 from tests.recorded import moment, staytus
 from tests.test_options import EXPECTED_SECONDS, KEY, REFUSED
-from tests.test_settings import KEYS, ROWS, env_file
+from tests.test_settings import KEY_OPTIONS, KEYS, ROWS, env_file
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = "patroni-staytus-exporter"
@@ -209,6 +209,8 @@ def test_check_tells_settings_and_that_all_modules_answer(upstream: Upstream) ->
     url = f"{upstream.url}/patroni".replace("://", "://us3r:p4ss@")
     words = ["--port", "9548", "--patroni-url", url, "--timeout", "4", "--debug", "check"]  # as docker run gives them
     status, text, errors = run("exporter", *words, given=serve(upstream))
+    absent = [f"{name} = (none)  (default)\n" for name in KEY_OPTIONS]
+    patroni_keys, staytus_keys = "".join(absent[:6]), "".join(absent[6:])
     expected = f"""\
 PATRONI_EXPORTER_PORT = 9548  (environment)
 PATRONI_EXPORTER_BIND =   (default)
@@ -218,14 +220,14 @@ PATRONI_EXPORTER_TIMEOUT = 4.0  (environment)
 PATRONI_EXPORTER_ADDRESS_FAMILY = AF_INET  (default)
 PATRONI_EXPORTER_REQUEST_VERIFY = true  (default)
 PATRONI_EXPORTER_COLLECT = node,cluster,history,config,failsafe  (default)
-STAYTUS_API_URL = {upstream.url}  (environment)
+{patroni_keys}STAYTUS_API_URL = {upstream.url}  (environment)
 STAYTUS_API_TOKEN = ********  (environment)
 STAYTUS_API_SECRET = ********  (environment)
 POLLING_INTERVAL_SECONDS = 2.0  (default)
 STAYTUS_TIMEOUT = 5.0  (default)
 STAYTUS_REQUEST_VERIFY = true  (default)
 STAYTUS_COLLECT = services,issues  (default)
-EXPORTER_PORT = 9877  (default)
+{staytus_keys}EXPORTER_PORT = 9877  (default)
 DEBUG = false  (default)
 EXPORTER_WORKERS = 1  (default)
 EXPORTER_THREADS = 64  (default)
@@ -251,7 +253,7 @@ def test_check_tells_who_does_not_answer_and_reads_env_beside_wsgi(upstream: Ups
     (tmp_path / ".env").write_text("PATRONI_EXPORTER_TIMEOUT=of-the-working-folder\n")
     given = {**serve(upstream), "EXPORTER_ENV_FILE": ""}
     status, text, errors = run("exporter", "check", given=given, cwd=tmp_path, path=house)
-    some = "".join(re.findall(r".*(?:_URL|_TOKEN|_FILE|/patroni|/services).*\n", text))
+    some = "".join(re.findall(r".*(?:_URL|_TOKEN|ENV_FILE|/patroni|/services).*\n", text))
     expected = (
         f"PATRONI_EXPORTER_URL = http://127.0.0.1:1/patroni  ({house}/.env)\n"
         f"STAYTUS_API_URL = {upstream.url}  (environment)\n"

@@ -91,12 +91,19 @@ def test_secrets_in_files_beside_the_file_are_read_when_they_are_used(tmp_path: 
 def test_tls_files_are_those_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text(Path(certifi.where()).read_text())
     (tmp_path / "own.pem").write_text(Path(CERTIFICATE).read_text())
+    (tmp_path / "alone.pem").write_text("".join(Path(CERTIFICATE).read_text().partition("-----BEGIN CERT")[1:]))
     tls = "    tls_config: {ca_file: ca.pem, cert_file: own.pem, key_file: own.pem}\n"
     template = read_modules(PATRONI + tls, str(tmp_path / "m.yml"))["db"].template
     assert (template.verify, template.cert_file, template.key_file) == (
         f"{tmp_path}/ca.pem",
         f"{tmp_path}/own.pem",
         f"{tmp_path}/own.pem",
+    )
+    with pytest.raises(YAMLError) as raised:
+        read_modules(f"{PATRONI}    tls_config: {{cert_file: alone.pem}}\n", str(tmp_path / "m.yml"))
+    assert str(raised.value) == (
+        f"{tmp_path}/m.yml:5: modules.db.tls_config: expected in key_file, or else in cert_file, the certificate's "
+        "private key without a passphrase"
     )
 
 
@@ -149,16 +156,21 @@ KEYS = "collector, collect, timeout, interval, scheme, tls_config, basic_auth, a
         ("basic_auth: {username: u}", "basic_auth: expected either password or password_file"),
         ("basic_auth: {username: u, password: p, password_file: f}",
          "basic_auth: expected either password or password_file"),
+        ("basic_auth: {username: '', password: p}", "basic_auth.username: '': expected a name without a colon"),
         ("basic_auth: {password: p}", "basic_auth: username is missing"),
         ("basic_auth: {username: u, password: 1234}",
-         "basic_auth.password: expected one line of text, found a number; as a text it needs quotes"),
-        ('basic_auth: {username: u, password: "hush\\nhush"}', "basic_auth.password: expected one line of text"),
+         "basic_auth.password: expected a password, one line, found a number; as a text it needs quotes"),
+        ('basic_auth: {username: u, password: "hush\\nhush"}', "basic_auth.password: expected a password, one line"),
         ("basic_auth: {username: u, password_file: none}",
-         "basic_auth.password_file: 'none': expected the path of a file that holds one line of text"),
+         "basic_auth.password_file: 'none': expected the path of a file that holds a password, one line"),
         ("http_headers: {Content-Length: {values: ['1']}}",
-         "http_headers.Content-Length: expected the name of a header that HTTP itself does not need"),
+         "http_headers.Content-Length: expected the name of a header that does not belong to the connection"),
         ("http_headers: {X-A: {values: [ü]}}", "http_headers.X-A.values[0]: '\\xfc': expected one line of ASCII"),
         ("http_headers: {X-A: {secrets: [ü]}}", "http_headers.X-A.secrets[0]: expected one line of ASCII"),
+        ("http_headers: {'a b': {values: ['1']}}",
+         "http_headers.a b: expected the name of a header that does not belong to the connection"),
+        ("http_headers: {X-A: {values: [a]}, x-a: {values: [b]}}",
+         "http_headers.x-a: this header comes of another key too; expected one of them"),
         ("http_headers: {X-A: {}}", "http_headers.X-A: expected values, secrets or files"),
     ],
 )  # fmt: skip

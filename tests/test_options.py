@@ -118,6 +118,8 @@ LONG = "x" * 256  # longer than a file name can be
         *(("POLLING_INTERVAL_SECONDS", text) for text in [*SECONDS, "0.99", "60.1", "61"]),
         *(("EXPORTER_WORKERS", text) for text in ["0", "65", "1.0"]),
         *(("EXPORTER_THREADS", text) for text in ["0", "1025", "1.0"]),
+        ("EXPORTER_CONFIG_FILE", "a\nb"),
+        ("EXPORTER_WEB_ENABLE_LIFECYCLE", "maybe"),
         *(("DEBUG", text) for text in ["2", "y", "debug", "release", "None"]),
         *(("PATRONI_EXPORTER_DEBUG", text) for text in ["2", "y", "debug"]),
         *(("PATRONI_EXPORTER_BIND", text) for text in ["a b", "http://h", "h/", "ü", "0.0.0.0,::", "[::1]:80", "*"]),
@@ -278,8 +280,23 @@ REFUSED = [
     ("STAYTUS_REQUEST_VERIFY", "on", f"STAYTUS_REQUEST_VERIFY='on': {BUNDLE}"),
     ("EXPORTER_PORT", "1024", "EXPORTER_PORT='1024': expected a port from 1025 to 65535"),
     ("DEBUG", "release", "DEBUG='release': expected True, true, 1, yes or False, false, 0, no"),
+    *(
+        (f"{prefix}_{name}", text, f"{prefix}_{name}{shown}: expected {expected}")
+        for prefix in ("PATRONI_EXPORTER", "STAYTUS")
+        for name, text, shown, expected in [
+            ("CERT_FILE", "/no", "='/no'", "the path of a file with a certificate in PEM"),
+            ("KEY_FILE", "/no", "='/no'", "the path of a file with a private key in PEM"),
+            ("KEY_FILE", "-----BEGIN PRIVATE KEY-----\nh1dden", "", "the path of a file with a private key in PEM"),
+            ("SERVER_NAME", "https://h", "='https://h'", "a host name"),
+            ("USERNAME", "a:b", "='a:b'", "a name without a colon"),
+            ("PASSWORD", "h1d\nden", "", "the password, one line"),
+            ("HEADERS", "h1dden", "", "lines of the form Name: value, each name once, none that HTTP itself needs"),
+        ]
+    ),
     ("EXPORTER_WORKERS", "0", "EXPORTER_WORKERS='0': expected a number from 1 to 64"),
     ("EXPORTER_THREADS", "1025", "EXPORTER_THREADS='1025': expected a number from 1 to 1024"),
+    ("EXPORTER_CONFIG_FILE", "a\nb", "EXPORTER_CONFIG_FILE='a\\nb': expected the path of a file with modules"),
+    ("EXPORTER_WEB_ENABLE_LIFECYCLE", "maybe", "EXPORTER_WEB_ENABLE_LIFECYCLE='maybe': expected true or false"),
 ]
 
 

@@ -20,11 +20,12 @@ from prometheus_client.registry import Collector as PrometheusCollector
 from exporter.collector import AnyCollector
 from exporter.collectors import COLLECTORS
 from exporter.document import Answer, NotProvided, ParseError, moment
-from exporter.fetch import Fetcher, FetchError, Flight
+from exporter.fetch import Fetcher, Flight
 from exporter.options import OPTIONS
 from exporter.scrape import ModuleReading, Reading, expose, families
 from exporter.settings import Settings, SettingsError
 from exporter.target import Module, Target
+from exporter.transport import FetchError
 from exporter.web.metrics import budget
 from tests.walls.documents import JSON, TEXTS, answers, each_place, written
 from tests.walls.servers import Odd, saying

@@ -49,14 +49,14 @@ def test_table_of_settings_has_each_option_once_with_its_arguments_and_default()
         [
             f"`{option.variable}`",
             ", ".join(f"`{flag}`" for flag in option.flags),
-            {None: "required", "": "empty"}.get(option.default, f"`{option.default}`"),
+            "" if not option.required else {None: "required", "": "empty"}.get(option.default, f"`{option.default}`"),
         ]
         for option in OPTIONS
     ]
 
 
 def test_table_of_settings_tells_of_the_file_of_a_secret() -> None:
-    told = re.findall(r"`(\w+)_FILE`", reference.settings())
+    told = re.findall(r"\(or `(\w+)_FILE`, a file that holds it\)", reference.settings())
     assert told == [option.variable for option in OPTIONS if option.secret]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from exporter.modules_file import ModulesFile
 from exporter.options import OPTIONS
-from exporter.settings import Settings, SettingsError, given_settings
+from exporter.settings import Settings, SettingsError
 from exporter.target import Module, Target
 
 PATRONI_COLLECT = ("node", "cluster", "history", "config", "failsafe")
@@ -58,6 +58,13 @@ def beside_file(path: str, *modules: Module, **changes: Any) -> Settings:
 CA = certifi.where()
 ROOT = Path(__file__).parent.parent
 MODULES, MORE_MODULES = str(ROOT / "deploy" / "modules.yml"), str(ROOT / "tests" / "modules.yml")
+
+#: The options that are tried in test_keys.py.
+KEY_OPTIONS = [
+    f"{prefix}_{name}"
+    for prefix in ("PATRONI_EXPORTER", "STAYTUS")
+    for name in ("CERT_FILE", "KEY_FILE", "SERVER_NAME", "USERNAME", "PASSWORD", "HEADERS")
+]
 
 #: Each variable with two values and the settings that they give; Staytus' are given beside KEYS.
 ROWS = [
@@ -116,7 +123,8 @@ def beside(variable: str) -> dict[str, str]:
 
 
 def test_every_option_is_tried() -> None:
-    assert [row[0] for row in ROWS] == [option.variable for option in OPTIONS]
+    here = [option.variable for option in OPTIONS if option.variable not in KEY_OPTIONS]
+    assert [row[0] for row in ROWS] == here
 
 
 def test_nothing_set_is_patroni_at_its_default_url() -> None:
@@ -253,68 +261,6 @@ def test_modules_file_that_cannot_be_used_is_told_with_its_line(tmp_path: Path) 
 )
 def test_url_of_patroni_is_taken_with_and_without_its_last_part(text: str, base: str) -> None:
     assert load({"PATRONI_EXPORTER_URL": text}) == settings(patroni(url=base))
-
-
-def test_userinfo_becomes_a_header_and_stands_nowhere_else() -> None:
-    environ = {
-        **KEYS,
-        "PATRONI_EXPORTER_URL": "https://us3r:p4ss@[::1]:8008/patroni",
-        "STAYTUS_API_URL": "https://us3r:p4ss@h/",
-    }
-    loaded = load(environ)
-    login = ("Authorization", "Basic dXMzcjpwNHNz")
-    keys = (("X-Auth-Token", "t0ken"), ("X-Auth-Secret", "s3cret"))
-    assert loaded == settings(
-        patroni(url="https://[::1]:8008", headers=(login,)), staytus(url="https://h", headers=(*keys, login))
-    )
-    shown = repr(loaded) + repr(given_settings(environ))
-    assert [word for word in ("us3r", "p4ss", "dXMzcjpwNHNz", "t0ken", "s3cret") if word in shown] == []
-
-
-# Secrets in files -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("text", ["t0ken", "t0ken\n", "t0ken\r\n", " t0ken \n\n", "\ufefft0ken\n"])
-def test_secret_is_read_from_its_file_without_the_end_of_its_line(text: str, tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text(text, newline="")
-    environ = {**KEYS, "STAYTUS_API_TOKEN": "", "STAYTUS_API_TOKEN_FILE": str(tmp_path / "secret")}
-    assert load(environ) == settings(staytus())
-
-
-def test_secrets_in_files_switch_staytus_on_and_win_over_the_env_file(tmp_path: Path) -> None:
-    (tmp_path / "one").write_text("one\n")
-    environ = {"STAYTUS_API_TOKEN_FILE": str(tmp_path / "one"), "STAYTUS_API_SECRET_FILE": str(tmp_path / "one")}
-    expected = settings(staytus("one", "one"))
-    assert load(environ) == expected
-    assert load({**environ, "EXPORTER_ENV_FILE": env_file(tmp_path, KEYS)}) == expected
-    assert load({"EXPORTER_ENV_FILE": env_file(tmp_path, environ)}) == expected
-    assert load({**KEYS, "EXPORTER_ENV_FILE": env_file(tmp_path, environ)}) == settings(staytus())
-
-
-@pytest.mark.parametrize("variable", list(KEYS))
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (None, "No such file or directory; "),
-        (b"", ""),
-        (b"\n", ""),
-        (b"h1dden\nh1dden\n", ""),
-        (b"h1dden\xff\n", ""),
-        ("h1dden\u00fc\n".encode(), ""),
-    ],
-)
-def test_file_without_a_secret_is_refused_and_its_content_not_told(
-    variable: str, content: bytes | None, reason: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "secret"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(SettingsError) as caught:
-        load({**KEYS, variable: "", f"{variable}_FILE": str(path)})
-    what = "token" if variable == "STAYTUS_API_TOKEN" else "secret"
-    assert str(caught.value) == (
-        f"{variable}_FILE={str(path)!r}: {reason}expected a file that holds the {what}, one line of ASCII"
-    )
 
 
 # Where to listen ------------------------------------------------------------------------------------------------------

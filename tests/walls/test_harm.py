@@ -174,7 +174,7 @@ def test_thread_that_cannot_be_started_is_a_failure_and_the_next_scrape_tries_ag
     start = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:
-        if thread.name.startswith("fetch "):
+        if thread.name == "fetch":
             raise RuntimeError("can't start new thread")  # as the system does at its limit
         start(thread)
 

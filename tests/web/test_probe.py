@@ -191,8 +191,7 @@ def test_debug_shows_the_log_and_the_samples_of_that_probe(upstream: Upstream, c
         "timeout: 0.4 s\n"
         "interval: 0 s\n"
         "verify: True\n"
-        "headers: Authorization: ********, X-Key: ********\n"
-        "admitted networks: 127.0.0.1/32\n\n"
+        "headers: Authorization: ********, X-Key: ********\n\n"
     )
     assert "patroni_up 1.0\n" in samples
 
