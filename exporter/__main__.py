@@ -129,14 +129,15 @@ def _try_to_bind(address: str) -> None:
 def _check() -> int:
     """Prints every setting with its source and every module with what became of it; 1 when a module does not answer."""
     settings = Settings.load()
+    file = settings.load_file()
     for option, given in given_settings(os.environ):
         shown = "(none)" if given.value is None else "********" if option.secret else option.show(given.value)
         print(f"{option.variable} = {shown}  ({given.source})")
     print(f"{ENV_FILE} = {os.environ.get(ENV_FILE) or '.env beside wsgi.py'}")
     print(f"listens on {settings.listen()}")
-    if settings.file:
-        for module in settings.file.modules().values():
-            print(f"{settings.file.path}: module {module.name}: {module.service}, {','.join(module.collect)}")
+    if file:
+        for module in file.modules().values():
+            print(f"{file.path}: module {module.name}: {module.service}, {','.join(module.collect)}")
     logging.getLogger("exporter").setLevel(logging.CRITICAL)  # what fails is printed below, once
     readings = read(settings.modules, Fetcher(), math.inf)
     for reading in readings:

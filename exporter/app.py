@@ -26,17 +26,18 @@ def create_app(settings: Settings | None = None) -> Flask:
     for module in settings.modules:
         if module.target.url.startswith("https:") and module.target.verify is False:
             logging.getLogger(__name__).warning("%s: its TLS certificate is not verified", module.name)
-    if settings.file:
-        settings.file.log_state()
+    file = settings.load_file()
+    if file:
+        file.log_state()
 
     fetcher = Fetcher()
     app = Flask("exporter", static_folder=None)
     app.register_blueprint(health_blueprint(settings.modules, fetcher))
     app.register_blueprint(landing_blueprint(settings.modules))
-    app.register_blueprint(probe_blueprint(settings.file, fetcher))
-    app.register_blueprint(discovery_blueprint(settings.file, fetcher))
-    app.register_blueprint(reload_blueprint(settings.file, settings.lifecycle))
-    state = (ReloadState(settings.file),) if settings.file else ()
+    app.register_blueprint(probe_blueprint(file, fetcher))
+    app.register_blueprint(discovery_blueprint(file, fetcher))
+    app.register_blueprint(reload_blueprint(file, settings.lifecycle))
+    state = (ReloadState(file),) if file else ()
     app.wsgi_app = DispatcherMiddleware(  # type: ignore[method-assign]
         app.wsgi_app, {"/metrics": metrics_app(settings.modules, fetcher, *state)}
     )

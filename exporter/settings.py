@@ -38,7 +38,8 @@ class SettingsError(Exception):
 class Settings:
     """Everything that is set. `host` is a name or an address, empty for all interfaces.
 
-    `lifecycle` tells whether POST /-/reload may load the modules `file` again.
+    `config_file` is the path of a file with more modules, empty for none; `lifecycle` tells whether POST /-/reload may
+    load it again.
     """
 
     host: str
@@ -48,7 +49,7 @@ class Settings:
     workers: int
     threads: int
     modules: tuple[Module, ...]
-    file: ModulesFile | None = None
+    config_file: str = ""
     lifecycle: bool = False
 
     @classmethod
@@ -58,6 +59,13 @@ class Settings:
         Raises SettingsError for a value that cannot be used.
         """
         return _settings({option.variable: given for option, given in given_settings(environ)})
+
+    def load_file(self) -> ModulesFile | None:
+        """Returns the file with more modules, loaded now; raises SettingsError when it never could be."""
+        try:
+            return ModulesFile.load(self.config_file) if self.config_file else None
+        except YAMLError as error:
+            raise SettingsError(str(error)) from None
 
     def listen(self) -> str:
         """Returns the address to listen on, as gunicorn's `bind` takes it.
@@ -174,7 +182,7 @@ def _settings(given: Mapping[str, Given]) -> Settings:
     def is_given(variable: str) -> bool:
         return given[variable].source != "default"
 
-    file = _modules_file(value("EXPORTER_CONFIG_FILE"))
+    file = value("EXPORTER_CONFIG_FILE")
     set_here = [o for o in OPTIONS if is_given(o.variable) and value(o.variable) != ""]
     services = {o.service for o in set_here if o.service and not (file and o.variable in LISTENING)}
     services = services or (set() if file else {"patroni"})
@@ -212,16 +220,9 @@ def _settings(given: Mapping[str, Given]) -> Settings:
         workers=value("EXPORTER_WORKERS"),
         threads=value("EXPORTER_THREADS"),
         modules=tuple(modules),
-        file=file,
+        config_file=file or "",
         lifecycle=value("EXPORTER_WEB_ENABLE_LIFECYCLE"),
     )
-
-
-def _modules_file(path: str | None) -> ModulesFile | None:
-    try:
-        return None if path is None else ModulesFile.load(path)
-    except YAMLError as error:
-        raise SettingsError(str(error)) from None
 
 
 def _keys(

@@ -47,11 +47,11 @@ class Entry:
             mark = error.problem_mark or error.context_mark
             line = mark.line if mark else 0
             hint = "; a text that begins with * or [ needs quotes" if re.search(r"[*[]", _line(text, line)) else ""
-            raise YAMLError(f"{file}:{line + 1}: not YAML: {error.problem}{hint}") from None
+            raise _error(file, line + 1, f"not YAML: {error.problem}{hint}") from None
         except (yaml.YAMLError, RecursionError) as error:
-            raise YAMLError(f"{file}:1: not YAML: {str(error).splitlines()[0]}") from None
+            raise _error(file, 1, f"not YAML: {str(error).splitlines()[0]}") from None
         if node is None:
-            raise YAMLError(f"{file}:1: it is empty")
+            raise _error(file, 1, "it is empty")
         return cls(file, "", node)
 
     @property
@@ -61,7 +61,7 @@ class Entry:
 
     def fail(self, reason: str) -> NoReturn:
         """Raises YAMLError for this value."""
-        raise YAMLError(f"{self._file}:{self.line}: {self.key + ': ' if self.key else ''}{reason}")
+        raise _error(self._file, self.line, f"{self.key}: {reason}" if self.key else reason)
 
     def keys(self, known: Iterable[str] | None = None, required: Iterable[str] = ()) -> dict[str, "Entry"]:
         """Returns the values of a mapping by their keys, which are all known; None knows every key."""
@@ -116,6 +116,11 @@ class Entry:
     def _fail_kind(self, expected: str) -> NoReturn:
         empty = isinstance(self._node, yaml.SequenceNode) and not self._node.value
         self.fail(f"expected {expected}, found {'an empty list' if empty else _KINDS[self._kind]}")
+
+
+def _error(file: str, line: int, reason: str) -> YAMLError:
+    printable = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in reason)
+    return YAMLError(f"{file}:{line}: {printable}")
 
 
 def _line(text: str, number: int) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 import certifi
 import pytest
 
-from exporter.modules_file import ModulesFile
 from exporter.options import OPTIONS
 from exporter.settings import Settings, SettingsError
 from exporter.target import Module, Target
@@ -52,7 +51,7 @@ def env_file(folder: Path, values: Mapping[str, str]) -> str:
 
 def beside_file(path: str, *modules: Module, **changes: Any) -> Settings:
     """What is set with this modules file, beside which no module is on by itself."""
-    return replace(settings(*modules, **changes), modules=modules, file=ModulesFile.load(path))
+    return replace(settings(*modules, **changes), modules=modules, config_file=path)
 
 
 CA = certifi.where()
@@ -229,14 +228,15 @@ def test_beside_a_modules_file_a_module_is_on_only_when_told_how_it_is_asked(
     assert load({**environ, "EXPORTER_CONFIG_FILE": MODULES}) == expected
 
 
-def test_modules_file_that_cannot_be_used_is_told_with_its_line(tmp_path: Path) -> None:
+def test_modules_file_that_cannot_be_used_is_told_with_its_line_when_it_is_loaded(tmp_path: Path) -> None:
+    assert load({}).load_file() is None
     file = tmp_path / "m.yml"
     file.write_text("modules:\n  db: {}\n")
     with pytest.raises(SettingsError) as raised:
-        load({"EXPORTER_CONFIG_FILE": str(file)})
+        load({"EXPORTER_CONFIG_FILE": str(file)}).load_file()
     assert str(raised.value) == f"{file}:2: modules.db: collector is missing"
     with pytest.raises(SettingsError) as raised:
-        load({"EXPORTER_CONFIG_FILE": str(tmp_path / "none.yml")})
+        load({"EXPORTER_CONFIG_FILE": str(tmp_path / "none.yml")}).load_file()
     assert str(raised.value) == f"{tmp_path}/none.yml: no such file or directory"
 
 
