@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SERVERS := $(VENV)/.servers
 
-.PHONY: help demo test bench dist reference soak golden clean
+.PHONY: help demo test audit sbom bench dist reference dashboards screenshot soak golden clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -15,13 +15,22 @@ help:  ## this list
 demo: $(READY)  ## a real Patroni cluster with an exporter before each node, until Ctrl-C
 	$(BIN)/python -m demo
 
-test: $(READY) $(SERVERS)  ## everything that is checked: style, types, imports, Dockerfile, tests
+test: $(READY) $(SERVERS)  ## everything that is checked: style, types, imports, Dockerfile, dependencies, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/python -m tests.audit
 	$(BIN)/python -m pytest
+
+audit: $(READY)  ## whether a dependency has a known vulnerability, where a service can be asked
+	$(BIN)/python -m tests.audit
+
+sbom: $(READY)  ## the bill of materials of what users install, as CycloneDX, in dist/sbom.json
+	mkdir -p dist
+	$(BIN)/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
+		--output-format JSON --output-file dist/sbom.json requirements.txt
 
 bench: $(READY)  ## how fast it is, as ratios within one run; some twenty minutes
 	$(BIN)/python -m bench
@@ -35,6 +44,12 @@ reference: $(READY)  ## METRICS.md, .env.sample and the README's table of settin
 	$(BIN)/python -m exporter reference settings > README.md.new
 	sed -i -e '/^<!-- settings -->$$/,/^<!-- \/settings -->$$/{//!d}' -e '/^<!-- settings -->$$/r README.md.new' README.md
 	rm README.md.new
+
+dashboards: $(READY)  ## the dashboards for Grafana in monitoring/grafana, from the code there
+	$(BIN)/python -m monitoring.grafana
+
+screenshot: $(READY) $(SERVERS)  ## the picture of the landing page in the README
+	$(BIN)/python -m tests.screenshot
 
 soak: $(READY)  ## three minutes of random faults before a real gunicorn; ARGS='--seconds 30 --seed 7' for others
 	$(BIN)/python -m tests.soak $(ARGS)

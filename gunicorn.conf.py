@@ -1,7 +1,11 @@
 """How gunicorn serves the exporter; what can be set comes from the settings."""
 
 import os
+import socket
 
+from gunicorn import util
+
+from exporter.logs import GunicornLogger
 from exporter.settings import Settings, settings_errors_exit
 
 with settings_errors_exit():
@@ -16,5 +20,18 @@ timeouts = [module.target.timeout for module in settings.modules]
 timeouts += [module.template.timeout for module in file.modules().values()] if file else []
 graceful_timeout = 2 + int(max(timeouts, default=0))  # the longest scrape may end
 control_socket_disable = True
-loglevel = "debug" if settings.debug else "info"
+loglevel = settings.log_level
+logger_class = GunicornLogger
+GunicornLogger.form = settings.log_format
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # a read-only root may have no other place
+limit_request_line = 8190  # as Apache has it; the application refuses what is a little shorter
+
+
+def write_error(sock: socket.socket, status_int: int, reason: str, mesg: str) -> None:  # noqa: ARG001
+    """Refuses what is no request in one plain sentence; gunicorn's page would have `mesg` in it, which tells of it."""
+    body = f"{reason.lower()}: the log of the exporter tells more\n"
+    head = f"HTTP/1.1 {status_int} {reason}\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    util.write_nonblock(sock, f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+
+
+util.write_error = write_error  # for which gunicorn has no setting

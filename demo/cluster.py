@@ -246,7 +246,7 @@ class Cluster(Servers):
     def _request(self, node: Node, method: str, path: str, body: bytes | None, seconds: float) -> tuple[int, bytes]:
         login = base64.b64encode(f"demo:{self._passwords.rest}".encode()).decode()
         headers = {"Connection": "close", "Content-Type": "application/json", "Authorization": f"Basic {login}"}
-        connection = http.client.HTTPConnection(HOST, node.rest_port, timeout=seconds)
+        connection = self._connection(node, seconds)
         try:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
@@ -255,3 +255,7 @@ class Cluster(Servers):
             raise OSError(f"{type(error).__name__}: {error}") from None
         finally:
             connection.close()
+
+    def _connection(self, node: Node, seconds: float) -> http.client.HTTPConnection:
+        """A connection to Patroni, not open yet; where `node_config` gives it TLS, this is to be replaced."""
+        return http.client.HTTPConnection(HOST, node.rest_port, timeout=seconds)

@@ -150,7 +150,7 @@ def _check() -> int:
 
 def _scrape() -> int:
     settings = Settings.load()
-    log_to_standard_error(settings.debug)
+    log_to_standard_error(settings.log_level, settings.log_format)
     registry = CollectorRegistry()
     registry.register(Scrape(settings.modules, read(settings.modules, Fetcher(), math.inf)))
     sys.stdout.buffer.write(generate_latest(registry))  # in UTF-8, whatever the locale is

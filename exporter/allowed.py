@@ -70,11 +70,11 @@ class Place:
             host = _host(parts.hostname or "")
         except ValueError:
             shown = ascii(re.sub(r".*@", "***@", text, flags=re.DOTALL))[:120]
-            raise TargetError(f"Target {shown} cannot be used: expected {EXPECTED}.") from None
+            raise TargetError(f"target {shown} cannot be used: expected {EXPECTED}") from None
         if login:
-            raise TargetError(f"A target with a user cannot be used: expected {EXPECTED}.")
+            raise TargetError(f"a target with a user cannot be used: expected {EXPECTED}")
         if not is_url and parts.path:
-            raise TargetError(f"Target {ascii(text)[:120]} has a path and no http:// before it: expected {EXPECTED}.")
+            raise TargetError(f"target {ascii(text)[:120]} has a path and no http:// before it: expected {EXPECTED}")
         default = {"http": 80, "https": 443}[parts.scheme]
         number = parts.port or (default if is_url or port is None else port)
         name = f"[{host}]" if isinstance(host, IPv6Address) else str(host)
@@ -149,7 +149,7 @@ class AllowList:
         if self._has_name(place.host, place.port):
             return (), refused
         if not networks:
-            raise NotAllowed(f"Target {place.host}:{place.port} is not among the targets of this module.")
+            raise NotAllowed(f"target {place.host}:{place.port} is not among the targets of this module")
         return tuple(networks), refused
 
     def _networks_for(self, port: int) -> list[Network]:
@@ -167,11 +167,11 @@ class AllowList:
         shown = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
         found = [network for network in self._networks_for(port) if address in network]
         if not found:
-            raise NotAllowed(f"Target {shown} is not among the targets of this module.")
+            raise NotAllowed(f"target {shown} is not among the targets of this module")
         if any(address in special for special in SPECIAL) and not self._special.intersection(found):
             raise NotAllowed(
-                f"Target {shown} is a link-local or metadata address, "
-                "which the targets of this module must name as an address or as a network of its own."
+                f"target {shown} is a link-local or metadata address, "
+                "which the targets of this module must name as an address or as a network of its own"
             )
 
 

@@ -3,12 +3,14 @@
 import logging
 
 from flask import Flask
+from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from exporter.fetch import Fetcher
-from exporter.logs import log_to_standard_error
+from exporter.logs import known, log_to_standard_error
 from exporter.settings import Settings
 from exporter.web.discovery import discovery_blueprint
+from exporter.web.door import door, refusal
 from exporter.web.health import health_blueprint
 from exporter.web.landing import landing_blueprint
 from exporter.web.metrics import metrics_app
@@ -22,23 +24,26 @@ def create_app(settings: Settings | None = None) -> Flask:
     Asks nobody. Raises SettingsError for a setting that cannot be used.
     """
     settings = settings or Settings.load()
-    log_to_standard_error(settings.debug)
+    log_to_standard_error(settings.log_level, settings.log_format)
     for module in settings.modules:
         if module.target.url.startswith("https:") and module.target.verify is False:
-            logging.getLogger(__name__).warning("%s: its TLS certificate is not verified", module.name)
+            told = known("TLS certificate is not verified", module=module.name, url=module.target.url)
+            logging.getLogger(__name__).warning("%s: its TLS certificate is not verified", module.name, extra=told)
     file = settings.load_file()
     if file:
         file.log_state()
 
     fetcher = Fetcher()
     app = Flask("exporter", static_folder=None)
+    app.config["PROPAGATE_EXCEPTIONS"] = True  # to the door
+    app.register_error_handler(HTTPException, refusal)
+    app.url_map.merge_slashes = False  # it would redirect to the host that the client names
     app.register_blueprint(health_blueprint(settings.modules, fetcher))
-    app.register_blueprint(landing_blueprint(settings.modules))
+    app.register_blueprint(landing_blueprint(settings.modules, fetcher))
     app.register_blueprint(probe_blueprint(file, fetcher))
     app.register_blueprint(discovery_blueprint(file, fetcher))
     app.register_blueprint(reload_blueprint(file, settings.lifecycle))
     state = (ReloadState(file),) if file else ()
-    app.wsgi_app = DispatcherMiddleware(  # type: ignore[method-assign]
-        app.wsgi_app, {"/metrics": metrics_app(settings.modules, fetcher, *state)}
-    )
+    metrics = {"/metrics": metrics_app(settings.modules, fetcher, *state)}
+    app.wsgi_app = door(DispatcherMiddleware(app.wsgi_app, metrics))  # type: ignore[assignment, method-assign]
     return app

@@ -42,7 +42,7 @@ class ProbeModule:
         """
         place = Place.of(text, self.scheme, PORTS.get(self.service))
         if self.scheme == "https" and place.url.startswith("http:"):
-            raise NotAllowed("The targets of this module are asked through https only.")
+            raise NotAllowed("the targets of this module are asked through https only")
         admits, refuses = self.allowed.networks(place)
         url = values.patroni_base(place.url) if self.service == "patroni" else place.url
         target = replace(self.template, url=url, admits=admits, refuses=refuses)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+from exporter.logs import known
 from exporter.modules import ProbeModule, read_modules
 from exporter.yaml_file import YAMLError
 
@@ -82,12 +83,15 @@ class ModulesFile:
     def log_state(self) -> None:
         """Logs what came of the last time that the file was loaded."""
         if self.failure:
-            log.error("%s; the modules stay as they were", self.failure)
+            told = known("modules not loaded", file=self.path, reason=self.failure)
+            log.error("%s; the modules stay as they were", self.failure, extra=told)
             return
-        log.info("%s: loaded, with the modules %s", self.path, ", ".join(self._modules))
+        names = ", ".join(self._modules)
+        log.info("%s: loaded, with the modules %s", self.path, names, extra=known("modules loaded", file=self.path))
         for module in self._modules.values():
             if module.template.verify is False:
-                log.warning("%s: its TLS certificates are not verified", module.name)
+                told = known("TLS certificates are not verified", module=module.name)
+                log.warning("%s: its TLS certificates are not verified", module.name, extra=told)
 
     def _load(self) -> None:
         self._seen, self._looked = self._signature(), time.monotonic()

@@ -235,6 +235,22 @@ OPTIONS = (
         values.switch,
     ),
     Option(
+        "EXPORTER_LOG_LEVEL",
+        "info",
+        "least level of what is logged: debug, info, warning or error",
+        "one of debug, info, warning, error",
+        values.one_of("debug,info,warning,error", warn="warning"),
+        ("--log.level",),
+    ),
+    Option(
+        "EXPORTER_LOG_FORMAT",
+        "logfmt",
+        "form of the log's lines: logfmt or json",
+        "one of logfmt, json",
+        values.one_of("logfmt,json"),
+        ("--log.format",),
+    ),
+    Option(
         "EXPORTER_WORKERS",
         "1",
         "gunicorn's worker processes",

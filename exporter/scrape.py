@@ -3,8 +3,8 @@
 import logging
 import time
 from collections import defaultdict
-from concurrent.futures import wait
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from exporter.collector import AnyCollector, Family, Subject, gauge, gauges, sta
 from exporter.collectors import COLLECTORS
 from exporter.document import Answer, NotProvided, ParseError
 from exporter.fetch import Fetcher, Flight
+from exporter.logs import known
+from exporter.secrets import without_secrets
 from exporter.target import Module
 from exporter.transport import FetchError
 
@@ -148,7 +150,10 @@ def read(
     asked = [
         (
             module,
-            [(collector, fetcher.ask(module.target, collector.path, _parse(collector))) for collector in collectors],
+            [
+                (collector, fetcher.ask(module.target, collector.path, _parse(module, collector)))
+                for collector in collectors
+            ],
         )
         for module, collectors in chosen
     ]
@@ -160,11 +165,18 @@ def read(
     return readings
 
 
-def _parse(collector: AnyCollector) -> Callable[[Answer], Any]:
+def _parse(module: Module, collector: AnyCollector) -> Callable[[Answer], Any]:
     """Returns the parse of the collector, which then also refuses what is small as a document and large as samples."""
 
     def parse(answer: Answer) -> Any:
-        model = collector.parse(answer)
+        try:
+            model = collector.parse(answer)
+        except ParseError:
+            hidden = without_secrets(answer.body, module.target)
+            if hidden == answer.body:
+                raise
+            collector.parse(Answer(answer.status, hidden))  # to fail again, and say so without a secret of ours
+            raise ParseError("the answer repeats a secret") from None
         if len(answer.body) < TEXT_LIMIT // 1024:  # even with half of it in the scope and half in short members
             return model
         subject = collector.subject(model)
@@ -191,12 +203,15 @@ def _read(module: Module, collector: AnyCollector, flight: Flight, start: float,
         case None:
             model = flight.model.result()
             for remark in collector.remarks(model):
-                log.warning("%s %s: passed over %s", module.name, collector.name, remark)
+                told = known(f"passed over {remark}", module=module.name, collector=collector.name)
+                log.warning("%s %s: passed over %s", module.name, collector.name, remark, extra=told)
             return Reading(collector, flight, seconds, model)
         case NotProvided():
             return Reading(collector, flight, seconds, error.model, provided=False)
         case FetchError() | ParseError():
-            log.warning("%s %s: %s/%s: %s", module.name, collector.name, module.target.url, collector.path, error)
+            url = f"{module.target.url}/{collector.path}"
+            told = known("no document", module=module.name, collector=collector.name, url=url, reason=str(error))
+            log.warning("%s %s: %s: %s", module.name, collector.name, url, error, extra=told)
             return Reading(collector, flight, seconds, failure=str(error))
     raise error
 

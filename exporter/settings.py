@@ -45,7 +45,8 @@ class Settings:
     host: str
     port: int
     address_family: str
-    debug: bool
+    log_level: str
+    log_format: str
     workers: int
     threads: int
     modules: tuple[Module, ...]
@@ -216,7 +217,8 @@ def _settings(given: Mapping[str, Given]) -> Settings:
         host=value("PATRONI_EXPORTER_BIND"),
         port=value("EXPORTER_PORT" if staytus_port else "PATRONI_EXPORTER_PORT"),
         address_family=value("PATRONI_EXPORTER_ADDRESS_FAMILY"),
-        debug=value("PATRONI_EXPORTER_DEBUG") or value("DEBUG"),
+        log_level="debug" if value("PATRONI_EXPORTER_DEBUG") or value("DEBUG") else value("EXPORTER_LOG_LEVEL"),
+        log_format=value("EXPORTER_LOG_FORMAT"),
         workers=value("EXPORTER_WORKERS"),
         threads=value("EXPORTER_THREADS"),
         modules=tuple(modules),

@@ -17,6 +17,7 @@ import certifi
 import pycurl
 
 from exporter.document import Answer
+from exporter.reasons import reason
 from exporter.target import Target
 from exporter.values import Headers
 from exporter.version import __version__
@@ -279,16 +280,26 @@ def _set_up_tls(curl: pycurl.Curl, target: Target) -> None:
         curl.setopt(pycurl.CAPATH, str(target.verify))
     else:
         # Read here, since libcurl keeps what it read of a file for a day.
-        curl.setopt(pycurl.CAINFO_BLOB, Path(str(target.verify)).read_bytes())
+        curl.setopt(pycurl.CAINFO_BLOB, _pem(str(target.verify)))
     if target.cert_file:
-        curl.setopt(pycurl.SSLCERT, target.cert_file)
-        curl.setopt(pycurl.SSLKEY, target.key_file or target.cert_file)
+        # Read here too, so that no connection is used again that was made with what has been replaced since.
+        curl.setopt(pycurl.SSLCERT_BLOB, _pem(target.cert_file))
+        curl.setopt(pycurl.SSLKEY_BLOB, _pem(target.key_file or target.cert_file))
         curl.setopt(pycurl.SSL_SESSIONID_CACHE, 0)  # a resumed session would show the certificate that was replaced
 
 
 def _headers(target: Target) -> Headers:
+    """Returns each header once; those of files win, since only they can have changed since the start."""
     own = (("User-Agent", f"patroni-staytus-exporter/{__version__}"), ("Accept-Encoding", "identity"))
-    return own + target.headers + tuple(header for file in target.header_files for header in file.headers())
+    of_files = (header for file in target.header_files for header in file.headers())
+    return tuple({name.lower(): (name, value) for name, value in (*own, *target.headers, *of_files)}.values())
+
+
+def _pem(file: str) -> bytes:
+    pem = Path(file).read_bytes()
+    if b"-----BEGIN" not in pem:
+        raise ValueError(f"{file}: expected PEM")
+    return pem
 
 
 def _port(host: str) -> str:
@@ -319,31 +330,8 @@ def _fetch_error(curl: pycurl.Curl, code: int, text: str, request: _Request) -> 
         return FetchError(f"no connection within {request.target.timeout:g} s", sent=False)
     if code == pycurl.E_FILESIZE_EXCEEDED:
         return FetchError(_too_large())
-    if code in _REASONS:
-        return FetchError(_REASONS[code], sent=sent)
-    if code in (pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CONNECT_ERROR, pycurl.E_SSL_CERTPROBLEM):
-        return FetchError(f"TLS: {_short(text)}", sent=False)
-    number = curl.getinfo(pycurl.OS_ERRNO)
-    reason = os.strerror(number).lower() if number else _short(text)
-    if code == pycurl.E_COULDNT_CONNECT:
-        return FetchError(f"no connection: {reason}", sent=False)
-    return FetchError(reason if number else f"the answer is damaged: {reason}", sent=sent)
-
-
-_REASONS = {
-    pycurl.E_URL_MALFORMAT: "the URL cannot be used",
-    pycurl.E_COULDNT_RESOLVE_HOST: "the host name is not known",
-    pycurl.E_GOT_NOTHING: "the connection was closed without an answer",
-    pycurl.E_UNSUPPORTED_PROTOCOL: "the answer is not HTTP",
-    pycurl.E_PARTIAL_FILE: "the answer was cut off",
-    pycurl.E_BAD_CONTENT_ENCODING: "the answer cannot be decompressed",
-    100: "the header of the answer is too large",  # CURLE_TOO_LARGE, which pycurl has no name for
-}
+    return FetchError(reason(curl, code, text, request.target), sent=sent)
 
 
 def _too_large() -> str:
     return f"the answer is larger than {SIZE_LIMIT // 1024 // 1024} MiB"
-
-
-def _short(text: str) -> str:
-    return ascii(text.rpartition("::")[2])[1:-1][:200]

@@ -114,6 +114,16 @@ def some_of(known: str) -> Callable[[str], tuple[str, ...]]:
     return read
 
 
+def one_of(known: str, **others: str) -> Callable[[str], str]:
+    """Reads one of the known names, which are separated by commas, or another spelling of one."""
+
+    def read(text: str) -> str:
+        name = others.get(text, text)
+        return name if name in known.split(",") else _refuse()
+
+    return read
+
+
 def host(text: str) -> str:
     """Reads an address, also in brackets, or a host name."""
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
@@ -126,8 +136,8 @@ def header_value(text: str) -> str:
 
 
 def path(text: str) -> str:
-    """Reads the path of a file that may come and go."""
-    return text if text.isprintable() else _refuse()
+    """Reads the path of a file that may come and go, which is no URL."""
+    return text if text.isprintable() and "://" not in text else _refuse()
 
 
 def password(text: str) -> str:

@@ -48,20 +48,20 @@ def write(made: trustme.LeafCert, folder: Path, name: str) -> Files:
     return files
 
 
-def self_signed(folder: Path, name: str) -> Files:
-    """Writes NAME.pem and NAME.key: a certificate for this name that only itself vouches for."""
+def self_signed(folder: Path, name: str, *, of_old: bool = False) -> Files:
+    """Writes NAME.pem and NAME.key: a certificate for this name that only itself vouches for.
+
+    One of old has the name in its subject alone.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(1))
-        .not_valid_after(now + timedelta(1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
+    made = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+    made = made.not_valid_before(now - timedelta(1)).not_valid_after(now + timedelta(1))
+    if not of_old:
+        made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
     files = Files(folder / f"{name}.pem", folder / f"{name}.key")
-    files.cert.write_bytes(made.public_bytes(Encoding.PEM))
+    files.cert.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
     files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return files
 

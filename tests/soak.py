@@ -207,7 +207,7 @@ def soak(seconds: float, seed: int, say: Callable[[str], object]) -> list[str]:
     say(f"faults: {dict(upstream.faults)}")
     say(f"log: {len(log)} lines")
     before, after = held
-    tracebacks = [line for line in log if "Traceback" in line or "[ERROR]" in line or "[CRITICAL]" in line]
+    tracebacks = [line for line in log if "Traceback" in line or " level=ERROR " in line]
     wrong = [f"in the log: {line}" for line in tracebacks]
     if after.told != before.told or not all(before.told.get(f"{service}_up") for service in COLLECTORS):
         wrong.append(f"healthy upstreams are not told as before: {before.told} {after.told}")

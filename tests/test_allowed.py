@@ -33,13 +33,13 @@ def asked(target: str, *entries: str) -> tuple[Networks, Networks] | str:
 
 
 def absent(shown: str) -> str:
-    return f"Target {shown} is not among the targets of this module."
+    return f"target {shown} is not among the targets of this module"
 
 
 def special(shown: str) -> str:
     return (
-        f"Target {shown} is a link-local or metadata address, which the targets of this module must name as an address "
-        "or as a network of its own."
+        f"target {shown} is a link-local or metadata address, which the targets of this module must name as an address "
+        "or as a network of its own"
     )
 
 
@@ -91,13 +91,13 @@ def test_anything_else_names_none(text: str) -> None:
     with pytest.raises(TargetError) as raised:
         place(text)
     assert str(raised.value) == (
-        f"Target {text!a} cannot be used: expected HOST, HOST:PORT or a URL such as http://db1:8008, with IPv6 in "
-        "brackets and without user, query or fragment."
+        f"target {text!a} cannot be used: expected HOST, HOST:PORT or a URL such as http://db1:8008, with IPv6 in "
+        "brackets and without user, query or fragment"
     )
 
 
 def test_path_without_a_scheme_is_refused() -> None:
-    with pytest.raises(TargetError, match=r"^Target 'db1/patroni' has a path and no http:// before it: expected HOST"):
+    with pytest.raises(TargetError, match=r"^target 'db1/patroni' has a path and no http:// before it: expected HOST"):
         place("db1/patroni")
 
 

@@ -1,5 +1,6 @@
 """The application factory: the wiring, its logging, and what it refuses."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,8 +32,9 @@ def test_log_goes_to_standard_error_when_nobody_set_up_logging() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True
     )
-    assert [line.partition(": ")[2] for line in done.stderr.splitlines()] == [
-        f"patroni {name}: http://127.0.0.1:1/{path}: no connection: connection refused"
+    assert [re.sub("^time=[^ ]* ", "", line) for line in done.stderr.splitlines()] == [
+        'level=WARN logger=exporter.scrape msg="no document" module=patroni '
+        f'collector={name} url=http://127.0.0.1:1/{path} reason="no connection: connection refused"'
         for name, path in (
             ("node", "patroni"),
             ("cluster", "cluster"),

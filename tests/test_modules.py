@@ -110,7 +110,7 @@ def test_tls_files_are_those_beside_the_file(tmp_path: Path) -> None:
 def test_module_of_https_asks_no_target_without_it() -> None:
     module = read(PATRONI + "    scheme: https\n")
     assert module.at("db1").target.url == "https://db1:8008"
-    with pytest.raises(NotAllowed, match=r"^The targets of this module are asked through https only\.$"):
+    with pytest.raises(NotAllowed, match=r"^the targets of this module are asked through https only$"):
         module.at("http://db1:8008")
     assert read(PATRONI).at("https://db1:8008/x/patroni").target.url == "https://db1:8008/x"
 

@@ -33,7 +33,7 @@ def staytus(token: str = "t0ken", secret: str = "s3cret", **changes: Any) -> Mod
 def settings(*modules: Module, **changes: Any) -> Settings:
     """What is set by default, with these modules (else Patroni alone) and these changes."""
     port = 9877 if modules and modules[0].service == "staytus" else 9547
-    default = Settings("", port, "AF_INET", False, 1, 64, modules or (patroni(),))
+    default = Settings("", port, "AF_INET", "info", "logfmt", 1, 64, modules or (patroni(),))
     return replace(default, **changes)
 
 
@@ -76,7 +76,7 @@ ROWS = [
         "http://b",
         settings(patroni(url="http://b")),
     ),
-    ("PATRONI_EXPORTER_DEBUG", "true", settings(debug=True), "false", settings()),
+    ("PATRONI_EXPORTER_DEBUG", "true", settings(log_level="debug"), "false", settings()),
     ("PATRONI_EXPORTER_TIMEOUT", "1", settings(patroni(timeout=1.0)), "2.5", settings(patroni(timeout=2.5))),
     ("PATRONI_EXPORTER_ADDRESS_FAMILY", "ipv6", settings(address_family="AF_INET6"), "ipv4", settings()),
     ("PATRONI_EXPORTER_REQUEST_VERIFY", "false", settings(patroni(verify=False)), CA, settings(patroni(verify=CA))),
@@ -107,7 +107,9 @@ ROWS = [
         settings(staytus()),
     ),
     ("EXPORTER_PORT", "1025", settings(staytus(), port=1025), "65535", settings(staytus(), port=65535)),
-    ("DEBUG", "yes", settings(debug=True), "False", settings()),
+    ("DEBUG", "yes", settings(log_level="debug"), "False", settings()),
+    ("EXPORTER_LOG_LEVEL", "warn", settings(log_level="warning"), "error", settings(log_level="error")),
+    ("EXPORTER_LOG_FORMAT", "json", settings(log_format="json"), "logfmt", settings()),
     ("EXPORTER_WORKERS", "2", settings(workers=2), "64", settings(workers=64)),
     ("EXPORTER_THREADS", "1", settings(threads=1), "1024", settings(threads=1024)),
     ("EXPORTER_CONFIG_FILE", MODULES, beside_file(MODULES), MORE_MODULES, beside_file(MORE_MODULES)),
@@ -131,7 +133,8 @@ def test_nothing_set_is_patroni_at_its_default_url() -> None:
         host="",
         port=9547,
         address_family="AF_INET",
-        debug=False,
+        log_level="info",
+        log_format="logfmt",
         workers=1,
         threads=64,
         modules=(Module("patroni", "patroni", Target("http://localhost:8008", 5.0, True, 0.0, ()), PATRONI_COLLECT),),
@@ -144,7 +147,8 @@ def test_keys_alone_are_staytus_at_its_default_url() -> None:
         host="",
         port=9877,
         address_family="AF_INET",
-        debug=False,
+        log_level="info",
+        log_format="logfmt",
         workers=1,
         threads=64,
         modules=(
@@ -195,7 +199,7 @@ def test_empty_bind_is_a_value_and_wins(tmp_path: Path) -> None:
     ("environ", "expected"),
     [
         ({"PATRONI_EXPORTER_DEBUG": "false"}, settings()),
-        ({**KEYS, "DEBUG": "1"}, settings(staytus(), debug=True)),
+        ({**KEYS, "DEBUG": "1"}, settings(staytus(), log_level="debug")),
         ({**KEYS, "EXPORTER_WORKERS": "2", "EXPORTER_THREADS": "3"}, settings(staytus(), workers=2, threads=3)),
         ({**KEYS, "PATRONI_EXPORTER_BIND": ""}, settings(staytus())),
         ({**KEYS, "PATRONI_EXPORTER_BIND": "::1"}, settings(patroni(), staytus(), host="::1")),
@@ -215,7 +219,7 @@ def test_module_is_on_when_any_of_its_settings_is_given(environ: dict[str, str],
     [
         ({"PATRONI_EXPORTER_PORT": "1", "PATRONI_EXPORTER_BIND": "::1", "PATRONI_EXPORTER_DEBUG": "true",
           "PATRONI_EXPORTER_ADDRESS_FAMILY": "ipv6"},
-         beside_file(MODULES, port=1, host="::1", debug=True, address_family="AF_INET6")),
+         beside_file(MODULES, port=1, host="::1", log_level="debug", address_family="AF_INET6")),
         ({"EXPORTER_PORT": "2000"}, beside_file(MODULES, port=2000)),
         ({"PATRONI_EXPORTER_URL": "http://h"}, beside_file(MODULES, patroni(url="http://h"))),
         ({"PATRONI_EXPORTER_TIMEOUT": "1"}, beside_file(MODULES, patroni(timeout=1.0))),

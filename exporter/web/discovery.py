@@ -7,6 +7,7 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, jsonify, request
+from werkzeug.exceptions import BadRequest, ServiceUnavailable
 
 from exporter.collectors import patroni_cluster, patroni_node
 from exporter.collectors.patroni_cluster import Cluster, Member
@@ -15,7 +16,7 @@ from exporter.modules_file import ModulesFile
 from exporter.scrape import Reading, read
 from exporter.target import Module
 from exporter.web.metrics import budget
-from exporter.web.probe import Refusal, asked_module, asked_target
+from exporter.web.probe import asked_module, asked_target
 
 #: What Prometheus discovers: the address of a target, and its labels.
 Group = dict[str, list[str] | dict[str, str]]
@@ -28,23 +29,19 @@ def discovery_blueprint(file: ModulesFile | None, fetcher: Fetcher) -> Blueprint
     @blueprint.get("/sd")
     def discover() -> Response:
         """200 with the members, or else an error, so that Prometheus keeps those that it has."""
-        try:
-            module = asked_module(file)
-            if module.service != "patroni":
-                raise Refusal(400, f"Module {module.name} asks Staytus, which has no members to discover.")
-            texts = request.args.getlist("target")
-            if not all(texts) or not texts:
-                raise Refusal(400, "Expected a parameter target for each node that can be asked for its cluster.")
-            asked = [asked_target(module, text) for text in texts]
-            return jsonify(_first_answer(asked, fetcher))
-        except Refusal as refusal:
-            return refusal.response()
+        module = asked_module(file)
+        if module.service != "patroni":
+            raise BadRequest(f"module {module.name} asks Staytus, which has no members to discover")
+        texts = request.args.getlist("target")
+        if not all(texts) or not texts:
+            raise BadRequest("expected a parameter target for each node that can be asked for its cluster")
+        return jsonify(_first_answer([asked_target(module, text) for text in texts], fetcher))
 
     return blueprint
 
 
 def _first_answer(modules: list[Module], fetcher: Fetcher) -> list[Group]:
-    """Asks one node after the other until one tells its cluster; raises Refusal when none does."""
+    """Asks one node after the other until one tells its cluster; raises ServiceUnavailable when none does."""
     end = time.monotonic() + budget(request.environ, "X-Prometheus-Refresh-Interval-Seconds")
     reasons = []
     for module in modules:
@@ -52,7 +49,7 @@ def _first_answer(modules: list[Module], fetcher: Fetcher) -> list[Group]:
         if document.success:
             return _groups(document.model, document.model.scope or _scope(module, fetcher, end))
         reasons.append(f"{module.target.url}: {document.failure or 'this is no Patroni that knows /cluster'}")
-    raise Refusal(503, f"No target tells its cluster: {'; '.join(reasons)}.")
+    raise ServiceUnavailable(f"no target tells its cluster: {'; '.join(reasons)}")
 
 
 def _document(module: Module, collector: str, fetcher: Fetcher, end: float) -> Reading:
@@ -64,7 +61,7 @@ def _scope(module: Module, fetcher: Fetcher, end: float) -> str:
     """Returns the scope as the node says it, which /cluster does only since Patroni 3.2."""
     document = _document(module, patroni_node.COLLECTOR.name, fetcher, end)
     if not document.success:
-        raise Refusal(503, f"{module.target.url} does not tell the scope of its cluster: {document.failure}.")
+        raise ServiceUnavailable(f"{module.target.url} does not tell the scope of its cluster: {document.failure}")
     return str(document.model.scope)
 
 

@@ -1,49 +1,203 @@
-"""/: the landing page, with the version, the modules and the way to everything else."""
+"""/: the page for people, with what each module answers now and the way to everything else."""
 
-from flask import Blueprint, render_template_string
+import base64
+import hashlib
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
 
+from flask import Blueprint, current_app, render_template, request
+
+from exporter.collectors.patroni_cluster import Cluster, Member
+from exporter.collectors.patroni_config import Config
+from exporter.collectors.patroni_history import History
+from exporter.collectors.patroni_node import Node
+from exporter.collectors.staytus_issues import Issues
+from exporter.collectors.staytus_services import Services
+from exporter.fetch import Fetcher
+from exporter.scrape import ModuleReading, families, read
 from exporter.target import Module
 from exporter.version import __version__
 
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Patroni and Staytus exporter</title>
-<style>
-:root { color-scheme: light dark }
-body { font: 1rem/1.5 system-ui, sans-serif; max-width: 40rem; margin: 2rem auto; padding: 0 1rem }
-th, td { text-align: left; padding: 0 1rem .25rem 0 }
-</style>
-</head>
-<body>
-<h1>Patroni and Staytus exporter</h1>
-<p>Version {{ version }}</p>
-<table>
-<thead><tr><th>Module</th><th>Asks</th></tr></thead>
-<tbody>
-{%- for module in modules %}
-<tr><td>{{ module.name }}</td><td>{{ module.target.url }}</td></tr>
-{%- endfor %}
-</tbody>
-</table>
-<ul>
-<li><a href="{{ request.script_root }}/metrics">Metrics</a></li>
-<li><a href="{{ url_for('health.health') }}">Health of the modules</a></li>
-<li><a href="{{ url_for('health.alive') }}">Health of this process</a></li>
-</ul>
-</body>
-</html>
-"""
+M = TypeVar("M")
+
+#: Seconds that somebody who looks at the page waits at the most for the modules.
+PATIENCE = 2.0
+
+#: Rows that a table has at the most: nobody reads more, and to write them outlasts patience.
+MOST = 200
+
+STYLE = Path(__file__).with_name("landing.css").read_text(encoding="utf-8")
+
+#: The style is all that the page may load, beside an icon that is none; a script runs nowhere.
+POLICY = (
+    "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; img-src data:; "
+    f"style-src 'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'"
+)
 
 
-def landing_blueprint(modules: tuple[Module, ...]) -> Blueprint:
-    """Returns the door for people who open the address in a browser; it asks no module."""
-    blueprint = Blueprint("landing", __name__)
+@dataclass(frozen=True)
+class Notice:
+    """What a reader should see first; its kind is good, warn or bad."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Form:
+    """A path that takes a module and a target, where the application has it."""
+
+    endpoint: str
+    label: str
+
+
+FORMS = (Form("probe.probe", "Metrics of one target"), Form("discovery.discover", "Members of a cluster"))
+
+
+@dataclass(frozen=True)
+class View:
+    """What the page shows of one module; None where the module has no such document, or it did not come."""
+
+    reading: ModuleReading
+    node: Node | None
+    cluster: Cluster | None
+    history: History | None
+    config: Config | None
+    services: Services | None
+    issues: Issues | None
+
+    @classmethod
+    def of(cls, reading: ModuleReading) -> "View":
+        """Returns the view of what was read."""
+
+        def model(kind: type[M]) -> M | None:
+            return next((each.model for each in reading.documents if isinstance(each.model, kind)), None)
+
+        return cls(reading, model(Node), model(Cluster), model(History), model(Config), model(Services), model(Issues))
+
+    @property
+    def scope(self) -> str:
+        """The name of the cluster, empty where no document tells it."""
+        return self.reading.subject.get("scope", "")
+
+    @property
+    def timeline(self) -> int:
+        """The newest timeline that a member is on, 0 where none is known."""
+        return max((member.timeline or 0 for member in self.cluster.members), default=0) if self.cluster else 0
+
+    @property
+    def notices(self) -> list[Notice]:
+        """What is not as it should be, or is about to happen."""
+        return [*self._failures(), *self._patroni(), *self._staytus()]
+
+    def _failures(self) -> Iterator[Notice]:
+        for document in self.reading.documents:
+            if document.failure:
+                yield Notice("bad", f"{document.collector.path}: {document.failure}")
+
+    def _patroni(self) -> Iterator[Notice]:
+        node, cluster = self.node, self.cluster
+        if node and node.state != "running":
+            yield Notice("bad", f"PostgreSQL does not run on this node: {node.state}")
+        if node and node.cluster_unlocked:
+            yield Notice("bad", "unlocked: nobody holds the leader lock, or this node cannot see it")
+        if node and node.failsafe_mode_is_active:
+            yield Notice("bad", "failsafe mode keeps the leader going without the DCS")
+        if cluster and len(leaders := [member.name for member in cluster.members if leads(member)]) != 1:
+            yield Notice("bad", f"more than one member leads: {', '.join(leaders)}" if leaders else "no member leads")
+        if (node and node.pause) or (cluster and cluster.paused):
+            yield Notice("warn", "paused: the cluster is in maintenance mode and does not fail over by itself")
+        if cluster and (switchover := cluster.switchover):
+            words = ["switchover", *(["from", switchover.leader] if switchover.leader else [])]
+            words += ["to", switchover.candidate] if switchover.candidate else []
+            yield Notice("warn", f"{' '.join(words)} is scheduled for {iso(switchover.at)}")
+
+    def _staytus(self) -> Iterator[Notice]:
+        services, issues = self.services, self.issues
+        if services and issues and issues.open:
+            statuses = {service.status.status_type if service.status else "" for service in services.services}
+            if statuses <= {"ok"}:
+                yield Notice("warn", "an issue is open, and yet every service is ok")
+
+
+def landing_blueprint(modules: tuple[Module, ...], fetcher: Fetcher) -> Blueprint:
+    """Returns the door for people who open the address in a browser; modules are asked as they are for a scrape."""
+    blueprint = Blueprint("landing", __name__, template_folder=".")
+    for name, text in (("iso", iso), ("age", age), ("bytes", size), ("postgresql", postgresql), ("severity", severity)):
+        blueprint.add_app_template_filter(text, name)
+    for told in (leads, replicates):
+        blueprint.add_app_template_filter(told)
 
     @blueprint.get("/")
-    def landing() -> str:
-        return render_template_string(PAGE, version=__version__, modules=modules)
+    def landing() -> tuple[str, dict[str, str]]:
+        readings = read(modules, fetcher, PATIENCE) if request.method == "GET" else []
+        page = render_template(
+            "landing.html",
+            version=__version__,
+            style=STYLE,
+            now=time.time(),
+            most=MOST,
+            views=[View.of(reading) for reading in readings],
+            families=[family.name for family in families(modules)],
+            forms=[form for form in FORMS if form.endpoint in current_app.view_functions],
+        )
+        return page, {"Content-Security-Policy": POLICY}
 
     return blueprint
+
+
+def leads(member: Member) -> bool:
+    """Tells whether the member leads its cluster, or the standby cluster that it is."""
+    return member.role in ("leader", "standby_leader")
+
+
+def replicates(member: Member) -> bool:
+    """Tells whether the member is in a state in which it does its work."""
+    # A replica that streams is "running" before Patroni 3.0.4.
+    return member.state in ("running", "streaming", "in archive recovery")
+
+
+def severity(status_type: str) -> str:
+    """Returns the kind of mark for a type of status; what nobody knows yet is none to be calm about."""
+    return {"ok": "good", "major": "bad"}.get(status_type, "warn")
+
+
+def iso(seconds: float) -> str:
+    """Returns a time in Unix seconds in the form of ISO 8601, to the second, and without its zone where none fits."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds:g}"
+
+
+def age(seconds: float | None, now: float) -> str:
+    """Returns how long ago a time is, or in how long it will be, both in Unix seconds."""
+    if seconds is None:
+        return ""
+    apart = abs(now - seconds)
+    unit, name = next(
+        ((unit, name) for unit, name in ((86400, "d"), (3600, "h"), (60, "min")) if apart >= 2 * unit), (1, "s")
+    )
+    amount = f"{apart // unit:.0f} {name}"
+    return f"in {amount}" if seconds > now + 1 else f"{amount} ago"
+
+
+def size(number: float | None) -> str:
+    """Returns bytes as a person reads them."""
+    if number is None:
+        return "unknown"
+    step = min(4, int(math.log2(abs(number)) // 10)) if abs(number) >= 1 else 0
+    return f"{number:.0f} B" if not step else f"{number / 1024**step:.1f} {' KMGT'[step]}iB"
+
+
+def postgresql(number: int | None) -> str:
+    """Returns the version of PostgreSQL as it is written: 150018 is 15.18, and 90624 is 9.6.24."""
+    if not number:
+        return ""
+    major, rest = divmod(number, 10000)
+    return f"{major}.{rest}" if major >= 10 else f"{major}.{rest // 100}.{rest % 100}"

@@ -3,14 +3,17 @@
 import logging
 import math
 import platform
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry, make_wsgi_app
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
+from werkzeug.exceptions import BadRequest, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response
 
 from exporter.fetch import Fetcher, Flight
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 log = logging.getLogger(__name__)
+
+METHODS = ("GET", "HEAD", "OPTIONS")
 
 #: What prometheus_client tells of the process that answers.
 PROCESS_COLLECTORS = (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR)
@@ -53,11 +58,12 @@ class BuildInfo(Collector):
 
 
 def page(environ: "WSGIEnvironment", *collectors: Collector) -> Response:
-    """Returns what these collectors tell, of a registry of their own, as the client wishes to have it."""
+    """Returns what these collectors tell, in a registry of their own, as the client wishes to have it."""
     registry = CollectorRegistry()
     for collector in collectors:
         registry.register(collector)
-    return Response.from_app(make_wsgi_app(registry), environ, buffered=True)
+    asked = {**environ, "REQUEST_METHOD": "GET", "HTTP_ACCEPT": accept(environ)}
+    return Response.from_app(make_wsgi_app(registry), asked, buffered=True)  # without its body where that is HEAD
 
 
 def metrics_app(modules: tuple[Module, ...], fetcher: Fetcher, *more: Collector) -> "WSGIApplication":
@@ -68,17 +74,39 @@ def metrics_app(modules: tuple[Module, ...], fetcher: Fetcher, *more: Collector)
     pages = _Pages()
 
     def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        if environ.get("PATH_INFO", "") not in ("", "/"):
-            start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
-            return [b"Not found: the metrics are at /metrics\n"]
-        readings = read(modules, fetcher, budget(environ)) if environ["REQUEST_METHOD"] == "GET" else []
+        check(environ)
+        if environ["REQUEST_METHOD"] == "OPTIONS":
+            return Response(headers={"Allow": ", ".join(METHODS)}, mimetype="text/plain")(environ, start_response)
+        readings = read(modules, fetcher, budget(environ))
 
         def write() -> Response:
             return page(environ, Scrape(modules, readings), BuildInfo(), *more, *PROCESS_COLLECTORS)
 
-        return pages.get(readings, environ, write)(environ, start_response)
+        return pages.get(readings, {**environ, "HTTP_ACCEPT": accept(environ)}, write)(environ, start_response)
 
     return app
+
+
+def check(environ: "WSGIEnvironment") -> None:
+    """Raises the HTTPException for a request that cannot be answered with metrics."""
+    if environ.get("PATH_INFO", "") not in ("", "/"):
+        raise NotFound("not found: the metrics are at /metrics")
+    if environ["REQUEST_METHOD"] not in METHODS:
+        raise MethodNotAllowed(METHODS)
+    check_names(environ)
+
+
+def check_names(environ: "WSGIEnvironment") -> None:
+    """Raises BadRequest for a name[] that prometheus_client could not choose."""
+    for name in parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True).get("name[]", []):
+        if not re.fullmatch("[a-zA-Z_:][a-zA-Z0-9_:]*", name):
+            raise BadRequest("name[] is not the name of a metric, which has letters, digits, _ and : in it")
+
+
+def accept(environ: "WSGIEnvironment") -> str:
+    """Returns the Accept header, or nothing where prometheus_client would fail at a version in it, or repeat it."""
+    text = str(environ.get("HTTP_ACCEPT", ""))
+    return "" if re.search(r"version=(?!\d{1,3}\.\d{1,3}\.\d{1,3} *([;,]|$))", text, re.ASCII) else text
 
 
 class _Pages:

@@ -1,6 +1,5 @@
 """/probe: one scrape of one target of a module of the file, as the blackbox exporter has it."""
 
-import base64
 import logging
 import threading
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from contextlib import contextmanager
 
 from flask import Blueprint, Response, request
 from prometheus_client import CollectorRegistry, generate_latest
+from werkzeug.exceptions import BadRequest, Forbidden
 from werkzeug.wrappers import Response as AnyResponse
 
 from exporter.allowed import NotAllowed, TargetError
@@ -15,44 +15,33 @@ from exporter.fetch import Fetcher
 from exporter.modules import ProbeModule
 from exporter.modules_file import ModulesFile
 from exporter.scrape import ModuleReading, read
-from exporter.target import Module, Target
+from exporter.secrets import without_secrets
+from exporter.target import Module
 from exporter.values import switch
-from exporter.web.metrics import Scrape, budget, page
-
-
-class Refusal(Exception):
-    """The request cannot be served; the status says how, and the text is the sentence that the client gets."""
-
-    def __init__(self, status: int, sentence: str):
-        super().__init__(sentence)
-        self.status = status
-
-    def response(self) -> Response:
-        """Returns the answer, which no browser takes for a page."""
-        return Response(f"{self}\n", self.status, {"X-Content-Type-Options": "nosniff"}, mimetype="text/plain")
+from exporter.web.metrics import Scrape, budget, check_names, page
 
 
 def asked_module(file: ModulesFile | None) -> ProbeModule:
-    """Returns the module of the file that this request names; raises Refusal when there is none."""
+    """Returns the module of the file that this request names; raises BadRequest when there is none."""
     if file is None:
-        raise Refusal(400, "There are no modules: EXPORTER_CONFIG_FILE or --config.file names no file with them.")
+        raise BadRequest("there are no modules: EXPORTER_CONFIG_FILE or --config.file names no file with them")
     names = request.args.getlist("module")
     if len(names) != 1 or not names[0]:
-        raise Refusal(400, "Expected one parameter module, the name of a module in the modules file.")
+        raise BadRequest("expected one parameter module, the name of a module in the modules file")
     module = file.modules().get(names[0])
     if module is None:
-        raise Refusal(400, f"Unknown module {ascii(names[0])[:120]}: it is not in the modules file.")
+        raise BadRequest(f"unknown module {ascii(names[0])[:120]}: it is not in the modules file")
     return module
 
 
 def asked_target(module: ProbeModule, text: str) -> Module:
-    """Returns the module with this target; raises Refusal where it cannot or may not be asked."""
+    """Returns the module with this target; raises BadRequest where it cannot be asked, Forbidden where it may not."""
     try:
         return module.at(text)
     except TargetError as error:
-        raise Refusal(400, str(error)) from None
+        raise BadRequest(str(error)) from None
     except NotAllowed as error:
-        raise Refusal(403, str(error)) from None
+        raise Forbidden(str(error)) from None
 
 
 def probe_blueprint(file: ModulesFile | None, fetcher: Fetcher) -> Blueprint:
@@ -61,23 +50,20 @@ def probe_blueprint(file: ModulesFile | None, fetcher: Fetcher) -> Blueprint:
 
     @blueprint.get("/probe")
     def probe() -> AnyResponse:
-        try:
-            targets = request.args.getlist("target")
-            template = asked_module(file)
-            if len(targets) != 1 or not targets[0]:
-                raise Refusal(400, "Expected one parameter target, the host and port of what is to be asked.")
-            module = asked_target(template, targets[0])
-            debug = _asks_for_debug()
-        except Refusal as refusal:
-            return refusal.response()
+        check_names(request.environ)
+        template = asked_module(file)
+        targets = request.args.getlist("target")
+        if len(targets) != 1 or not targets[0]:
+            raise BadRequest("expected one parameter target, the host and port of what is to be asked")
+        module = asked_target(template, targets[0])
+        debug = _asks_for_debug()
         limit = budget(request.environ)
         if debug:
             with _log_of_this_thread() as lines:
                 readings = read([module], fetcher, limit)
                 samples = _samples(module, readings)
             return Response(_debug_page(module, limit, lines, readings, samples), mimetype="text/plain")
-        readings = read([module], fetcher, limit) if request.method == "GET" else []
-        return page(request.environ, Scrape((module,), readings))
+        return page(request.environ, Scrape((module,), read([module], fetcher, limit)))
 
     return blueprint
 
@@ -89,7 +75,7 @@ def _asks_for_debug() -> bool:
     try:
         return switch(request.args.get("debug") or "false")
     except ValueError:
-        raise Refusal(400, "Expected debug=true or debug=false.") from None
+        raise BadRequest("expected debug=true or debug=false") from None
 
 
 @contextmanager
@@ -133,7 +119,7 @@ def _debug_page(module: Module, limit: float, lines: list[str], readings: list[M
         "server name": target.server_name,
         "client certificate": target.cert_file,
         "key of the certificate": target.key_file,
-        "headers": ", ".join(f"{name}: {MASK}" for name, _ in target.headers),
+        "headers": ", ".join(f"{name}: ***" for name, _ in target.headers),
         "headers from files": ", ".join(file.path for file in target.header_files),
         "admitted networks": ", ".join(map(str, target.admits)),
         "refused networks": ", ".join(map(str, target.refuses)),
@@ -144,25 +130,4 @@ def _debug_page(module: Module, limit: float, lines: list[str], readings: list[M
         "Samples": samples.splitlines(),
     }
     text = "\n".join(f"{head}:\n{chr(10).join(body)}\n" for head, body in parts.items())
-    for secret in sorted(_secrets(target), key=len, reverse=True):
-        text = text.replace(secret, MASK)
-    return text
-
-
-MASK = "********"
-
-
-def _secrets(target: Target) -> set[str]:
-    """Returns what nobody may read: the headers' values, and the keys in them; what is shorter than a word is none."""
-    secrets = {value for _, value in target.headers}
-    for file in target.header_files:
-        try:
-            secrets |= {value for _, value in file.headers()}
-        except (OSError, ValueError):
-            continue
-    for value in tuple(secrets):
-        kind, _, key = value.partition(" ")
-        secrets.add(key)
-        if kind == "Basic":
-            secrets.add(base64.b64decode(key).decode(errors="replace").partition(":")[2])
-    return {secret for secret in secrets if len(secret) > 3}
+    return without_secrets(text.encode(), target).decode()

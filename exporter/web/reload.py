@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from flask import Blueprint, Response
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from werkzeug.exceptions import BadRequest, Forbidden, InternalServerError
 
 from exporter.modules_file import ModulesFile
 
@@ -44,18 +45,12 @@ def reload_blueprint(file: ModulesFile | None, lifecycle: bool) -> Blueprint:
     @blueprint.route("/-/reload", methods=["POST", "PUT"])
     def reload() -> Response:
         if not lifecycle:
-            return _say(
-                403, "Reloading is off: EXPORTER_WEB_ENABLE_LIFECYCLE or --web.enable-lifecycle switches it on."
-            )
+            raise Forbidden("reloading is off: EXPORTER_WEB_ENABLE_LIFECYCLE or --web.enable-lifecycle switches it on")
         if file is None:
-            return _say(400, "There is nothing to load: EXPORTER_CONFIG_FILE or --config.file names no modules file.")
+            raise BadRequest("there is nothing to load: EXPORTER_CONFIG_FILE or --config.file names no modules file")
         file.reload()
         if file.failure:
-            return _say(500, f"The modules stay as they were: {file.failure}")
-        return _say(200, f"Loaded {len(file.modules())} modules.")
+            raise InternalServerError(f"the modules stay as they were: {file.failure}")
+        return Response("OK\n", mimetype="text/plain")
 
     return blueprint
-
-
-def _say(status: int, sentence: str) -> Response:
-    return Response(f"{sentence}\n", status, mimetype="text/plain")

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import os
 import re
 import signal
@@ -50,9 +51,13 @@ class Served:
         return dict(line.rsplit(" ", 1) for line in self.get()[1].splitlines() if line[0] != "#")["patroni_up"]
 
     def lines(self) -> list[str]:
-        """The log so far; of gunicorn's lines the level and the text without the ids of processes."""
-        lines = self.log.read_text().splitlines()
-        return [re.sub(r"(pid: |\()\d+", r"\1N", re.sub(r"^\[[^]]+] \[\d+] \[(\w+)]", r"\1", line)) for line in lines]
+        """The log so far: of each event the level and the text without the ids of processes."""
+        return [re.sub(r"(pid: |\()\d+", r"\1N", f"{event['level']} {event['msg']}") for event in self.events()]
+
+    def events(self, logger: str = "") -> list[dict[str, str]]:
+        """The log so far, of this logger or of all; every line of it is logfmt."""
+        events = [event(line) for line in self.log.read_text().split("\n")[:-1]]
+        return [event for event in events if event["logger"].startswith(logger)]
 
     def logs(self, text: str, times: int = 1) -> Callable[[], bool]:
         """A question for `until`: is this text in the log so many times?"""
@@ -73,6 +78,13 @@ class Served:
         """Sends the signal and returns the exit status."""
         self.process.send_signal(sig)
         return self.process.wait(seconds)
+
+
+def event(line: str) -> dict[str, str]:
+    """The keys and values of one line of logfmt, which is nothing else."""
+    pair = r'([a-z_]+)=("(?:[^"\\]|\\.)*"|[^\s"=\\]+)'
+    assert re.fullmatch(f"{pair}(?: {pair})*", line), line
+    return {key: json.loads(text) if text[0] == '"' else text for key, text in re.findall(pair, line)}
 
 
 @contextlib.contextmanager
@@ -104,9 +116,15 @@ def serving(
 
 
 def start(
-    command: Sequence[str], output: Any, *, cwd: Path, user: int | None = None, environ: Mapping[str, str] = {}
+    command: Sequence[str],
+    output: Any,
+    *,
+    cwd: Path,
+    user: int | None = None,
+    environ: Mapping[str, str] = {},
+    pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Starts a command in a session of its own, as another user where root says so."""
+    """Starts a command in a session of its own, as another user where root says so, with these open files beside."""
     least = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "EXPORTER_ENV_FILE": os.devnull}
     return subprocess.Popen(
         command,
@@ -119,6 +137,7 @@ def start(
         stdout=output,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        pass_fds=pass_fds,
     )
 
 

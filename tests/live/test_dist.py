@@ -67,7 +67,8 @@ def test_sdist_holds_the_checkout_and_no_secret(checkout: Path) -> None:
 def test_wheel_holds_the_package_and_the_configuration_of_gunicorn(checkout: Path) -> None:
     with zipfile.ZipFile(checkout / "dist" / WHEEL) as wheel:
         files = set(wheel.namelist())
-    code = {str(path.relative_to(checkout)) for path in (checkout / "exporter").rglob("*.py")}
+    kinds = {".py", ".html", ".css"}
+    code = {str(path.relative_to(checkout)) for path in (checkout / "exporter").rglob("*") if path.suffix in kinds}
     about = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
     assert files == code | {"exporter/gunicorn.conf.py"} | {f"{NAME}.dist-info/{name}" for name in about}
 
@@ -86,6 +87,7 @@ def test_it_installs_and_serves_in_an_empty_folder(
         line = [program, "--port", str(port), "--patroni-url", recorded(upstream).url]
         with serving(tmp_path, port, line, cwd=empty, environ=alone) as exporter:
             assert exporter.up() == "1.0"
+            assert exporter.get("/")[0] == 200
             assert exporter.end() == 0
     assert exporter.lines()[0] == f"INFO Starting gunicorn {version('gunicorn')}"
     assert list(empty.iterdir()) == []

@@ -150,7 +150,7 @@ def test_targets_stay_while_nobody_tells_the_cluster(healthy: Fleet) -> None:
         healthy.cluster.kill_patroni(node)
     path = f"/sd?module=patroni&{'&'.join(f'target={HOST}:{node.rest_port}' for node in healthy.cluster.nodes[:2])}"
     status, text = healthy.exporter.get(path)
-    assert (status, re.findall(r"^[^:]*", text)) == (503, ["No target tells its cluster"])
+    assert (status, re.findall(r"^[^:]*", text)) == (503, ["no target tells its cluster"])
 
     def failed() -> float:
         _, text = healthy.prometheus.get("/metrics")

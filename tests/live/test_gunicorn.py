@@ -1,6 +1,7 @@
 """gunicorn as a real process before a real upstream: how it starts, serves, reloads and ends."""
 
 import contextlib
+import json
 import re
 import shutil
 import signal
@@ -76,6 +77,23 @@ def test_module_serves_from_any_folder_and_a_quiet_run_logs_no_more_than_its_sta
         assert exporter.up() == "1.0"
         assert exporter.end() == 0
     assert exporter.lines() == startup(port) + END
+
+
+def test_log_is_json_where_told_so_and_as_quiet_as_told(upstream: Upstream, tmp_path: Path, port: int) -> None:
+    arguments = command(upstream, port, "--log.format", "json", "--log.level")
+    with serving(tmp_path, port, (*arguments, "info")) as exporter:
+        assert exporter.up() == "0.0"
+        assert exporter.end() == 0
+    events = [json.loads(line) for line in exporter.log.read_text().splitlines()]
+    assert [(event["logger"], event["level"]) for event in events] == [
+        *[("gunicorn.error", "INFO")] * 4,
+        *[("exporter.scrape", "WARN")] * 5,
+        *[("gunicorn.error", "INFO")] * 3,
+    ]
+    with serving(tmp_path, port, (*arguments, "error")) as exporter:
+        assert exporter.up() == "0.0"
+        assert exporter.end() == 0
+    assert exporter.log.read_text() == ""
 
 
 def test_gunicorn_serves_wsgi_with_the_configuration_file(upstream: Upstream, tmp_path: Path, port: int) -> None:

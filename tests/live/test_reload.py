@@ -26,7 +26,7 @@ def told(exporter: Served) -> tuple[set[str], set[float]]:
 
     def known(_: int) -> str:
         return " ".join(
-            name for name in ("one", "two", "three") if "Unknown" not in exporter.get(f"/probe?module={name}")[1]
+            name for name in ("one", "two", "three") if "unknown" not in exporter.get(f"/probe?module={name}")[1]
         )
 
     def successful(_: int) -> float:
@@ -78,7 +78,8 @@ def test_all_workers_have_the_same_modules_through_changes_signals_and_deaths(tm
             assert told(exporter) == ({"three"}, {1.0})
             assert exporter.end() == 0
     log = exporter.log.read_text()
-    assert f"{file}:1: modules: expected a mapping, found a number; the modules stay as they were" in log
+    reason = f'reason="{file}:1: modules: expected a mapping, found a number"'
+    assert f'level=ERROR logger=exporter.modules_file msg="modules not loaded" file={file} {reason}\n' in log
     assert "Traceback" not in log
 
 

@@ -20,7 +20,10 @@ BOMB = gzip.compress(b" " * (64 * MIB))
 #: What is wrong with an answer to any document of any module, and how that is said.
 NO_ANSWERS: dict[str, tuple[Behaviour, str]] = {
     "closed at once": (saying(b""), "the connection was closed without an answer"),
-    "reset at once": (resetting(b""), "connection reset by peer"),
+    "reset at once": (
+        resetting(b""),
+        "the connection was closed without an answer; does the server ask for TLS?",
+    ),
     "reset in its header": (resetting(OK + b"X: y"), "connection reset by peer"),
     "reset in its body": (resetting(OK + b"Content-Length: 900\r\n\r\n" + NODE[:400]), "connection reset by peer"),
     "not HTTP": (saying(b"SSH-2.0-OpenSSH_9.2\r\n"), "the answer is not HTTP"),

@@ -163,7 +163,7 @@ def test_header_that_is_no_number_of_seconds_is_ignored_with_one_debug_line(
 ) -> None:
     app = application(healthy.url, PATRONI_EXPORTER_DEBUG="true")
     assert scrape(app, value).told["patroni_up"] == {(): 1.0}
-    assert [(record.levelname, record.getMessage()) for record in caplog.records if "exporter" in record.name] == [
+    assert [(record.levelname, record.getMessage()) for record in caplog.records if "metrics" in record.name] == [
         ("DEBUG", f"X-Prometheus-Scrape-Timeout-Seconds is ignored: {value!r} is not a number of seconds")
     ]
 

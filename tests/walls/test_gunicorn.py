@@ -155,14 +155,12 @@ def test_reason_is_logged_once_in_its_minute_and_then_with_a_count_and_never_a_t
             scrape(port)
             exporter.end()
     reason = "HTTP 200 with a body that is not JSON: b'<html>'"
-    lines = exporter.log.read_text().splitlines()
-    assert [line.partition(" exporter.scrape: ")[2] for line in lines if " exporter.scrape: " in line] == [
-        f"patroni node: {server.url}/patroni: {reason}",
-        f"patroni cluster: {server.url}/cluster: {reason}",
-        f"patroni node: {server.url}/patroni: {reason} (9 times more since)",
-        f"patroni cluster: {server.url}/cluster: {reason} (9 times more since)",
-    ]
-    assert [line for line in lines if " exporter.scrape: " not in line and "[INFO]" not in line] == []
+    said = [{key: value for key, value in event.items() if key != "time"} for event in exporter.events("exporter")]
+    document = {"level": "WARN", "logger": "exporter.scrape", "msg": "no document", "module": "patroni"}
+    node = {**document, "collector": "node", "url": f"{server.url}/patroni", "reason": reason}
+    cluster = {**document, "collector": "cluster", "url": f"{server.url}/cluster", "reason": reason}
+    assert said == [node, cluster, {**node, "held_back": "9"}, {**cluster, "held_back": "9"}]
+    assert {event["level"] for event in exporter.events("gunicorn")} == {"INFO"}
 
 
 def test_documents_as_large_as_they_may_be_keep_nobody_waiting_for_long(

@@ -109,8 +109,8 @@ def test_nobody_who_answers_is_an_error_that_names_the_reasons(upstream: Upstrea
     answer = sd(client, "http://127.0.0.1:1", upstream.url)
     assert (answer.status_code, answer.text) == (
         503,
-        "No target tells its cluster: http://127.0.0.1:1: no connection: connection refused; "
-        f"{upstream.url}: this is no Patroni that knows /cluster.\n",
+        "no target tells its cluster: http://127.0.0.1:1: no connection: connection refused; "
+        f"{upstream.url}: this is no Patroni that knows /cluster\n",
     )
 
 
@@ -124,15 +124,15 @@ def test_scope_that_nobody_tells_is_an_error(upstream: Upstream, client: FlaskCl
 @pytest.mark.parametrize(
     ("query", "status", "sentence"),
     [
-        ("", 400, "Expected one parameter module, the name of a module in the modules file."),
-        ("?module=other&target=127.0.0.1", 400, "Unknown module 'other': it is not in the modules file."),
-        ("?module=status&target=127.0.0.1", 400, "Module status asks Staytus, which has no members to discover."),
-        ("?module=patroni", 400, "Expected a parameter target for each node that can be asked for its cluster."),
+        ("", 400, "expected one parameter module, the name of a module in the modules file"),
+        ("?module=other&target=127.0.0.1", 400, "unknown module 'other': it is not in the modules file"),
+        ("?module=status&target=127.0.0.1", 400, "module status asks Staytus, which has no members to discover"),
+        ("?module=patroni", 400, "expected a parameter target for each node that can be asked for its cluster"),
         ("?module=patroni&target=", 400,
-         "Expected a parameter target for each node that can be asked for its cluster."),
-        ("?module=patroni&target=127.0.0.2", 403, "Target 127.0.0.2:8008 is not among the targets of this module."),
+         "expected a parameter target for each node that can be asked for its cluster"),
+        ("?module=patroni&target=127.0.0.2", 403, "target 127.0.0.2:8008 is not among the targets of this module"),
         ("?module=patroni&target=127.0.0.1&target=127.0.0.2", 403,
-         "Target 127.0.0.2:8008 is not among the targets of this module."),
+         "target 127.0.0.2:8008 is not among the targets of this module"),
     ],
 )  # fmt: skip
 def test_what_cannot_or_may_not_be_asked_is_refused_with_a_sentence(

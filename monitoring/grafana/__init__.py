@@ -1,0 +1,1 @@
+"""The dashboards: what is typed here is written as JSON for Grafana."""

@@ -1,0 +1,295 @@
+"""One Patroni cluster: its members as rows, its lag and timelines over time, its failovers and its configuration."""
+
+from grafana_foundation_sdk.builders.dashboard import AnnotationQuery, QueryVariable, Row
+from grafana_foundation_sdk.models.dashboard import VariableRefresh, VariableSort
+
+from monitoring.grafana.panels import (
+    LAG,
+    NO_IS_GOOD,
+    NO_IS_VITAL,
+    ON_OFF,
+    PROMETHEUS,
+    SEEN,
+    YES_IS_VITAL,
+    Board,
+    Column,
+    dashboard,
+    figure,
+    lines,
+    moments,
+    rows,
+    states_over_time,
+)
+
+#: What Patroni itself knows as a tag; others stand in the table of all tags.
+TAGS = ("nofailover", "failover_priority", "noloadbalance", "nosync", "nostream", "clonefrom", "replicatefrom")
+
+# Each member is told by the exporter of every node, so each query takes the greatest of what they tell.
+LEADER = 'max by (name) (patroni_member_role{role=~"leader|standby_leader",scope="$scope"} == 1)'
+
+MEMBERS = (
+    Column("Member", 'max by (name) (patroni_member_info{scope="$scope"})', shows="name"),
+    Column("Role", 'max by (name, role) (patroni_member_role{scope="$scope"} == 1)', shows="role"),
+    Column("State", 'max by (name, state) (patroni_member_state{scope="$scope"})', shows="state"),
+    Column("Timeline", 'max by (name) (patroni_member_timeline{scope="$scope"})'),
+    Column("Lag", 'max by (name) (patroni_member_lag_bytes{scope="$scope"})', unit="bytes", steps=LAG),
+    Column("Not received", 'max by (name) (patroni_member_receive_lag_bytes{scope="$scope"})', unit="bytes"),
+    Column("Not replayed", 'max by (name) (patroni_member_replay_lag_bytes{scope="$scope"})', unit="bytes"),
+    Column("Waits for a restart", 'max by (name) (patroni_member_pending_restart{scope="$scope"})', states=NO_IS_GOOD),
+    Column("Host", 'max by (name, host) (patroni_member_info{scope="$scope"})', shows="host"),
+    *(
+        Column(
+            tag,
+            f'max by (name, {tag}) (label_replace(patroni_member_tag_info{{scope="$scope",tag="{tag}"}}, '
+            f'"{tag}", "$1", "value", "(.*)"))',
+            shows=tag,
+        )
+        for tag in TAGS
+    ),
+)
+
+# By the exporter beside it and not by its name, which a node before Patroni 3.2 does not know.
+NODES = (
+    Column("Exporter", 'max by (instance) (patroni_version{scope="$scope"})', shows="instance"),
+    Column("Name", 'max by (instance, name) (patroni_version{scope="$scope"})', shows="name"),
+    Column("PostgreSQL runs", 'max by (instance) (patroni_postgres_running{scope="$scope"})', states=YES_IS_VITAL),
+    Column("Patroni", 'max by (instance, version) (patroni_patroni_info{scope="$scope"})', shows="version"),
+    Column("PostgreSQL", 'max by (instance) (patroni_postgres_server_version{scope="$scope"} > 0)'),
+    Column(
+        "Started",
+        'max by (instance) (patroni_postmaster_start_time{scope="$scope"} > 0) * 1000',
+        unit="dateTimeFromNow",
+    ),
+    Column("Replay paused", 'max by (instance) (patroni_xlog_paused{scope="$scope"})', states=NO_IS_GOOD),
+    Column("Failover priority", 'max by (instance) (patroni_failover_priority{scope="$scope"})'),
+    Column(
+        "DCS last seen", 'time() - max by (instance) (patroni_dcs_last_seen{scope="$scope"} > 0)', unit="s", steps=SEEN
+    ),
+    Column("Sees the lock", '1 - max by (instance) (patroni_cluster_unlocked{scope="$scope"})', states=YES_IS_VITAL),
+)
+
+ROLES = {3: ("leader", "blue"), 2: ("synchronous standby", "green"), 1: ("replica", "text")}
+ROLE_NUMBER = (
+    'max by (name) ((patroni_member_role{scope="$scope",role=~"leader|standby_leader"} == 1) * 3'
+    ' or (patroni_member_role{scope="$scope",role=~"sync_standby|quorum_standby"} == 1) * 2'
+    ' or patroni_member_role{scope="$scope",role="replica"} == 1)'
+)
+
+
+def patroni_cluster() -> Board:
+    """Returns the dashboard of one cluster."""
+    board = (
+        dashboard(
+            "Patroni cluster",
+            "patroni-cluster",
+            "One Patroni cluster: members with role, state, lag, timeline and tags, failovers, configuration.",
+        )
+        .with_variable(
+            QueryVariable("scope")
+            .label("Cluster")
+            .datasource(PROMETHEUS)
+            .query("label_values(patroni_version, scope)")
+            .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+            .sort(VariableSort.ALPHABETICAL_ASC)
+        )
+        .annotation(
+            moments(
+                "New timelines",
+                'max by (leader) (patroni_last_timeline_switch_timestamp_seconds{scope="$scope"}) * 1000',
+                "New timeline",
+                "Led by {{leader}}",
+            )
+        )
+        .annotation(
+            AnnotationQuery()
+            .name("Configuration changed")
+            .datasource(PROMETHEUS)
+            .enable(True)
+            .icon_color("blue")
+            .expr('max by (scope) (changes(patroni_config_hash{scope="$scope"}[2m])) > 0')
+            .title_format("Configuration changed")
+            .text_format("The dynamic configuration of {{scope}}")
+            .step("60s")
+        )
+    )
+    return _over_time(_members(_figures(board)))
+
+
+def _figures(board: Board) -> Board:
+    return board.with_panels(
+        figure("Leader", "Who leads; two where the nodes disagree.", (LEADER, "{{name}}"), names=True, none="nobody"),
+        figure(
+            "Members",
+            "How many members the cluster lists, and how many of them stream or are in archive recovery.",
+            ('max(patroni_cluster_members{scope="$scope"})', "all"),
+            (
+                'count(max by (name) (patroni_member_state{scope="$scope",state=~"streaming|in archive recovery"}))'
+                " or vector(0)",
+                "replicating",
+            ),
+        ),
+        figure(
+            "Worst lag",
+            "Bytes that the slowest replica is behind the leader.",
+            ('max(patroni_member_lag_bytes{scope="$scope"})', ""),
+            unit="bytes",
+            steps=LAG,
+        ),
+        figure(
+            "Unlocked",
+            "Whether nobody holds the leader lock, or a node cannot see it.",
+            ('max(patroni_cluster_unlocked{scope="$scope"})', ""),
+            states=NO_IS_VITAL,
+        ),
+        figure(
+            "Paused",
+            "Whether the cluster is in maintenance mode and does not fail over by itself.",
+            ('max(patroni_is_paused{scope="$scope"})', ""),
+            states=NO_IS_GOOD,
+        ),
+        figure(
+            "DCS last seen",
+            "Seconds since the node that is worst off reached the DCS.",
+            ('time() - min(patroni_dcs_last_seen{scope="$scope"} > 0)', ""),
+            unit="s",
+            steps=SEEN,
+        ),
+    )
+
+
+def _members(board: Board) -> Board:
+    return board.with_panels(
+        rows("Members", "As the cluster lists them. Tags stand at the right.", MEMBERS, none="-"),
+        rows("Nodes", "What each node says of itself to the exporter beside it.", NODES, none="-"),
+        rows(
+            "All tags",
+            "Every tag of every member.",
+            (Column("Tag", 'max by (name, tag, value) (patroni_member_tag_info{scope="$scope"})', shows="tag"),),
+            width=8,
+            height=7,
+            none="none",
+        ),
+        rows(
+            "Waiting for a restart",
+            "The parameters that take effect only after PostgreSQL is restarted, since Patroni 3.3.",
+            (
+                Column(
+                    "Parameter",
+                    'max by (name, parameter) (patroni_member_pending_restart_parameter_info{scope="$scope"})',
+                    shows="parameter",
+                ),
+            ),
+            width=8,
+            height=7,
+            none="none",
+        ),
+        figure(
+            "Scheduled",
+            "The switchover and the restarts that are to come.",
+            (
+                'max by (from, to) (patroni_cluster_scheduled_switchover_timestamp_seconds{scope="$scope"}) * 1000',
+                "switchover {{from}} {{to}}",
+            ),
+            (
+                'max by (name) (patroni_member_scheduled_restart_timestamp_seconds{scope="$scope"}) * 1000',
+                "restart of {{name}}",
+            ),
+            unit="dateTimeAsIso",
+            none="nothing",
+            width=8,
+            height=7,
+        ),
+    )
+
+
+def _over_time(board: Board) -> Board:
+    by_member = "{{name}}"
+    return (
+        board.with_row(Row("Over time"))
+        .with_panels(
+            states_over_time("Roles", "Who led when.", ROLE_NUMBER, by_member, ROLES),
+            lines(
+                "Timeline",
+                "A step up is a failover or a switchover; who stays below is on an old timeline.",
+                ('max by (name) (patroni_member_timeline{scope="$scope"})', by_member),
+                steps=True,
+            ),
+            lines(
+                "Lag",
+                "Bytes behind the leader, from the greater of received and replayed.",
+                ('max by (name) (patroni_member_lag_bytes{scope="$scope"})', by_member),
+                unit="bytes",
+            ),
+            lines(
+                "Not replayed",
+                "Bytes that are not replayed yet, since Patroni 4.1.",
+                ('max by (name) (patroni_member_replay_lag_bytes{scope="$scope"})', by_member),
+                unit="bytes",
+            ),
+            lines(
+                "DCS last seen",
+                "Seconds since each node reached the DCS, by its exporter.",
+                ('time() - max by (instance) (patroni_dcs_last_seen{scope="$scope"} > 0)', "{{instance}}"),
+                unit="s",
+            ),
+            lines(
+                "Write-ahead log",
+                "Position of each node: written on the leader, replayed on a replica.",
+                ('max by (instance) (patroni_xlog_location{scope="$scope"} > 0)', "{{instance}} written"),
+                ('max by (instance) (patroni_xlog_replayed_location{scope="$scope"} > 0)', "{{instance}} replayed"),
+                unit="bytes",
+            ),
+        )
+        .with_row(Row("Failovers and configuration"))
+        .with_panels(
+            rows(
+                "Last to lead a new timeline",
+                "When each leader last began a timeline, as far as the chosen time saw it.",
+                (
+                    Column(
+                        "Since",
+                        "max by (leader) "
+                        '(max_over_time(patroni_last_timeline_switch_timestamp_seconds{scope="$scope"}[$__range]))'
+                        " * 1000",
+                        unit="dateTimeAsIso",
+                    ),
+                ),
+                width=8,
+                none="none",
+            ),
+            figure(
+                "Failover",
+                "The times that decide how fast a failover is, and how far a replica may be behind.",
+                ('max(patroni_config_ttl_seconds{scope="$scope"})', "ttl, s"),
+                ('max(patroni_config_loop_wait_seconds{scope="$scope"})', "loop_wait, s"),
+                ('max(patroni_config_retry_timeout_seconds{scope="$scope"})', "retry_timeout, s"),
+                ('max(patroni_config_primary_start_timeout_seconds{scope="$scope"})', "primary_start_timeout, s"),
+                ('max(patroni_config_maximum_lag_on_failover_bytes{scope="$scope"})', "maximum_lag_on_failover, bytes"),
+                ('max(patroni_config_maximum_lag_on_syncnode_bytes{scope="$scope"})', "maximum_lag_on_syncnode, bytes"),
+                ('max(patroni_config_synchronous_node_count{scope="$scope"})', "synchronous_node_count"),
+                ('max(patroni_timeline_switches{scope="$scope"})', "timeline switches that Patroni remembers"),
+                width=8,
+                height=9,
+            ),
+            figure(
+                "Modes",
+                "What is switched on in the dynamic configuration; what is not set is absent.",
+                ('max(patroni_config_synchronous_mode_strict{scope="$scope"})', "synchronous_mode_strict"),
+                ('max(patroni_config_failsafe_mode{scope="$scope"})', "failsafe_mode"),
+                ('max(patroni_config_standby_cluster{scope="$scope"})', "standby_cluster"),
+                states=ON_OFF,
+                width=4,
+                height=9,
+                none="not set",
+            ),
+            figure(
+                "Synchronous mode",
+                "The mode of synchronous replication.",
+                ('max by (mode) (patroni_config_synchronous_mode{scope="$scope"} == 1)', "{{mode}}"),
+                names=True,
+                width=4,
+                height=9,
+                none="not set",
+            ),
+        )
+    )

@@ -1,0 +1,153 @@
+"""Staytus: services by status, open issues, and whether it answers."""
+
+from grafana_foundation_sdk.builders.dashboard import QueryVariable, Row
+from grafana_foundation_sdk.models.dashboard import VariableOption, VariableRefresh, VariableSort
+
+from monitoring.grafana.panels import (
+    ALARM_FROM_1,
+    PROMETHEUS,
+    WARN_FROM_1,
+    YES_IS_VITAL,
+    Board,
+    Column,
+    dashboard,
+    figure,
+    lines,
+    moments,
+    rows,
+    states_over_time,
+)
+
+STATUSES = {
+    0: ("ok", "green"),
+    1: ("maintenance", "blue"),
+    2: ("minor", "orange"),
+    3: ("major", "red"),
+}
+STATUS_NUMBER = "max by (service_permalink) (" + " or ".join(
+    f'(service_status{{instance=~"$instance",service_status="{status}"}} == 1) * {number}'
+    for number, (status, _) in STATUSES.items()
+) + ")"  # fmt: skip
+
+SERVICES = (
+    Column(
+        "Permalink",
+        'max by (service_permalink) (staytus_service_info{instance=~"$instance"})',
+        shows="service_permalink",
+    ),
+    Column("Service", 'max by (service_permalink, name) (staytus_service_info{instance=~"$instance"})', shows="name"),
+    Column("Status", STATUS_NUMBER, states=STATUSES),
+    Column(
+        "In the site's words",
+        'max by (service_permalink, status_name) (staytus_service_info{instance=~"$instance"})',
+        shows="status_name",
+    ),
+)
+
+ISSUES = (
+    Column("Identifier", 'max by (identifier) (staytus_open_issue_info{instance=~"$instance"})', shows="identifier"),
+    Column("Issue", 'max by (identifier, title) (staytus_open_issue_info{instance=~"$instance"})', shows="title"),
+    Column("State", 'max by (identifier, state) (staytus_open_issue_info{instance=~"$instance"})', shows="state"),
+    Column("Status", 'max by (identifier, status) (staytus_open_issue_info{instance=~"$instance"})', shows="status"),
+    Column(
+        "Created",
+        'max by (identifier) (staytus_open_issue_created_timestamp_seconds{instance=~"$instance"}) * 1000',
+        unit="dateTimeFromNow",
+    ),
+    Column(
+        "Updated",
+        'max by (identifier) (staytus_open_issue_updated_timestamp_seconds{instance=~"$instance"}) * 1000',
+        unit="dateTimeFromNow",
+    ),
+)
+
+
+def with_status(status: str) -> str:
+    """Returns the query for how many services have this type of status."""
+    return (
+        "count(max by (service_permalink) "
+        f'(service_status{{instance=~"$instance",service_status="{status}"}}) == 1) or vector(0)'
+    )
+
+
+def staytus() -> Board:
+    """Returns the dashboard of Staytus."""
+    return (
+        dashboard(
+            "Staytus",
+            "staytus",
+            "Services by status, open issues, and whether Staytus answers the exporter.",
+        )
+        .with_variable(
+            QueryVariable("instance")
+            .label("Exporter")
+            .datasource(PROMETHEUS)
+            .query("label_values(staytus_up, instance)")
+            .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+            .sort(VariableSort.ALPHABETICAL_ASC)
+            .multi(True)
+            .include_all(True)
+            .all_value(".+")
+            .current(VariableOption(selected=True, text=["All"], value=["$__all"]))
+        )
+        .annotation(
+            moments(
+                "Issues",
+                'max by (identifier, title) (staytus_open_issue_info{instance=~"$instance"}) * on (identifier) '
+                'group_left max by (identifier) (staytus_open_issue_created_timestamp_seconds{instance=~"$instance"})'
+                " * 1000",
+                "Issue opened",
+                "{{title}}",
+            )
+        )
+        .with_panels(
+            figure(
+                "Healthy",
+                "Whether Staytus answered every chosen exporter with its services.",
+                ('min(staytus_health{staytus_health="healthy",instance=~"$instance"})', ""),
+                states=YES_IS_VITAL,
+            ),
+            figure("Ok", "Services whose status is ok.", (with_status("ok"), "")),
+            figure("Maintenance", "Services in maintenance.", (with_status("maintenance"), ""), steps=WARN_FROM_1),
+            figure("Minor", "Services with a minor trouble.", (with_status("minor"), ""), steps=WARN_FROM_1),
+            figure("Major", "Services with a major trouble.", (with_status("major"), ""), steps=ALARM_FROM_1),
+            figure(
+                "Open issues",
+                "Issues that are not resolved.",
+                ('sum(max by (state) (staytus_issues{instance=~"$instance",state!="resolved"})) or vector(0)', ""),
+                steps=WARN_FROM_1,
+            ),
+            rows("Services", "One row for each service.", SERVICES, height=10, none="-"),
+            rows("Open issues", "The newest hundred that are not resolved.", ISSUES, height=8, none="none"),
+        )
+        .with_row(Row("Over time"))
+        .with_panels(
+            states_over_time(
+                "Services", "Which status each service had when.", STATUS_NUMBER, "{{service_permalink}}", STATUSES
+            ),
+            lines(
+                "Open issues",
+                "Issues that are not resolved, by their state.",
+                ('max by (state) (staytus_issues{instance=~"$instance",state!="resolved"})', "{{state}}"),
+                steps=True,
+            ),
+            lines(
+                "Answers",
+                "Whether Staytus answers each exporter with each document: 1 is yes.",
+                (
+                    'min by (instance, collector) (staytus_scrape_collector_success{instance=~"$instance"})',
+                    "{{collector}} to {{instance}}",
+                ),
+                steps=True,
+            ),
+            lines(
+                "Time to answer",
+                "Seconds until each document was there or given up.",
+                (
+                    'max by (instance, collector) (staytus_scrape_collector_duration_seconds{instance=~"$instance"})',
+                    "{{collector}} to {{instance}}",
+                ),
+                unit="s",
+            ),
+        )
+    )

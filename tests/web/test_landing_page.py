@@ -1,0 +1,140 @@
+"""The landing page, whatever it shows: how long it waits, where it leads, and that it runs and tells nothing else."""
+
+import base64
+import hashlib
+import json
+import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+from flask import Blueprint, Flask
+
+from exporter import __version__
+from exporter.document import Answer
+from exporter.fetch import Fetcher
+from exporter.web.health import health_blueprint
+from exporter.web.landing import landing_blueprint
+from tests.conftest import Upstream
+from tests.recorded import moment
+from tests.web.page import SITE, Reader, client, seen
+
+
+def test_page_does_not_wait_for_a_module_that_hangs_and_says_so(upstream: Upstream) -> None:
+    release = threading.Event()
+
+    def hold(_: BaseHTTPRequestHandler) -> None:
+        release.wait(30)
+
+    upstream.answers["/cluster"] = hold
+    answers = {**moment("4.1.5", "lag", "n1").answers, **SITE}
+    del answers["/cluster"]
+    page = seen(upstream, answers)
+    release.set()
+    assert page.notices == ["✗ cluster: no answer within 2 s"]
+    assert (page.facts["Role"], sorted(page.tables)) == ("primary", ["Open issues", "Services"])
+
+
+def test_page_and_scrape_at_once_ask_each_document_once(upstream: Upstream) -> None:
+    release = threading.Event()
+    answers = {**moment("4.1.5", "lag", "n1").answers, **SITE}
+
+    def hold(handler: BaseHTTPRequestHandler) -> None:
+        release.wait(10)
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(answers[handler.path].body)
+
+    upstream.answers.update(dict.fromkeys(answers, hold))
+    exporter = client(upstream)
+    with ThreadPoolExecutor(3) as pool:
+        pages = [pool.submit(exporter.get, path) for path in ("/", "/metrics", "/")]
+        while len(upstream.paths) < 7:
+            time.sleep(0.01)
+        time.sleep(0.2)  # so that all have come to wait
+        release.set()
+        assert [page.result().status_code for page in pages] == [200, 200, 200]
+    assert sorted(upstream.paths) == sorted({*answers} - {"/metrics"})
+
+
+HOSTILE = "<script>alert('x')</script>&amp;\" onload=\"x"
+
+
+def test_what_a_service_says_is_text_and_never_markup(upstream: Upstream) -> None:
+    node = json.loads(moment("4.1.5", "lag", "n1").answers["/patroni"].body)
+    node["patroni"] = {"version": HOSTILE, "scope": HOSTILE, "name": HOSTILE}
+    member = {"name": HOSTILE, "role": HOSTILE, "state": HOSTILE, "host": HOSTILE, "tags": {HOSTILE: HOSTILE}}
+    status = {"name": HOSTILE, "permalink": HOSTILE, "status_type": HOSTILE}
+    service = {"name": HOSTILE, "permalink": HOSTILE, "status": status}
+    issue = {"identifier": HOSTILE, "title": HOSTILE, "state": HOSTILE, "service_status": status}
+    bodies = {
+        "/patroni": {**node, "role": HOSTILE, "state": HOSTILE},
+        "/cluster": {"scope": HOSTILE, "members": [member]},
+        "/config": {"synchronous_mode": HOSTILE},
+        "/failsafe": {},
+        "/api/v1/services/all": {"status": "success", "data": [service]},
+        "/api/v1/issues/all": {"status": "success", "data": [issue]},
+    }
+    upstream.serve({path: Answer(200, json.dumps(body).encode()) for path, body in bodies.items()})
+    upstream.serve({"/history": Answer(200, json.dumps([[1, 2, HOSTILE, None, HOSTILE]]).encode())})
+    text = client(upstream).get("/").text
+    page = Reader(text)
+    assert page.tables[f"Members of {HOSTILE}"][1][0] == f"{HOSTILE} {HOSTILE} {HOSTILE}: {HOSTILE}"
+    assert page.text.count(HOSTILE) == text.count("&lt;script&gt;") == 20
+    assert (text.count("<script"), text.count('onload="')) == (0, 0)
+
+
+def test_page_names_version_and_modules_and_no_secret(upstream: Upstream) -> None:
+    text = client(upstream).get("/").text
+    assert f"Version {__version__}." in text
+    assert text.count(upstream.url) == 2
+    assert re.findall("a-token|a-secret|a-password|admin", text) == []
+
+
+def test_style_is_all_that_the_page_may_load(upstream: Upstream) -> None:
+    page = client(upstream).get("/")
+    (style,) = re.findall(r"<style>(.*?)</style>", page.text, re.DOTALL)
+    assert page.headers["Content-Security-Policy"] == (
+        "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; img-src data:; "
+        f"style-src 'sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}'"
+    )
+    assert re.findall(r"<(?:script|img|link|iframe)[^>]*>| style=", page.text) == ['<link rel="icon" href="data:,">']
+
+
+@pytest.mark.parametrize("prefix", ["", "/exporter"])
+def test_links_and_forms_lead_somewhere_below_a_prefix_too(upstream: Upstream, prefix: str) -> None:
+    exporter = client(upstream)
+    page = exporter.get("/", environ_overrides={"SCRIPT_NAME": prefix}).text
+    paths = re.findall(r'<a href="([^"]+)"', page) + re.findall(r'<form action="([^"]+)"', page)
+    assert paths[:4] == [f"{prefix}/metrics", f"{prefix}/health", f"{prefix}/-/healthy", f"{prefix}/metrics"]
+    for path in paths:
+        answer = exporter.get(path.removeprefix(prefix), environ_overrides={"SCRIPT_NAME": prefix})
+        assert answer.status_code in (200, 400, 503)
+
+
+def test_forms_are_there_for_the_paths_that_there_are(upstream: Upstream) -> None:
+    app, fetcher = Flask("exporter", static_folder=None), Fetcher()
+    app.register_blueprint(health_blueprint((), fetcher))
+    app.register_blueprint(landing_blueprint((), fetcher))
+    forms = re.compile(r'<form action="([^"]+)">.*?</form>', re.DOTALL)
+    assert forms.findall(app.test_client().get("/").text) == ["/metrics"]
+    app = Flask("exporter", static_folder=None)
+    for blueprint in (health_blueprint((), fetcher), landing_blueprint((), fetcher)):
+        app.register_blueprint(blueprint)
+    for name, view, path in (("probe", "probe", "/probe"), ("discovery", "discover", "/sd")):
+        blueprint = Blueprint(name, __name__)
+        blueprint.add_url_rule(path, view, lambda: "")
+        app.register_blueprint(blueprint)
+    page = app.test_client().get("/").text
+    assert forms.findall(page) == ["/metrics", "/probe", "/sd"]
+    assert re.findall(r'name="([^"]+)"', page.partition("</head>")[2]) == [
+        "name[]",
+        *("module", "target"),
+        *("module", "target"),
+    ]
+
+
+def test_nobody_is_asked_for_the_headers_alone(upstream: Upstream) -> None:
+    assert (client(upstream).head("/").status_code, upstream.paths) == (200, [])
