@@ -4,7 +4,6 @@ import math
 import re
 import time
 from dataclasses import replace
-from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import BadRequest, ServiceUnavailable
@@ -17,6 +16,9 @@ from exporter.scrape import Reading, read
 from exporter.target import Module
 from exporter.web.metrics import budget
 from exporter.web.probe import asked_module, asked_target
+
+#: The URL of a member's REST API, as far as a target of Prometheus can tell it.
+URL = re.compile(r"(?P<scheme>https?)://(?P<address>(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d+)?)(/.*)?")
 
 #: What Prometheus discovers: the address of a target, and its labels.
 Group = dict[str, list[str] | dict[str, str]]
@@ -66,12 +68,15 @@ def _scope(module: Module, fetcher: Fetcher, end: float) -> str:
 
 
 def _groups(cluster: Cluster, scope: str) -> list[Group]:
-    """Returns a group for each member that has a REST API."""
-    return [_group(member, scope) for member in cluster.members if urlsplit(member.api_url).netloc]
+    """Returns a group for each member whose REST API has an address."""
+    return [
+        _group(member, scope, url["scheme"], url["address"])
+        for member in cluster.members
+        if (url := URL.fullmatch(member.api_url))
+    ]
 
 
-def _group(member: Member, scope: str) -> Group:
-    url = urlsplit(member.api_url)
+def _group(member: Member, scope: str, scheme: str, address: str) -> Group:
     labels = {
         "scope": scope,
         "name": member.name,
@@ -80,11 +85,11 @@ def _group(member: Member, scope: str) -> Group:
         "timeline": None if member.timeline is None else str(member.timeline),
         "host": member.host,
         "port": member.port,
-        "scheme": url.scheme,
+        "scheme": scheme,
     }
     for tag, value in member.tags:
         labels.setdefault(f"tag_{re.sub(r'[^a-zA-Z0-9_]', '_', tag)}", value)
     return {
-        "targets": [url.netloc.rpartition("@")[2]],
+        "targets": [address],
         "labels": {f"__meta_patroni_{name}": value for name, value in labels.items() if value},
     }

@@ -108,7 +108,7 @@ def _debug_page(module: Module, limit: float, lines: list[str], readings: list[M
     became = {True: "was there", False: "failed", None: "does not exist in this version"}
     documents = [
         f"{document.collector.name}: {target.url}/{document.collector.path} {became[document.success]} "
-        f"after {document.seconds:.3f} s"
+        f"after {document.seconds:.3f} s{f': {document.failure}' if document.failure else ''}"
         for document in readings[0].documents
     ]
     shown = {

@@ -1,6 +1,7 @@
 """/sd: the members of a cluster as Prometheus reads them, and when it is to keep those that it has."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -23,7 +24,7 @@ def sd(client: FlaskClient, *targets: str, module: str = "patroni") -> TestRespo
     return client.get(f"/sd?module={module}" + "".join(f"&target={quote(target, safe='')}" for target in targets))
 
 
-def cluster(*members: dict[str, object], **more: object) -> dict[str, Answer]:
+def cluster(*members: Mapping[str, object], **more: object) -> dict[str, Answer]:
     return {"/cluster": Answer(200, json.dumps({"members": members, "scope": "lab", **more}).encode())}
 
 
@@ -42,6 +43,10 @@ def test_each_member_is_a_target_with_what_the_cluster_says_of_it(upstream: Upst
             {**MEMBER, "host": "10.0.0.1", "port": 5432, "timeline": 7, "tags": tags},
             {"name": "n2", "role": "replica", "api_url": "https://[fd00::2]:8008/patroni", "timeline": "unknown"},
             {"name": "n3", "role": "replica", "state": "starting"},
+            *(
+                {"name": url, "role": "replica", "api_url": url}
+                for url in ("http://[::1", "http://", "n6:8008", "x://h")
+            ),
         )
     )
     answer = sd(client, upstream.url)
