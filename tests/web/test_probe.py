@@ -204,6 +204,17 @@ def test_debug_shows_no_secret_even_when_the_target_says_it(upstream: Upstream, 
     assert [secret for secret in ("hush", "top-secret", "bW9uaXRvcjpodXNoLWh1c2g=") if secret in text] == []
 
 
+def test_debug_hides_a_token_also_where_it_stands_alone(upstream: Upstream, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("b3arer-t0ken")
+    module = "{collector: patroni, authorization: {credentials_file: token}, targets: [127.0.0.1]}"
+    upstream.answers["/patroni"] = (200, b"the token b3arer-t0ken")
+    text = probe(client_of(tmp_path, f"modules: {{m: {module}}}"), "m", host(upstream), "&debug=true").text
+    assert upstream.requests[0][1]["Authorization"] == "Bearer b3arer-t0ken"
+    assert f"headers from files: {tmp_path}/token\n" in text
+    assert "'the token ***'" in text
+    assert "t0ken" not in text
+
+
 def test_debug_shows_the_log_of_no_other_probe(upstream: Upstream, client: FlaskClient) -> None:
     with Odd(silent) as server, ThreadPoolExecutor() as threads:
         other = threads.submit(probe, client.application.test_client(), "node", server.url)
