@@ -15,6 +15,7 @@ from exporter.web_config import read_web_config, reread_context
 with settings_errors_exit():
     settings = Settings.load()
     bind = settings.listen()
+    file = settings.load_file()  # before workers are forked, which take it from here when it has become bad
     web = settings.web_config_file
     contexts = reread_context(web) if web and read_web_config(web).tls.is_on else None
 
@@ -30,7 +31,9 @@ def ssl_context(_: Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSLCont
 workers = settings.workers
 threads = settings.threads
 worker_class = "gthread"
-graceful_timeout = 2 + int(max(module.target.timeout for module in settings.modules))  # the longest scrape may end
+timeouts = [module.target.timeout for module in settings.modules]
+timeouts += [module.template.timeout for module in file.modules().values()] if file else []
+graceful_timeout = 2 + int(max(timeouts, default=0))  # the longest scrape may end
 control_socket_disable = True
 loglevel = settings.log_level
 logger_class = GunicornLogger

@@ -132,6 +132,7 @@ def _check() -> int:
     settings = Settings.load()
     web = settings.web_config_file
     locks = checked_web_config(web).told() if web else []  # before the first line, so that one that is bad is one line
+    file = settings.load_file()
     for option, given in given_settings(os.environ):
         shown = "(none)" if given.value is None else "********" if option.secret else option.show(given.value)
         print(f"{option.variable} = {shown}  ({given.source})")
@@ -139,6 +140,9 @@ def _check() -> int:
     print(f"listens on {settings.listen()}")
     for line in locks:
         print(f"{web}: {line}")
+    if file:
+        for module in file.modules().values():
+            print(f"{file.path}: module {module.name}: {module.service}, {','.join(module.collect)}")
     logging.getLogger("exporter").setLevel(logging.CRITICAL)  # what fails is printed below, once
     readings = read(settings.modules, Fetcher(), math.inf)
     for reading in readings:

@@ -11,10 +11,13 @@ from exporter.fetch import Fetcher
 from exporter.logs import known, log_to_standard_error
 from exporter.settings import Settings
 from exporter.web.auth import locked
+from exporter.web.discovery import discovery_blueprint
 from exporter.web.door import door, refusal
 from exporter.web.health import health_blueprint
 from exporter.web.landing import landing_blueprint
 from exporter.web.metrics import metrics_app
+from exporter.web.probe import probe_blueprint
+from exporter.web.reload import ReloadState, reload_blueprint
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -31,6 +34,9 @@ def create_app(settings: Settings | None = None) -> Flask:
         if module.target.url.startswith("https:") and module.target.verify is False:
             told = known("TLS certificate is not verified", module=module.name, url=module.target.url)
             logging.getLogger(__name__).warning("%s: its TLS certificate is not verified", module.name, extra=told)
+    file = settings.load_file()
+    if file:
+        file.log_state()
 
     fetcher = Fetcher()
     app = Flask("exporter", static_folder=None)
@@ -39,7 +45,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.merge_slashes = False  # it would redirect to the host that the client names
     app.register_blueprint(health_blueprint(settings.modules, fetcher))
     app.register_blueprint(landing_blueprint(settings.modules, fetcher))
-    metrics = {"/metrics": metrics_app(settings.modules, fetcher)}
+    app.register_blueprint(probe_blueprint(file, fetcher))
+    app.register_blueprint(discovery_blueprint(file, fetcher))
+    app.register_blueprint(reload_blueprint(file, settings.lifecycle))
+    state = (ReloadState(file),) if file else ()
+    metrics = {"/metrics": metrics_app(settings.modules, fetcher, *state)}
     doors: WSGIApplication = DispatcherMiddleware(app.wsgi_app, metrics)
     if settings.web_config_file:
         doors = locked(doors, settings.web_config_file, open_health=settings.open_health)

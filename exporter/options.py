@@ -283,4 +283,21 @@ OPTIONS = (
         values.whole(1, 1024),
         ("--threads",),
     ),
+    Option(
+        "EXPORTER_CONFIG_FILE",
+        None,
+        "file with the modules of /probe and /sd; with it a module is on here only when told how it is asked",
+        "the path of a file with modules",
+        values.path,
+        ("--config.file",),
+        required=False,
+    ),
+    Option(
+        "EXPORTER_WEB_ENABLE_LIFECYCLE",
+        "false",
+        "let POST /-/reload load the file with the modules again",
+        "true or false",
+        values.switch,
+        ("--web.enable-lifecycle",),
+    ),
 )

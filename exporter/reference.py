@@ -31,6 +31,11 @@ def metrics() -> str:
         "",
         "`exporter_build_info{version, pythonversion}` is 1. The families `process_*` and `python_*` of the Prometheus "
         "client library tell of the process that answers.",
+        "",
+        "With a file of modules there are `exporter_config_last_reload_successful`, 1 when the file is loaded as it is "
+        "now and 0 when it cannot be used and an older one counts, and "
+        "`exporter_config_last_reload_success_timestamp_seconds`, when it was last loaded, in Unix seconds. `/probe` "
+        "tells the families of one target and no others.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -25,10 +25,12 @@ def without_secrets(body: bytes, target: Target) -> bytes:
 
 
 def _secrets(target: Target) -> set[str]:
-    secrets = {value for _, value in target.headers}
+    headers = set(target.headers)
     for file in target.header_files:
         with suppress(OSError, ValueError):
-            secrets |= {value for _, value in file.headers()}
+            headers |= set(file.headers())
+    secrets = {value for _, value in headers}
+    secrets |= {value.partition(" ")[2] for name, value in headers if name.lower() == "authorization"}
     for login in [secret.partition(" ")[2] for secret in secrets if secret.startswith("Basic ")]:
         with suppress(ValueError):  # a header that somebody gave as it is
             text = base64.b64decode(login).decode()

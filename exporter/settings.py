@@ -14,9 +14,11 @@ from typing import Any
 from dotenv import dotenv_values
 
 from exporter import values
+from exporter.modules_file import ModulesFile
 from exporter.options import OPTIONS, Option
 from exporter.target import HeaderFile, Module, Target
 from exporter.values import Headers
+from exporter.yaml_file import YAMLError
 
 #: The folder of wsgi.py, where `.env` is looked for.
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,8 +36,10 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that is set. `host` is a name or an address, empty for all interfaces; the path of
-    the web configuration file is empty where there is none.
+    """Everything that is set. `host` is a name or an address, empty for all interfaces.
+
+    `web_config_file` and `config_file`, that with more modules, are paths, empty for none; `open_health` tells whether
+    /-/healthy asks for no password, `lifecycle` whether POST /-/reload may load the modules again.
     """
 
     host: str
@@ -48,6 +52,8 @@ class Settings:
     modules: tuple[Module, ...]
     web_config_file: str = ""
     open_health: bool = False
+    config_file: str = ""
+    lifecycle: bool = False
 
     @classmethod
     def load(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
@@ -56,6 +62,13 @@ class Settings:
         Raises SettingsError for a value that cannot be used.
         """
         return _settings({option.variable: given for option, given in given_settings(environ)})
+
+    def load_file(self) -> ModulesFile | None:
+        """Returns the file with more modules, loaded now; raises SettingsError when it never could be."""
+        try:
+            return ModulesFile.load(self.config_file) if self.config_file else None
+        except YAMLError as error:
+            raise SettingsError(str(error)) from None
 
     def listen(self) -> str:
         """Returns the address to listen on, as gunicorn's `bind` takes it.
@@ -81,6 +94,15 @@ class Settings:
 # How it is read -------------------------------------------------------------------------------------------------------
 
 ENV_FILE = "EXPORTER_ENV_FILE"
+
+#: What says nothing of how Patroni or Staytus is asked: beside a modules file these switch no module on.
+LISTENING = {
+    "PATRONI_EXPORTER_PORT",
+    "PATRONI_EXPORTER_BIND",
+    "PATRONI_EXPORTER_ADDRESS_FAMILY",
+    "PATRONI_EXPORTER_DEBUG",
+    "EXPORTER_PORT",
+}
 
 
 @dataclass(frozen=True)
@@ -163,13 +185,15 @@ def _settings(given: Mapping[str, Given]) -> Settings:
     def is_given(variable: str) -> bool:
         return given[variable].source != "default"
 
-    services = {o.service for o in OPTIONS if o.service and is_given(o.variable) and value(o.variable) != ""}
-    services = services or {"patroni"}
+    file = value("EXPORTER_CONFIG_FILE")
+    set_here = [o for o in OPTIONS if is_given(o.variable) and value(o.variable) != ""]
+    services = {o.service for o in set_here if o.service and not (file and o.variable in LISTENING)}
+    services = services or (set() if file else {"patroni"})
     modules = []
     if "patroni" in services:
         url, login = value("PATRONI_EXPORTER_URL")
         target = Target(
-            url=re.sub(r"(?<!:/)/patroni$", "", url).rstrip("/"),  # http://patroni is a host
+            url=values.patroni_base(url),
             timeout=value("PATRONI_EXPORTER_TIMEOUT"),
             verify=value("PATRONI_EXPORTER_REQUEST_VERIFY"),
             **_keys(given, "PATRONI_EXPORTER", url, login),
@@ -202,6 +226,8 @@ def _settings(given: Mapping[str, Given]) -> Settings:
         modules=tuple(modules),
         web_config_file=value("EXPORTER_WEB_CONFIG_FILE") or "",
         open_health=value("EXPORTER_WEB_OPEN_HEALTH"),
+        config_file=file or "",
+        lifecycle=value("EXPORTER_WEB_ENABLE_LIFECYCLE"),
     )
 
 

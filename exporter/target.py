@@ -14,25 +14,29 @@ Networks = tuple[IPv4Network | IPv6Network, ...]
 class HeaderFile:
     """Headers that come of a file, which is read again with each request, so that a secret in it can be rotated.
 
-    The file holds the value of the header with this `name`, or the password of this `user`, or, without either, lines
-    of the form Name: value.
+    The file holds the value of the header with this `name`, in which something can stand `before` it, or the password
+    of this `user`, or, without either, lines of the form Name: value.
     """
 
     path: str
     name: str = ""
     user: str = field(default="", repr=False)
+    before: str = ""
 
     def headers(self) -> Headers:
         """Returns the headers as they are now; raises OSError, or ValueError that names the file and no content."""
         try:
-            text = Path(self.path).read_text(encoding="utf-8-sig").strip()
-            if self.user:
-                return values.basic_login(self.user.encode(), values.line(text).encode())
-            return ((self.name, values.header_value(text)),) if self.name else values.header_lines(text)
+            return self.headers_of(Path(self.path).read_text(encoding="utf-8-sig").strip())
         except ValueError:
             a_value = "a password, one line" if self.user else f"the value of {self.name}, one line of ASCII"
             what = a_value if self.user or self.name else "lines of the form Name: value, each name once"
             raise ValueError(f"{self.path}: expected a file that holds {what}") from None
+
+    def headers_of(self, text: str) -> Headers:
+        """Returns the headers that a file with this text gives; raises ValueError when it gives none."""
+        if self.user:
+            return values.basic_login(self.user.encode(), values.line(text).encode())
+        return ((self.name, values.header_value(self.before + text)),) if self.name else values.header_lines(text)
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,8 @@ class Target:
     cert_file: str = ""
     key_file: str = ""
     server_name: str = ""
-    admits: Networks = ()
-    refuses: Networks = ()
+    admits: Networks = field(default=(), hash=False)  # equal targets have equal ones; to hash them takes long
+    refuses: Networks = field(default=(), hash=False)
 
 
 @dataclass(frozen=True)

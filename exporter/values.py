@@ -81,6 +81,24 @@ def url(text: str) -> tuple[str, Headers]:
     return f"{parts.scheme}://{hostport}{parts.path}".rstrip("/"), login
 
 
+def patroni_base(url: str) -> str:
+    """Returns the base of Patroni's REST API, from its URL with or without /patroni at the end."""
+    return re.sub(r"(?<!:/)/patroni$", "", url).rstrip("/")  # http://patroni is a host
+
+
+def duration(low: float, high: float) -> Callable[[str], float]:
+    """Reads seconds from low to high as Prometheus writes them (1m30s, 500ms), or as a number."""
+
+    def read(text: str) -> float:
+        units = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?", text, re.ASCII)
+        if not text or units is None:
+            return seconds(low, high)(text)
+        value = sum(int(count or 0) * unit for count, unit in zip(units.groups(), (3600, 60, 1, 0.001), strict=True))
+        return value if low <= value <= high else _refuse()
+
+    return read
+
+
 def basic_login(user: bytes, password: bytes) -> Headers:
     """Returns the header for this user; the colon stands even without a password (RFC 7617, section 2)."""
     return (("Authorization", f"Basic {base64.b64encode(user + b':' + password).decode()}"),)
@@ -115,6 +133,11 @@ def host(text: str) -> str:
 def header_value(text: str) -> str:
     """Reads what can be the value of an HTTP header."""
     return text if re.fullmatch(r"[!-~]([ -~]*[!-~])?", text) else _refuse()
+
+
+def path(text: str) -> str:
+    """Reads the path of a file that may come and go, which is no URL."""
+    return text if text.isprintable() and "://" not in text else _refuse()
 
 
 def line(text: str) -> str:

@@ -28,7 +28,7 @@ from tests.test_settings import KEY_OPTIONS, KEYS, ROWS, env_file
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = "patroni-staytus-exporter"
-SWITCHES = {option.variable for option in OPTIONS if option.is_switch}
+SWITCHES = {flag for option in OPTIONS if option.is_switch for flag in option.flags}
 FLAGS = {option.variable: option.flags for option in OPTIONS if option.flags}
 
 Environ = MutableMapping[str, str]
@@ -70,11 +70,13 @@ def test_argument_wins_over_environment_and_that_over_env_file(
     for flag in FLAGS[variable]:
         environ["EXPORTER_ENV_FILE"] = env_file(tmp_path, {variable: two})
         environ[variable] = two
-        assert main([flag, "reference", "env"] if variable in SWITCHES else [flag, one, "reference", "env"]) == 0
+        assert main([flag, "reference", "env"] if flag in SWITCHES else [flag, one, "reference", "env"]) == 0
         assert Settings.load() == as_one
 
 
-@pytest.mark.parametrize("variable", [v for v in FLAGS if v not in SWITCHES and v != "PATRONI_EXPORTER_BIND"])
+@pytest.mark.parametrize(
+    "variable", [variable for variable in FLAGS if not variable.endswith(("BIND", "DEBUG", "LIFECYCLE", "HEALTH"))]
+)
 @pytest.mark.parametrize("empty", ["", " "])
 def test_empty_argument_counts_for_nothing(variable: str, empty: str, environ: Environ) -> None:
     environ[variable], as_one = next((row[1], row[2]) for row in ROWS if row[0] == variable)
@@ -141,7 +143,7 @@ def test_value_that_cannot_be_used_is_one_line(
     assert refused(capsys, "serve") == line
     environ.update(given, EXPORTER_ENV_FILE=os.devnull)
     assert refused(capsys, "scrape") == line
-    if variable in FLAGS and variable not in SWITCHES:
+    if variable in FLAGS and FLAGS[variable][-1] not in SWITCHES:
         del environ[variable]
         assert refused(capsys, f"{FLAGS[variable][-1]}={value}") == line
 
@@ -233,6 +235,8 @@ EXPORTER_WEB_CONFIG_FILE = (none)  (default)
 EXPORTER_WEB_OPEN_HEALTH = false  (default)
 EXPORTER_WORKERS = 1  (default)
 EXPORTER_THREADS = 64  (default)
+EXPORTER_CONFIG_FILE = (none)  (default)
+EXPORTER_WEB_ENABLE_LIFECYCLE = false  (default)
 EXPORTER_ENV_FILE = /dev/null
 listens on 0.0.0.0:9548
 patroni node: {upstream.url}/patroni: answers (0 s)
@@ -264,6 +268,23 @@ def test_check_tells_who_does_not_answer_and_reads_env_beside_wsgi(upstream: Ups
     )
     assert (status, re.sub(r"\d+\.\d{3} s", "0 s", some), errors) == (1, expected, "")
     assert re.findall("us3r|p4ss|t0ken|s3cret|other", text) == []
+
+
+def test_check_tells_the_modules_of_the_file_and_its_first_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "modules.yml"
+    shutil.copy(ROOT / "tests" / "modules.yml", file)
+    status, text, errors = run("exporter", "--config.file", str(file), "check", given={})
+    assert (status, errors) == (0, "")
+    assert text.splitlines()[-3:] == [
+        "listens on 0.0.0.0:9547",
+        f"{file}: module db.prod: patroni, cluster,node",
+        f"{file}: module status: staytus, services,issues",
+    ]
+    file.write_text(file.read_text().replace("timeout", "tiemout"))
+    status, text, errors = run("exporter", "--config.file", str(file), "check", given={})
+    assert (status, text) == (2, "")
+    assert errors.startswith(f"{PROGRAM}: {file}:6: modules.db.prod.tiemout: unknown key; expected collector, ")
+    assert errors.count("\n") == 1
 
 
 def test_scrape_prints_what_prometheus_reads_whatever_the_locale(upstream: Upstream) -> None:

@@ -43,9 +43,12 @@ def test_no_variable_and_no_argument_stands_twice() -> None:
     assert [name for name, count in names.items() if count > 1] == []
 
 
-def test_arguments_without_a_value() -> None:
-    switches = [option.flags for option in OPTIONS if option.flags and option.is_switch]
-    assert switches == [("-d", "--debug"), ("--web.open-health",)]
+def test_only_these_are_arguments_without_a_value() -> None:
+    assert [option.flags for option in OPTIONS if option.flags and option.is_switch] == [
+        ("-d", "--debug"),
+        ("--web.open-health",),
+        ("--web.enable-lifecycle",),
+    ]
 
 
 def test_secrets_of_staytus_are_marked_as_such() -> None:
@@ -123,6 +126,8 @@ LONG = "x" * 256  # longer than a file name can be
         *(("EXPORTER_WEB_OPEN_HEALTH", text) for text in ["2", "y"]),
         *(("EXPORTER_WORKERS", text) for text in ["0", "65", "1.0"]),
         *(("EXPORTER_THREADS", text) for text in ["0", "1025", "1.0"]),
+        *(("EXPORTER_CONFIG_FILE", text) for text in ["a\nb", "http://h/modules.yml"]),
+        ("EXPORTER_WEB_ENABLE_LIFECYCLE", "maybe"),
         *(("EXPORTER_LOG_LEVEL", text) for text in ["INFO", "trace", "debug,info", ""]),
         *(("EXPORTER_LOG_FORMAT", text) for text in ["JSON", "text", "logfmt,json"]),
         *(("DEBUG", text) for text in ["2", "y", "debug", "release", "None"]),
@@ -304,6 +309,8 @@ REFUSED = [
     ("EXPORTER_WEB_OPEN_HEALTH", "maybe", "EXPORTER_WEB_OPEN_HEALTH='maybe': expected true or false"),
     ("EXPORTER_WORKERS", "0", "EXPORTER_WORKERS='0': expected a number from 1 to 64"),
     ("EXPORTER_THREADS", "1025", "EXPORTER_THREADS='1025': expected a number from 1 to 1024"),
+    ("EXPORTER_CONFIG_FILE", "a\nb", "EXPORTER_CONFIG_FILE='a\\nb': expected the path of a file with modules"),
+    ("EXPORTER_WEB_ENABLE_LIFECYCLE", "maybe", "EXPORTER_WEB_ENABLE_LIFECYCLE='maybe': expected true or false"),
 ]
 
 

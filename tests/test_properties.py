@@ -1,5 +1,7 @@
 """What holds for any document, any setting, any header and any bytes; PROPERTIES=5000 looks further, at random."""
 
+import contextlib
+import json
 import math
 import os
 import tempfile
@@ -17,16 +19,19 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector as PrometheusCollector
 
+from exporter.allowed import AllowList, NotAllowed, Place, TargetError
 from exporter.collector import AnyCollector
 from exporter.collectors import COLLECTORS
 from exporter.document import Answer, NotProvided, ParseError, moment
 from exporter.fetch import Fetcher, Flight
+from exporter.modules import read_modules
 from exporter.options import OPTIONS
 from exporter.scrape import ModuleReading, Reading, expose, families
 from exporter.settings import Settings, SettingsError
 from exporter.target import Module, Target
 from exporter.transport import FetchError
 from exporter.web.metrics import budget
+from exporter.yaml_file import YAMLError
 from tests.walls.documents import JSON, TEXTS, answers, each_place, written
 from tests.walls.servers import Odd, saying
 
@@ -265,3 +270,64 @@ def test_any_bytes_on_the_wire_are_an_answer_or_one_line(server: Odd, start: byt
         assert isinstance(error, FetchError)
         assert str(error)
         assert str(error).isprintable()
+
+
+# Modules and targets --------------------------------------------------------------------------------------------------
+
+#: What is near a target or an entry of the list, so that chance finds the corners.
+NEARLY = st.lists(
+    st.sampled_from(
+        [
+            *("db1", ".", "*", ":", "8008", "-", "/", "8", "[", "]", "::1", "fd00::", "10.0.0.1", "169.254.169.254"),
+            *("0x7f", "http://", "https://", "@", "%", "?", "#", " ", "\n", "ü", "99999"),
+        ]
+    ),
+    max_size=6,
+).map("".join)
+
+
+@given(text=st.one_of(st.sampled_from(TEXTS), st.text(), NEARLY), entries=st.lists(NEARLY, max_size=4))
+def test_any_text_names_a_target_that_is_allowed_or_is_refused_with_a_sentence(text: str, entries: list[str]) -> None:
+    allowed = AllowList()
+    for entry in entries:
+        with contextlib.suppress(ValueError):
+            allowed.add(entry)
+    refused, place = "", None
+    try:
+        place = Place.of(text, "http", 8008)
+        allowed.networks(place)
+    except (TargetError, NotAllowed) as error:
+        refused = str(error)
+    assert refused.isprintable()
+    assert place is None or Place.of(place.url, "http", 8008) == place  # the URL names the same
+
+
+#: A module with everything, of which chance takes some away and puts something else into others.
+WHOLE: dict[str, Any] = {
+    "collector": "staytus", "collect": ["issues"], "timeout": "1m", "interval": 2, "scheme": "https",
+    "tls_config": {"server_name": "db1", "insecure_skip_verify": True},
+    "basic_auth": {"username": "u", "password": "h1dden"},
+    "http_headers": {"X-A": {"values": ["a"], "secrets": ["h1dden"]}},
+    "token": "h1dden", "secret": "h1dden", "targets": ["db*.example.org:8008", "10.0.0.0/8"],
+}  # fmt: skip
+MODULE = st.builds(
+    lambda changes, gone: {key: value for key, value in {**WHOLE, **changes}.items() if key not in gone},
+    st.dictionaries(st.one_of(st.sampled_from(tuple(WHOLE)), st.text()), st.one_of(JSON, st.text()), max_size=2),
+    st.sets(st.sampled_from(tuple(WHOLE)), max_size=2),
+)
+
+
+@given(text=st.one_of(st.text(), MODULE.map(lambda module: json.dumps({"modules": {"m": module}}))))
+def test_any_text_is_a_file_of_modules_or_one_line_without_a_secret(text: str) -> None:
+    refused = "m.yml:"
+    try:
+        read_modules(text, "m.yml")
+    except YAMLError as error:
+        refused = str(error)
+    assert refused.startswith("m.yml:")
+    assert refused.isprintable()
+    assert "h1dden" not in refused
+
+
+def test_module_that_is_changed_at_random_can_be_used_as_it_is() -> None:
+    assert list(read_modules(json.dumps({"modules": {"m": WHOLE}}), "m.yml")) == ["m"]

@@ -14,6 +14,7 @@ from exporter.options import OPTIONS
 from exporter.scrape import SCRAPE_FAMILIES
 from exporter.settings import Settings
 from tests.test_settings import KEYS, patroni, settings, staytus
+from tests.web.test_reload import RELOAD
 
 ROOT = Path(__file__).parent.parent
 
@@ -108,4 +109,5 @@ def test_papers_and_rules_name_only_families_that_there_are(paper: Path) -> None
     declared = {family.name for collectors in COLLECTORS.values() for c in collectors for family in c.families}
     declared |= {family.name for families in SCRAPE_FAMILIES.values() for family in families}
     labels = {label for families in COLLECTORS.values() for c in families for f in c.families for label in f.labels}
-    assert named - declared - labels - {"exporter_build_info"} == set()
+    own = {"exporter_build_info", *RELOAD}
+    assert named - declared - labels - own == set()

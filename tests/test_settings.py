@@ -49,7 +49,14 @@ def env_file(folder: Path, values: Mapping[str, str]) -> str:
     return str(path)
 
 
+def beside_file(path: str, *modules: Module, **changes: Any) -> Settings:
+    """What is set with this modules file, beside which no module is on by itself."""
+    return replace(settings(*modules, **changes), modules=modules, config_file=path)
+
+
 CA = certifi.where()
+ROOT = Path(__file__).parent.parent
+MODULES, MORE_MODULES = str(ROOT / "deploy" / "modules.yml"), str(ROOT / "tests" / "modules.yml")
 
 #: The options that are tried in test_keys.py.
 KEY_OPTIONS = [
@@ -107,6 +114,8 @@ ROWS = [
     ("EXPORTER_WEB_OPEN_HEALTH", "true", settings(open_health=True), "no", settings()),
     ("EXPORTER_WORKERS", "2", settings(workers=2), "64", settings(workers=64)),
     ("EXPORTER_THREADS", "1", settings(threads=1), "1024", settings(threads=1024)),
+    ("EXPORTER_CONFIG_FILE", MODULES, beside_file(MODULES), MORE_MODULES, beside_file(MORE_MODULES)),
+    ("EXPORTER_WEB_ENABLE_LIFECYCLE", "true", settings(lifecycle=True), "false", settings()),
 ]
 EACH = pytest.mark.parametrize(("variable", "one", "as_one", "two", "as_two"), ROWS, ids=[row[0] for row in ROWS])
 
@@ -205,6 +214,36 @@ def test_empty_bind_is_a_value_and_wins(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_module_is_on_when_any_of_its_settings_is_given(environ: dict[str, str], expected: Settings) -> None:
     assert load(environ) == expected
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"PATRONI_EXPORTER_PORT": "1", "PATRONI_EXPORTER_BIND": "::1", "PATRONI_EXPORTER_DEBUG": "true",
+          "PATRONI_EXPORTER_ADDRESS_FAMILY": "ipv6"},
+         beside_file(MODULES, port=1, host="::1", log_level="debug", address_family="AF_INET6")),
+        ({"EXPORTER_PORT": "2000"}, beside_file(MODULES, port=2000)),
+        ({"PATRONI_EXPORTER_URL": "http://h"}, beside_file(MODULES, patroni(url="http://h"))),
+        ({"PATRONI_EXPORTER_TIMEOUT": "1"}, beside_file(MODULES, patroni(timeout=1.0))),
+        (KEYS, beside_file(MODULES, staytus())),
+    ],
+)  # fmt: skip
+def test_beside_a_modules_file_a_module_is_on_only_when_told_how_it_is_asked(
+    environ: dict[str, str], expected: Settings
+) -> None:
+    assert load({**environ, "EXPORTER_CONFIG_FILE": MODULES}) == expected
+
+
+def test_modules_file_that_cannot_be_used_is_told_with_its_line_when_it_is_loaded(tmp_path: Path) -> None:
+    assert load({}).load_file() is None
+    file = tmp_path / "m.yml"
+    file.write_text("modules:\n  db: {}\n")
+    with pytest.raises(SettingsError) as raised:
+        load({"EXPORTER_CONFIG_FILE": str(file)}).load_file()
+    assert str(raised.value) == f"{file}:2: modules.db: collector is missing"
+    with pytest.raises(SettingsError) as raised:
+        load({"EXPORTER_CONFIG_FILE": str(tmp_path / "none.yml")}).load_file()
+    assert str(raised.value) == f"{tmp_path}/none.yml: no such file or directory"
 
 
 @pytest.mark.parametrize(

@@ -57,24 +57,32 @@ class BuildInfo(Collector):
         yield metric
 
 
-def metrics_app(modules: tuple[Module, ...], fetcher: Fetcher) -> "WSGIApplication":
-    """Returns the application for /metrics, which answers 200 whatever becomes of the modules."""
+def page(environ: "WSGIEnvironment", *collectors: Collector) -> Response:
+    """Returns what these collectors tell, in a registry of their own, as the client wishes to have it."""
+    registry = CollectorRegistry()
+    for collector in collectors:
+        registry.register(collector)
+    asked = {**environ, "REQUEST_METHOD": "GET", "HTTP_ACCEPT": accept(environ)}
+    return Response.from_app(make_wsgi_app(registry), asked, buffered=True)  # without its body where that is HEAD
+
+
+def metrics_app(modules: tuple[Module, ...], fetcher: Fetcher, *more: Collector) -> "WSGIApplication":
+    """Returns the application for /metrics, which answers 200 whatever becomes of the modules.
+
+    `more` tell something of this exporter.
+    """
     pages = _Pages()
 
     def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         check(environ)
         if environ["REQUEST_METHOD"] == "OPTIONS":
             return Response(headers={"Allow": ", ".join(METHODS)}, mimetype="text/plain")(environ, start_response)
-        asked = {**environ, "REQUEST_METHOD": "GET", "HTTP_ACCEPT": accept(environ)}
         readings = read(modules, fetcher, budget(environ))
 
-        def page() -> Response:
-            registry = CollectorRegistry()
-            for collector in (Scrape(modules, readings), BuildInfo(), *PROCESS_COLLECTORS):
-                registry.register(collector)
-            return Response.from_app(make_wsgi_app(registry), asked, buffered=True)
+        def write() -> Response:
+            return page(environ, Scrape(modules, readings), BuildInfo(), *more, *PROCESS_COLLECTORS)
 
-        return pages.get(readings, asked, page)(environ, start_response)  # without its body where that is HEAD
+        return pages.get(readings, {**environ, "HTTP_ACCEPT": accept(environ)}, write)(environ, start_response)
 
     return app
 
@@ -85,6 +93,11 @@ def check(environ: "WSGIEnvironment") -> None:
         raise NotFound("not found: the metrics are at /metrics")
     if environ["REQUEST_METHOD"] not in METHODS:
         raise MethodNotAllowed(METHODS)
+    check_names(environ)
+
+
+def check_names(environ: "WSGIEnvironment") -> None:
+    """Raises BadRequest for a name[] that prometheus_client could not choose."""
     for name in parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True).get("name[]", []):
         if not re.fullmatch("[a-zA-Z_:][a-zA-Z0-9_:]*", name):
             raise BadRequest("name[] is not the name of a metric, which has letters, digits, _ and : in it")
@@ -107,31 +120,31 @@ class _Pages:
         self._answers: list[tuple[Flight, str | None]] = []
         self._pages: dict[tuple[str | None, ...], Response] = {}
 
-    def get(self, readings: list[ModuleReading], environ: "WSGIEnvironment", page: Callable[[], Response]) -> Response:
+    def get(self, readings: list[ModuleReading], environ: "WSGIEnvironment", write: Callable[[], Response]) -> Response:
         """Returns the page of the same answers and the same wishes of the client, else a new one."""
         answers = [(document.flight, document.failure) for reading in readings for document in reading.documents]
         if not answers or any(flight.ended is None for flight, _ in answers):
-            return page()  # that of a request which hangs says how long this scrape has waited
+            return write()  # that of a request which hangs says how long this scrape has waited
         wishes = tuple(environ.get(wish) for wish in ("QUERY_STRING", "HTTP_ACCEPT", "HTTP_ACCEPT_ENCODING"))
         with self._lock:
             if self._answers != answers or len(self._pages) > 9:
                 self._answers, self._pages = answers, {}
             if wishes not in self._pages:
-                self._pages[wishes] = page()
+                self._pages[wishes] = write()
             return self._pages[wishes]
 
 
-def budget(environ: "WSGIEnvironment") -> float:
-    """Returns the seconds that Prometheus leaves for this scrape: what it says less half a second for the way back.
+def budget(environ: "WSGIEnvironment", header: str = "X-Prometheus-Scrape-Timeout-Seconds") -> float:
+    """Returns the seconds that Prometheus leaves for this request: what it says less half a second for the way back.
 
-    Without limit where nobody says. Prometheus sends X-Prometheus-Scrape-Timeout-Seconds since version 2.
+    Without limit where nobody says. Prometheus sends the header of scrapes since version 2.
     """
-    text = environ.get("HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS", "")
+    text = environ.get(f"HTTP_{header.upper().replace('-', '_')}", "")
     try:
         seconds = float(text or "inf")
     except ValueError:
         seconds = math.nan
     if not seconds > 0:
-        log.debug("X-Prometheus-Scrape-Timeout-Seconds is ignored: %r is not a number of seconds", text[:40])
+        log.debug("%s is ignored: %r is not a number of seconds", header, text[:40])
         return math.inf
     return max(seconds - 0.5, seconds / 2)

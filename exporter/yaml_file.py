@@ -1,0 +1,127 @@
+"""A YAML file read strictly: whatever is wrong in it is one line with the file, the line and the key."""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import NoReturn, TypeVar
+
+import yaml
+
+T = TypeVar("T")
+
+#: libyaml where PyYAML has it: ten times as fast, which counts for a list of some thousand targets.
+_Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_KINDS = {
+    "map": "a mapping",
+    "seq": "a list",
+    "null": "nothing",
+    "bool": "true or false",
+    "int": "a number",
+    "float": "a number",
+    "timestamp": "a date",
+    "str": "a text",
+}
+
+
+class YAMLError(Exception):
+    """The file says something that cannot be used; the text is one line with the file, the line and the key."""
+
+
+class Entry:
+    """One value of the file; `key` is the way to it, such as modules.db.timeout, empty for the whole file."""
+
+    def __init__(self, file: str, key: str, node: yaml.Node):
+        self.key = key
+        self._file = file
+        self._node = node
+
+    @classmethod
+    def of(cls, text: str, file: str) -> "Entry":
+        """Returns the whole of a file with this text.
+
+        Raises YAMLError when it is not YAML, or empty.
+        """
+        try:
+            node = yaml.compose(text, Loader=_Loader)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line = mark.line if mark else 0
+            hint = "; a text that begins with * or [ needs quotes" if re.search(r"[*[]", _line(text, line)) else ""
+            raise _error(file, line + 1, f"not YAML: {error.problem}{hint}") from None
+        except (yaml.YAMLError, RecursionError) as error:
+            raise _error(file, 1, f"not YAML: {str(error).splitlines()[0]}") from None
+        if node is None:
+            raise _error(file, 1, "it is empty")
+        return cls(file, "", node)
+
+    @property
+    def line(self) -> int:
+        """Counts from 1."""
+        return int(self._node.start_mark.line) + 1
+
+    def fail(self, reason: str) -> NoReturn:
+        """Raises YAMLError for this value."""
+        raise _error(self._file, self.line, f"{self.key}: {reason}" if self.key else reason)
+
+    def keys(self, known: Iterable[str] | None = None, required: Iterable[str] = ()) -> dict[str, "Entry"]:
+        """Returns the values of a mapping by their keys, which are all known; None knows every key."""
+        if not isinstance(self._node, yaml.MappingNode):
+            self._fail_kind("a mapping")
+        entries: dict[str, Entry] = {}
+        for name, node in self._node.value:
+            key = Entry(self._file, f"{self.key}.{name.value}" if self.key else str(name.value), name)
+            if not isinstance(name, yaml.ScalarNode):
+                Entry(self._file, self.key, name).fail("a key that is not a text")
+            if known is not None and name.value not in (names := tuple(known)):
+                key.fail(f"unknown key; expected {', '.join(names)}")
+            if name.value in entries:
+                key.fail(f"given twice, before in line {entries[name.value].line}")
+            entries[name.value] = Entry(self._file, key.key, node)
+        for name in required:
+            if name not in entries:
+                self.fail(f"{name} is missing")
+        return entries
+
+    def items(self) -> list["Entry"]:
+        """Returns the values of a list, which has some."""
+        if not isinstance(self._node, yaml.SequenceNode) or not self._node.value:
+            self._fail_kind("a list")
+        return [Entry(self._file, f"{self.key}[{index}]", node) for index, node in enumerate(self._node.value)]
+
+    def read(self, reader: Callable[[str], T], expected: str, *, secret: bool = False, number: bool = False) -> T:
+        """Returns what the reader makes of a text, or of a number where one may stand there.
+
+        A secret is in no error.
+        """
+        if not isinstance(self._node, yaml.ScalarNode) or self._kind == "null":
+            self._fail_kind(expected)
+        if self._kind != "str" and not (number and self._kind in ("int", "float")):
+            self.fail(f"expected {expected}, found {_KINDS[self._kind]}; as a text it needs quotes")
+        try:
+            return reader(self._node.value)
+        except ValueError:
+            self.fail(f"{'' if secret else ascii(self._node.value)[:200] + ': '}expected {expected}")
+
+    def flag(self) -> bool:
+        """Returns true or false."""
+        if self._kind != "bool":
+            self._fail_kind("true or false")
+        return str(self._node.value).lower() in ("true", "yes", "on")
+
+    @property
+    def _kind(self) -> str:
+        kind = str(self._node.tag).rpartition(":")[2]
+        return kind if kind in _KINDS else "str"
+
+    def _fail_kind(self, expected: str) -> NoReturn:
+        empty = isinstance(self._node, yaml.SequenceNode) and not self._node.value
+        self.fail(f"expected {expected}, found {'an empty list' if empty else _KINDS[self._kind]}")
+
+
+def _error(file: str, line: int, reason: str) -> YAMLError:
+    printable = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in reason)
+    return YAMLError(f"{file}:{line}: {printable}")
+
+
+def _line(text: str, number: int) -> str:
+    return (text.splitlines() + [""] * (number + 1))[number]

@@ -1,0 +1,166 @@
+"""A real Prometheus discovers a real cluster through /sd and scrapes it through /probe, as the README shows."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from demo.cluster import Cluster
+from demo.node import HOST, Node
+from tests.live.cluster import eventually
+from tests.live.installed import needs, path_of
+from tests.live.processes import MODULE, ROOT, Served, free_port, serving, until
+
+pytestmark = [needs("prometheus"), pytest.mark.timeout(600)]
+
+MODULES = ROOT / "deploy" / "modules.yml"
+HTTP_SD = ROOT / "deploy" / "prometheus" / "http_sd.yml"
+
+#: Seconds after which Patroni's cluster forgets a member that does not renew its key, and some for the loops.
+FORGOTTEN = 20 + 20
+
+
+def test_readme_shows_the_files_that_are_run_here() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for file in (MODULES, HTTP_SD):
+        assert f"```yaml\n{file.read_text()}```\n" in readme
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A cluster of three, one exporter for all of it, and the Prometheus that watches it."""
+
+    cluster: Cluster
+    exporter: Served
+    prometheus: Served
+
+    def ask(self, path: str) -> Any:
+        """What the API of Prometheus answers."""
+        status, text = self.prometheus.get(f"/api/v1/{path}")
+        assert status == 200, text
+        return json.loads(text)["data"]
+
+    def targets(self) -> dict[str, tuple[str, str]]:
+        """The health and the address of each member that is in the target list now."""
+        return {
+            target["labels"]["member"]: (target["health"], target["labels"]["instance"])
+            for target in self.ask("targets?state=active")["activeTargets"]
+        }
+
+    def values(self, query: str, label: str = "member") -> dict[str, float]:
+        """The values of this expression now, by a label."""
+        found = self.ask(f"query?query={quote(query)}")["result"]
+        return {sample["metric"].get(label, ""): float(sample["value"][1]) for sample in found}
+
+    def up(self, *nodes: Node) -> dict[str, tuple[str, str]]:
+        """What `targets` gives when these nodes are there and their probes succeed."""
+        return {node.name: ("up", f"{HOST}:{node.rest_port}") for node in nodes}
+
+
+def put(text: str, *changes: tuple[str, object]) -> str:
+    """The text of a file with the addresses of this test."""
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, str(new))
+    return text
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    folder = tmp_path_factory.mktemp("fleet")
+    with Cluster("4.1.5", 3) as cluster, free_port() as port, free_port() as prometheus_port:
+        modules, prometheus = folder / "modules.yml", folder / "prometheus.yml"
+        modules.write_text(put(MODULES.read_text(), ('"db*.example.org:8008"', HOST)))
+        first, second, _ = cluster.nodes
+        changes = (
+            ("exporter.example.org:9547", f"127.0.0.1:{port}"),
+            ("db1.example.org", f"{HOST}:{first.rest_port}"),
+            ("db2.example.org", f"{HOST}:{second.rest_port}"),
+            ("30s", "1s"),
+        )
+        prometheus.write_text(
+            "global: {scrape_interval: 1s, scrape_timeout: 1s}\n" + put(HTTP_SD.read_text(), *changes)
+        )
+        exporter = (*MODULE, "--port", str(port), "--config.file", str(modules), "--workers", "2")
+        watch = (
+            path_of("prometheus"),
+            f"--config.file={prometheus}",
+            f"--web.listen-address=127.0.0.1:{prometheus_port}",
+            f"--storage.tsdb.path={folder / 'data'}",
+        )
+        with (
+            serving(folder, port, exporter, environ=cluster.marked) as served,
+            serving(folder, prometheus_port, watch, environ=cluster.marked) as watching,
+        ):
+            until(lambda: watching.get("/-/ready")[0] == 200)
+            yield Fleet(cluster, served, watching)
+
+
+@pytest.fixture
+def healthy(fleet: Fleet) -> Fleet:
+    """The fleet in peace, whatever the test before left of it."""
+    for node in fleet.cluster.nodes:
+        if not fleet.cluster.runs(node):
+            fleet.cluster.start_node(node)
+    fleet.cluster.wait_healthy(60, fleet.cluster.nodes)
+    eventually(fleet.targets, fleet.up(*fleet.cluster.nodes), 30)
+    return fleet
+
+
+def test_members_are_discovered_and_scraped_through_probe(healthy: Fleet) -> None:
+    leader = healthy.cluster.leader()
+    assert leader is not None
+    roles = {node.name: float(node == leader) for node in healthy.cluster.nodes}
+    eventually(lambda: healthy.values("patroni_primary", "name"), roles)
+    eventually(lambda: healthy.values("patroni_up"), dict.fromkeys(roles, 1.0))
+    assert healthy.values('patroni_up{cluster="demo"}') == dict.fromkeys(roles, 1.0)
+    urls = {
+        target["labels"]["member"]: target["scrapeUrl"]
+        for target in healthy.ask("targets?state=active")["activeTargets"]
+    }
+    assert urls == {
+        node.name: f"http://127.0.0.1:{healthy.exporter.port}/probe?module=patroni&target={quote(node.url, safe='')}"
+        for node in healthy.cluster.nodes
+    }
+    discovered = healthy.ask("targets?state=active")["activeTargets"][0]["discoveredLabels"]
+    assert {name for name in discovered if name.startswith("__meta_patroni_")} == {
+        f"__meta_patroni_{name}" for name in ("scope", "name", "role", "state", "timeline", "host", "port", "scheme")
+    }
+
+
+def test_member_that_leaves_disappears_and_appears_again_when_it_joins(healthy: Fleet) -> None:
+    (_, gone) = healthy.cluster.replicas()
+    others = [node for node in healthy.cluster.nodes if node != gone]
+    healthy.cluster.kill_node(gone)
+    eventually(lambda: healthy.values("patroni_up").get(gone.name), 0.0)  # it is still a member, and down
+    eventually(healthy.targets, healthy.up(*others), FORGOTTEN)
+    healthy.cluster.start_node(gone)
+    eventually(healthy.targets, healthy.up(*healthy.cluster.nodes), 60)
+    eventually(lambda: healthy.values("patroni_up").get(gone.name), 1.0)
+
+
+def test_targets_stay_while_nobody_tells_the_cluster(healthy: Fleet) -> None:
+    """The third node lives, and Prometheus keeps it and the others though /sd can ask only the first two."""
+    for node in healthy.cluster.nodes[:2]:
+        healthy.cluster.kill_patroni(node)
+    path = f"/sd?module=patroni&{'&'.join(f'target={HOST}:{node.rest_port}' for node in healthy.cluster.nodes[:2])}"
+    status, text = healthy.exporter.get(path)
+    assert (status, re.findall(r"^[^:]*", text)) == (503, ["no target tells its cluster"])
+
+    def failed() -> float:
+        _, text = healthy.prometheus.get("/metrics")
+        return float(re.findall(r"^prometheus_sd_http_failures_total (\S+)$", text, re.MULTILINE)[0])
+
+    before = failed()
+    eventually(lambda: failed() >= before + 2, True)
+    assert healthy.targets() == healthy.up(*healthy.cluster.nodes)
+    assert healthy.values("patroni_up") == {"n1": 0.0, "n2": 0.0, "n3": 1.0}
+
+
+def test_log_of_the_exporter_holds_no_traceback(fleet: Fleet) -> None:
+    assert "Traceback" not in Path(fleet.exporter.log).read_text()
