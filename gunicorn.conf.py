@@ -1,6 +1,11 @@
 """How gunicorn serves the exporter; what can be set comes from the settings."""
 
 import os
+import sys
+from pathlib import Path
+
+if (folder := str(Path(__file__).resolve().parent)) not in sys.path:
+    sys.path.append(folder)  # so that exporter and wsgi are found, whatever folder gunicorn is started in
 
 from exporter.settings import Settings, settings_errors_exit
 
