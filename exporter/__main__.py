@@ -20,6 +20,7 @@ from exporter.scrape import read
 from exporter.settings import ENV_FILE, Settings, SettingsError, given_settings, settings_errors_exit
 from exporter.version import __version__
 from exporter.web.metrics import Scrape
+from exporter.web_config import checked_web_config
 
 PROGRAM = "patroni-staytus-exporter"
 
@@ -128,12 +129,16 @@ def _try_to_bind(address: str) -> None:
 
 def _check() -> int:
     """Prints every setting with its source and every module with what became of it; 1 when a module does not answer."""
+    settings = Settings.load()
+    web = settings.web_config_file
+    locks = checked_web_config(web).told() if web else []  # before the first line, so that one that is bad is one line
     for option, given in given_settings(os.environ):
         shown = "(none)" if given.value is None else "********" if option.secret else option.show(given.value)
         print(f"{option.variable} = {shown}  ({given.source})")
-    settings = Settings.load()
     print(f"{ENV_FILE} = {os.environ.get(ENV_FILE) or '.env beside wsgi.py'}")
     print(f"listens on {settings.listen()}")
+    for line in locks:
+        print(f"{web}: {line}")
     logging.getLogger("exporter").setLevel(logging.CRITICAL)  # what fails is printed below, once
     readings = read(settings.modules, Fetcher(), math.inf)
     for reading in readings:

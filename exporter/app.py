@@ -8,6 +8,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from exporter.fetch import Fetcher
 from exporter.logs import log_to_standard_error
 from exporter.settings import Settings
+from exporter.web.auth import locked
 from exporter.web.health import health_blueprint
 from exporter.web.landing import landing_blueprint
 from exporter.web.metrics import metrics_app
@@ -31,4 +32,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.wsgi_app = DispatcherMiddleware(  # type: ignore[method-assign]
         app.wsgi_app, {"/metrics": metrics_app(settings.modules, fetcher)}
     )
+    if settings.web_config_file:  # around all of it
+        app.wsgi_app = locked(  # type: ignore[method-assign,assignment]
+            app.wsgi_app, settings.web_config_file, open_health=settings.open_health
+        )
     return app

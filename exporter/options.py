@@ -235,6 +235,23 @@ OPTIONS = (
         values.switch,
     ),
     Option(
+        "EXPORTER_WEB_CONFIG_FILE",
+        None,
+        "file that says how to serve: TLS, passwords, headers, in the format of the Prometheus exporter-toolkit",
+        "the path of a file",
+        values.line,
+        ("--web.config.file",),
+        required=False,
+    ),
+    Option(
+        "EXPORTER_WEB_OPEN_HEALTH",
+        "false",
+        "ask for no password at /-/healthy and /-/ready",
+        "true or false",
+        values.switch,
+        ("--web.open-health",),
+    ),
+    Option(
         "EXPORTER_WORKERS",
         "1",
         "gunicorn's worker processes",

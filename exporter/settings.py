@@ -32,7 +32,9 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that is set. `host` is a name or an address, empty for all interfaces."""
+    """Everything that is set. `host` is a name or an address, empty for all interfaces; the path of
+    the web configuration file is empty where there is none.
+    """
 
     host: str
     port: int
@@ -41,6 +43,8 @@ class Settings:
     workers: int
     threads: int
     modules: tuple[Module, ...]
+    web_config_file: str = ""
+    open_health: bool = False
 
     @classmethod
     def load(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
@@ -193,6 +197,8 @@ def _settings(given: Mapping[str, Given]) -> Settings:
         workers=value("EXPORTER_WORKERS"),
         threads=value("EXPORTER_THREADS"),
         modules=tuple(modules),
+        web_config_file=value("EXPORTER_WEB_CONFIG_FILE") or "",
+        open_health=value("EXPORTER_WEB_OPEN_HEALTH"),
     )
 
 

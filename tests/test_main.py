@@ -28,6 +28,7 @@ from tests.test_settings import KEYS, ROWS, env_file
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = "patroni-staytus-exporter"
+SWITCHES = {option.variable for option in OPTIONS if option.is_switch}
 FLAGS = {option.variable: option.flags for option in OPTIONS if option.flags}
 
 Environ = MutableMapping[str, str]
@@ -69,11 +70,11 @@ def test_argument_wins_over_environment_and_that_over_env_file(
     for flag in FLAGS[variable]:
         environ["EXPORTER_ENV_FILE"] = env_file(tmp_path, {variable: two})
         environ[variable] = two
-        assert main([flag, "reference", "env"] if flag in ("-d", "--debug") else [flag, one, "reference", "env"]) == 0
+        assert main([flag, "reference", "env"] if variable in SWITCHES else [flag, one, "reference", "env"]) == 0
         assert Settings.load() == as_one
 
 
-@pytest.mark.parametrize("variable", [variable for variable in FLAGS if not variable.endswith(("BIND", "DEBUG"))])
+@pytest.mark.parametrize("variable", [v for v in FLAGS if v not in SWITCHES and v != "PATRONI_EXPORTER_BIND"])
 @pytest.mark.parametrize("empty", ["", " "])
 def test_empty_argument_counts_for_nothing(variable: str, empty: str, environ: Environ) -> None:
     environ[variable], as_one = next((row[1], row[2]) for row in ROWS if row[0] == variable)
@@ -140,7 +141,7 @@ def test_value_that_cannot_be_used_is_one_line(
     assert refused(capsys, "serve") == line
     environ.update(given, EXPORTER_ENV_FILE=os.devnull)
     assert refused(capsys, "scrape") == line
-    if variable in FLAGS and variable != "PATRONI_EXPORTER_DEBUG":
+    if variable in FLAGS and variable not in SWITCHES:
         del environ[variable]
         assert refused(capsys, f"{FLAGS[variable][-1]}={value}") == line
 
@@ -224,6 +225,8 @@ STAYTUS_REQUEST_VERIFY = true  (default)
 STAYTUS_COLLECT = services,issues  (default)
 EXPORTER_PORT = 9877  (default)
 DEBUG = false  (default)
+EXPORTER_WEB_CONFIG_FILE = (none)  (default)
+EXPORTER_WEB_OPEN_HEALTH = false  (default)
 EXPORTER_WORKERS = 1  (default)
 EXPORTER_THREADS = 64  (default)
 EXPORTER_ENV_FILE = /dev/null

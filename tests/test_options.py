@@ -43,8 +43,9 @@ def test_no_variable_and_no_argument_stands_twice() -> None:
     assert [name for name, count in names.items() if count > 1] == []
 
 
-def test_only_debug_is_an_argument_without_a_value() -> None:
-    assert [option.flags for option in OPTIONS if option.flags and option.is_switch] == [("-d", "--debug")]
+def test_arguments_without_a_value() -> None:
+    switches = [option.flags for option in OPTIONS if option.flags and option.is_switch]
+    assert switches == [("-d", "--debug"), ("--web.open-health",)]
 
 
 def test_secrets_of_staytus_are_marked_as_such() -> None:
@@ -87,6 +88,8 @@ def test_default_can_be_read_and_what_is_shown_of_it_reads_the_same(option: Opti
         ("PATRONI_EXPORTER_REQUEST_VERIFY", os.sep, os.sep),
         ("STAYTUS_API_TOKEN", "d68d6510-3829-4cb4-be51-4b9fc5f576b4", "d68d6510-3829-4cb4-be51-4b9fc5f576b4"),
         ("STAYTUS_API_SECRET", "a b", "a b"),
+        ("EXPORTER_WEB_CONFIG_FILE", "../my web.yml", "../my web.yml"),
+        ("EXPORTER_WEB_OPEN_HEALTH", "true", True),
         ("EXPORTER_WORKERS", "64", 64),
         ("EXPORTER_THREADS", "1024", 1024),
         *(("DEBUG", text, True) for text in ("True", "true", "TRUE", "1", "yes", "Yes", "on")),
@@ -113,6 +116,8 @@ LONG = "x" * 256  # longer than a file name can be
         *(("PATRONI_EXPORTER_TIMEOUT", text) for text in [*SECONDS, "0.009", "3601"]),
         *(("STAYTUS_TIMEOUT", text) for text in [*SECONDS, "0.009", "3601"]),
         *(("POLLING_INTERVAL_SECONDS", text) for text in [*SECONDS, "0.99", "60.1", "61"]),
+        *(("EXPORTER_WEB_CONFIG_FILE", text) for text in ["a\nb", "\x00"]),
+        *(("EXPORTER_WEB_OPEN_HEALTH", text) for text in ["2", "y"]),
         *(("EXPORTER_WORKERS", text) for text in ["0", "65", "1.0"]),
         *(("EXPORTER_THREADS", text) for text in ["0", "1025", "1.0"]),
         *(("DEBUG", text) for text in ["2", "y", "debug", "release", "None"]),
@@ -275,6 +280,8 @@ REFUSED = [
     ("STAYTUS_REQUEST_VERIFY", "on", f"STAYTUS_REQUEST_VERIFY='on': {BUNDLE}"),
     ("EXPORTER_PORT", "1024", "EXPORTER_PORT='1024': expected a port from 1025 to 65535"),
     ("DEBUG", "release", "DEBUG='release': expected True, true, 1, yes or False, false, 0, no"),
+    ("EXPORTER_WEB_CONFIG_FILE", "a\nb", "EXPORTER_WEB_CONFIG_FILE='a\\nb': expected the path of a file"),
+    ("EXPORTER_WEB_OPEN_HEALTH", "maybe", "EXPORTER_WEB_OPEN_HEALTH='maybe': expected true or false"),
     ("EXPORTER_WORKERS", "0", "EXPORTER_WORKERS='0': expected a number from 1 to 64"),
     ("EXPORTER_THREADS", "1025", "EXPORTER_THREADS='1025': expected a number from 1 to 1024"),
 ]

@@ -94,6 +94,8 @@ ROWS = [
     ),
     ("EXPORTER_PORT", "1025", settings(staytus(), port=1025), "65535", settings(staytus(), port=65535)),
     ("DEBUG", "yes", settings(debug=True), "False", settings()),
+    ("EXPORTER_WEB_CONFIG_FILE", "web.yml", settings(web_config_file="web.yml"), "/w", settings(web_config_file="/w")),
+    ("EXPORTER_WEB_OPEN_HEALTH", "true", settings(open_health=True), "no", settings()),
     ("EXPORTER_WORKERS", "2", settings(workers=2), "64", settings(workers=64)),
     ("EXPORTER_THREADS", "1", settings(threads=1), "1024", settings(threads=1024)),
 ]

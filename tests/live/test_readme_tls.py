@@ -1,0 +1,95 @@
+"""The README's examples of TLS and passwords, run as they are written there, but for the port."""
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+import trustme
+
+from tests.conftest import Upstream
+from tests.live.installed import needs, path_of
+from tests.live.processes import ROOT, free_port, recorded, serving, start, until
+from tests.live.test_gunicorn import command
+from tests.locks import ALICE, issue, tls, users, web_config
+
+pytestmark = pytest.mark.timeout(90)
+
+SECTION = (ROOT / "README.md").read_text().partition("\n## TLS and passwords\n")[2].partition("\n## ")[0]
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with free_port() as number:
+        yield number
+
+
+def examples(language: str) -> list[str]:
+    """The examples of the section in this language."""
+    return re.findall(rf"(?ms)^```{language}\n(.*?)^```$", SECTION)
+
+
+def shell(text: str) -> list[str]:
+    """The commands of a console, each with the lines that follow it."""
+    return [command.strip() for command in re.split(r"(?m)^\$ ", text) if command]
+
+
+@needs("curl", "openssl")
+@pytest.mark.parametrize(("password", "answer"), [("s3cret", "patroni_up 1.0"), ("other", "Unauthorized: ")])
+def test_example_serves_and_lets_curl_in(
+    upstream: Upstream, tmp_path: Path, port: int, password: str, answer: str
+) -> None:
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    serves, [asks] = map(shell, examples("console"))
+    subprocess.run(  # in a session of its own, so that the password is asked for on standard input
+        ["bash", "-euc", "\n".join(serves[:-1])],
+        cwd=tmp_path,
+        input=f"{password}\n".encode(),
+        start_new_session=True,
+        check=True,
+    )
+    environ = {"PATRONI_EXPORTER_PORT": str(port), "PATRONI_EXPORTER_URL": recorded(upstream).url}
+    with serving(tmp_path, port, ["bash", "-c", f"exec {serves[-1]}"], environ=environ) as exporter:
+        line = asks.replace(":9547", f":{port}")
+        done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, check=True, text=True)
+        assert answer in done.stdout
+        assert exporter.end() == 0
+
+
+@needs("prometheus")
+def test_example_lets_prometheus_in_with_its_certificate_and_password(
+    upstream: Upstream, tmp_path: Path, port: int
+) -> None:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(tmp_path / "ca.crt")
+    for name in ("server", "prometheus"):
+        issue(ca, tmp_path, name)
+    (tmp_path / "password").write_text(ALICE[1] + "\n")
+    client_keys, scrape = examples("yaml")
+    path = web_config(tmp_path, tls() + client_keys + users(**dict([ALICE])))
+    scrape = re.sub(r"targets: .*", f'targets: ["localhost:{port}"]', scrape)
+    (tmp_path / "prometheus.yml").write_text("global: {scrape_interval: 1s}\n" + scrape)
+
+    arguments = command(recorded(upstream), port, "--web.config.file", path)
+    with serving(tmp_path, port, arguments), free_port() as its_port:
+        line = [path_of("prometheus"), "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
+        with (tmp_path / "prometheus.log").open("wb") as log:
+            prometheus = start([*line, f"--web.listen-address=127.0.0.1:{its_port}"], log, cwd=tmp_path)
+        try:
+            until(lambda: sample(its_port, "up") == ["1"], 40)
+            assert sample(its_port, "patroni_up") == ["1"]
+        finally:
+            prometheus.kill()
+            prometheus.wait(10)
+
+
+def sample(port: int, query: str) -> list[str]:
+    """The values that a Prometheus has for a query, none while it starts."""
+    with contextlib.suppress(OSError), urlopen(f"http://127.0.0.1:{port}/api/v1/query?query={query}") as answer:
+        return [row["value"][1] for row in json.load(answer)["data"]["result"]]
+    return []

@@ -1,0 +1,57 @@
+"""Prometheus' own promtool reads the same web configuration files: what it accepts is accepted, but for a few."""
+
+import subprocess
+from pathlib import Path
+
+import trustme
+
+from exporter.settings import SettingsError
+from exporter.web_config import checked_web_config
+from tests.live.installed import needs, path_of
+from tests.locks import issue, tls, web_config
+from tests.test_tls import LOCKED_KEY, OTHERWISE, REFUSED_TLS
+from tests.test_web_config import NOTHING, REFUSED
+
+#: What is refused here alone, by what the reason says: what would be a trap, and what Python's TLS cannot do.
+STRICTER = (
+    "found another document",
+    "expected ASCII that can be printed",
+    "expected a bcrypt hash",  # only where no password at all can have the hash
+    "client_ca_file: expected certificates in PEM",  # newer toolkits refuse it too
+    "cannot be asked for without verifying it here",
+    "not less than min_version",
+    "one curve can be chosen here",
+)
+
+
+@needs("promtool")
+def test_what_promtool_accepts_is_accepted_and_what_it_refuses_is_refused(tmp_path: Path) -> None:
+    ca = trustme.CA()
+    for name in ("server", "other"):
+        issue(ca, tmp_path, name)
+    ca.cert_pem.write_to_path(tmp_path / "ca.crt")
+    (tmp_path / "locked.key").write_text(LOCKED_KEY)
+
+    texts = [*NOTHING, *(text for text, _ in REFUSED), *(tls(**keys) for keys, _ in (*REFUSED_TLS, *OTHERWISE))]
+    verdicts: dict[tuple[bool, bool], list[str]] = {}
+    for text in texts:
+        if "client_allowed_sans" in text:
+            continue  # which not every version knows
+        path = web_config(tmp_path, text)
+        line = [path_of("promtool"), "check", "web-config", path]
+        theirs = subprocess.run(line, capture_output=True, check=False).returncode == 0
+        reason = refusal(path)
+        verdicts.setdefault((theirs, reason == ""), []).append(reason)
+    assert verdicts.pop((False, True), []) == []
+    stricter = verdicts.pop((True, False))
+    assert [reason for reason in stricter if not any(known in reason for known in STRICTER)] == []
+    assert {agreed: bool(reasons) for agreed, reasons in verdicts.items()} == {(True, True): True, (False, False): True}
+
+
+def refusal(path: str) -> str:
+    """What a file is refused with, empty where it is accepted."""
+    try:
+        checked_web_config(path)
+    except SettingsError as refused:
+        return str(refused)
+    return ""

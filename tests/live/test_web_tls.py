@@ -1,0 +1,266 @@
+"""gunicorn with a web configuration file as a real process: TLS, client certificates, passwords, and their changes."""
+
+import contextlib
+import http.client
+import socket
+import ssl
+import sys
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.conftest import Upstream
+from tests.live.processes import MODULE, ROOT, Served, free_port, recorded, run, serving
+from tests.live.test_gunicorn import END, command, startup
+from tests.locks import ALICE, issue, tls, users, web_config
+
+pytestmark = pytest.mark.timeout(60)
+
+AUTHORITIES = {"ours": trustme.CA(), "strange": trustme.CA()}
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with free_port() as number:
+        yield number
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with certificates: of this host, and of clients that our authority and a strange one gave."""
+    issue(AUTHORITIES["ours"], tmp_path, "server")
+    for name, ca in AUTHORITIES.items():
+        issue(ca, tmp_path, name, "prometheus.example.org", "10.1.2.3")
+        ca.cert_pem.write_to_path(tmp_path / f"{name}-ca.crt")
+    return tmp_path
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client that trusts our authority, with a certificate where it has one, of no newer TLS where it says so."""
+
+    folder: Path
+    port: int
+    certificate: str | None = None
+    newest: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED
+
+    def context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=str(self.folder / "ours-ca.crt"))
+        context.maximum_version = self.newest
+        if self.certificate:
+            context.load_cert_chain(self.folder / f"{self.certificate}.crt", self.folder / f"{self.certificate}.key")
+        return context
+
+    def get(self, path: str = "/-/healthy", login: tuple[str, str] | None = None, seconds: float = 10) -> int | str:
+        """The status of one answer; else what became of the connection, in words."""
+        connection = http.client.HTTPSConnection("localhost", self.port, timeout=seconds, context=self.context())
+        headers = {"Authorization": "Basic " + b64encode(":".join(login).encode()).decode()} if login else {}
+        with contextlib.closing(connection):
+            try:
+                connection.request("GET", path, headers=headers)
+                return connection.getresponse().status
+            except ssl.SSLError as error:
+                return error.reason or str(error)
+            except OSError as error:
+                return type(error).__name__
+
+    def served(self) -> bytes:
+        """The certificate that is served."""
+        plain = socket.create_connection(("localhost", self.port), 10)
+        with plain, self.context().wrap_socket(plain, server_hostname="localhost") as connection:
+            return connection.getpeercert(binary_form=True) or b""
+
+
+def lines(exporter: Served) -> list[str]:
+    """The log without the time of our own lines."""
+    return [line.partition(" exporter.")[2] or line for line in exporter.lines()]
+
+
+def locked(upstream: Upstream, port: int, path: str, *arguments: str) -> tuple[str, ...]:
+    return command(recorded(upstream), port, "--web.config.file", path, *arguments)
+
+
+# Who is let in --------------------------------------------------------------------------------------------------------
+
+
+def test_tls_and_a_password_lock_every_path(upstream: Upstream, folder: Path, port: int) -> None:
+    web_config(folder, tls() + users(**dict([ALICE])))
+    (folder / "elsewhere").mkdir()
+    with serving(folder, port, locked(upstream, port, "../web.yml"), cwd=folder / "elsewhere") as exporter:
+        client = Client(folder, port)
+        for path in ("/", "/metrics", "/health", "/-/healthy", "/-/ready"):
+            assert (client.get(path), client.get(path, ALICE)) == (401, 200)
+        assert client.get("/metrics", ("alice", "wrong")) == 401
+        assert exporter.end() == 0
+    https = [line.replace("http://", "https://") for line in startup(port)]
+    assert exporter.lines() == https + END
+
+
+NO_CERTIFICATE = ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "SSLV3_ALERT_HANDSHAKE_FAILURE")
+UNKNOWN = ("TLSV1_ALERT_UNKNOWN_CA", "TLSV1_ALERT_UNKNOWN_CA")
+
+
+@pytest.mark.parametrize(
+    ("asked", "without", "strange"),
+    [
+        ("NoClientCert", 200, 200),
+        ("RequestClientCert", 200, 200),
+        ("VerifyClientCertIfGiven", 200, UNKNOWN),
+        ("RequireAnyClientCert", NO_CERTIFICATE, UNKNOWN),
+        ("RequireAndVerifyClientCert", NO_CERTIFICATE, UNKNOWN),
+    ],
+)
+def test_certificate_is_asked_for_as_the_file_says(
+    upstream: Upstream, folder: Path, port: int, asked: str, without: object, strange: object
+) -> None:
+    authority = {} if asked in ("NoClientCert", "RequestClientCert") else {"client_ca_file": "ours-ca.crt"}
+    path = web_config(folder, tls(client_auth_type=asked, **authority))
+    with serving(folder, port, locked(upstream, port, path)) as exporter:
+        for version, newest in enumerate((ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2)):
+            got = [Client(folder, port, name, newest).get() for name in (None, "strange", "ours")]
+            expected = [outcome[version] if isinstance(outcome, tuple) else outcome for outcome in (without, strange)]
+            assert got == [*expected, 200]
+        said = {line for line in lines(exporter) if line.startswith("tls: ")}
+    refused = {
+        NO_CERTIFICATE: "tls: no TLS with 127.0.0.1: peer did not return a certificate",
+        UNKNOWN: "tls: no TLS with 127.0.0.1: unable to get local issuer certificate",
+    }
+    assert said == {refused[outcome] for outcome in (without, strange) if isinstance(outcome, tuple)}
+
+
+@pytest.mark.parametrize("allowed", ["prometheus.example.org", "10.1.2.3", "other.example.org"])
+def test_certificate_needs_one_of_the_allowed_names(upstream: Upstream, folder: Path, port: int, allowed: str) -> None:
+    keys = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ours-ca.crt"}
+    path = web_config(folder, tls(client_allowed_sans=f"[x, {allowed}]", **keys))
+    with serving(folder, port, locked(upstream, port, path)) as exporter:
+        got = Client(folder, port, "ours").get()
+        if allowed == "other.example.org":
+            assert got != 200
+            assert "tls: no TLS with 127.0.0.1: its certificate has no name of client_allowed_sans" in lines(exporter)
+        else:
+            assert got == 200
+
+
+def test_older_tls_than_the_file_says_is_refused(upstream: Upstream, folder: Path, port: int) -> None:
+    path = web_config(folder, tls(min_version="TLS13"))
+    with serving(folder, port, locked(upstream, port, path)):
+        assert Client(folder, port).get() == 200
+        assert Client(folder, port, newest=ssl.TLSVersion.TLSv1_2).get() == "TLSV1_ALERT_PROTOCOL_VERSION"
+
+
+# Who does not speak TLS -----------------------------------------------------------------------------------------------
+
+
+def test_plain_http_is_told_so_in_plain_http(upstream: Upstream, folder: Path, port: int) -> None:
+    with serving(folder, port, locked(upstream, port, web_config(folder, tls()))) as exporter:
+        assert exporter.get() == (400, "This port speaks HTTPS.\n")
+        assert Client(folder, port).get() == 200
+        assert "Traceback" not in exporter.log.read_text()
+
+
+def test_client_that_stops_in_the_middle_does_not_keep_the_only_thread(
+    upstream: Upstream, folder: Path, port: int
+) -> None:
+    with (
+        serving(folder, port, locked(upstream, port, web_config(folder, tls()), "--threads", "1")) as exporter,
+        socket.create_connection(("127.0.0.1", port)) as in_handshake,
+        socket.create_connection(("127.0.0.1", port)) as plain,
+    ):
+        in_handshake.sendall(b"\x16\x03\x01\x02\x00\x01")
+        client = Client(folder, port)
+        with client.context().wrap_socket(plain, server_hostname="localhost") as in_request:
+            in_request.sendall(b"GET /-/healthy HTTP/1.1\r\nHos")
+            assert client.get(seconds=40) == 200
+        assert exporter.end() == 0
+    assert "tls: no TLS with 127.0.0.1: no handshake in time" in lines(exporter)
+    assert "Traceback" not in exporter.log.read_text()
+
+
+# Changes --------------------------------------------------------------------------------------------------------------
+
+
+def test_changed_certificate_is_served_by_every_worker_without_a_restart(
+    upstream: Upstream, folder: Path, port: int
+) -> None:
+    with serving(folder, port, locked(upstream, port, web_config(folder, tls()), "--workers", "2")) as exporter:
+        client = Client(folder, port)
+        before = {client.served() for _ in range(20)}
+        leaf = issue(AUTHORITIES["ours"], folder, "server")
+        after = {client.served() for _ in range(20)}
+        (folder / "server.crt").write_text("broken")
+        assert {client.served() for _ in range(20)} == after
+    new = ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
+    assert (len(before), after) == (1, {new})
+    assert before != after
+    bad = (
+        f"web_config: {folder}/web.yml: tls_server_config: cert_file, key_file: expected a certificate and a key in PEM"
+    )
+    assert {line for line in lines(exporter) if line.startswith("web_config: ")} == {
+        f"{bad}; what was read before goes on to count"
+    }
+
+
+def test_changed_users_and_authorities_count_without_a_restart(upstream: Upstream, folder: Path, port: int) -> None:
+    keys = {"client_auth_type": "RequireAndVerifyClientCert"}
+    path = web_config(folder, tls(client_ca_file="ours-ca.crt", **keys) + users(alice="old"))
+    with serving(folder, port, locked(upstream, port, path)) as exporter:
+        ours, strange = Client(folder, port, "ours"), Client(folder, port, "strange")
+        assert [ours.get(login=("alice", "old")), strange.get(login=("alice", "old"))] == [200, UNKNOWN[0]]
+        web_config(folder, tls(client_ca_file="strange-ca.crt", **keys) + users(alice="new"))
+        assert [ours.get(login=("alice", "new")), strange.get(login=("alice", "new"))] == [UNKNOWN[0], 200]
+        assert strange.get(login=("alice", "old")) == 401
+        assert exporter.end() == 0
+
+
+# The start and the check ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [MODULE, (*MODULE, "check"), (*MODULE[:2], "gunicorn", "-c", "gunicorn.conf.py")])
+def test_file_that_cannot_be_used_is_one_line_and_status_2(folder: Path, port: int, arguments: tuple[str, ...]) -> None:
+    path = web_config(folder, tls(key_file="gone.key"))
+    environ = {"EXPORTER_WEB_CONFIG_FILE": path, "PATRONI_EXPORTER_PORT": str(port)}
+    status, output = run(arguments, cwd=ROOT, environ=environ)
+    line = f"{path}: tls_server_config: key_file: '{folder}/gone.key': No such file or directory"
+    assert (status, output) == (2, f"patroni-staytus-exporter: {line}\n")
+
+
+def test_check_tells_what_the_file_asks_for_without_the_hashes(upstream: Upstream, folder: Path, port: int) -> None:
+    headers = "http_server_config: {headers: {X-Frame-Options: deny}}\n"
+    path = web_config(folder, tls(client_auth_type="RequestClientCert") + headers + users(bob="b", alice="a"))
+    status, output = run((*locked(upstream, port, path), "check"), cwd=folder)
+    assert status == 0
+    assert [line.removeprefix(f"{path}: ") for line in output.splitlines() if line.startswith(path)] == [
+        f"TLS: with {folder}/server.crt, TLS12 or later, RequestClientCert",
+        "users: alice, bob",
+        "headers: X-Frame-Options",
+        "client_auth_type RequestClientCert: certificates are not asked for, since none is looked at",
+    ]
+    assert "$2b$" not in output
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        users(alice="a"),
+        tls(),
+        tls(client_auth_type="RequireAndVerifyClientCert", client_ca_file="ours-ca.crt") + users(alice="a"),
+        tls(client_auth_type="RequireAndVerifyClientCert", client_ca_file="ours-ca.crt", max_version="TLS12"),
+    ],
+)
+def test_healthcheck_of_the_image_finds_it_healthy_behind_its_locks(
+    upstream: Upstream, folder: Path, port: int, text: str
+) -> None:
+    healthcheck = (sys.executable, str(ROOT / "deploy" / "healthcheck.py"), str(folder / "cmdline"))
+    line = locked(upstream, port, web_config(folder, text))
+    (folder / "cmdline").write_text("\0".join(line) + "\0")
+    with serving(folder, port, line) as exporter:
+        assert run(healthcheck, cwd=folder) == (0, "")
+        web_config(folder, "broken")
+        assert run(healthcheck, cwd=folder) == (0, "")
+        assert exporter.end() == 0
+    assert run(healthcheck, cwd=folder) == (1, f"0.0.0.0:{port}: [Errno 111] Connection refused\n")
