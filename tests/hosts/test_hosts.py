@@ -1,5 +1,6 @@
 """The same wsgi.py under gunicorn, uWSGI and Apache mod_wsgi, before a real upstream."""
 
+import base64
 import contextlib
 import gzip
 import http.client
@@ -11,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 
+import bcrypt
 import pytest
 
 from exporter import create_app
@@ -251,3 +253,26 @@ def test_setting_that_is_wrong_is_one_line_for_each_process_and_starts_no_loop(
         for path in ("/metrics", "/-/healthy", "/"):
             assert served.get(path) == (500, "A setting cannot be used; the log of the server says which.\n")
         assert served.lines() == lines
+
+
+@on_one_of_each
+def test_password_of_the_web_configuration_is_asked_for_at_every_path(
+    host: Host, place: Place, both: Upstream, port: int
+) -> None:
+    web = place.folder / "web.yml"
+    web.write_text(f"basic_auth_users: {{alice: {bcrypt.hashpw(b's3cret', bcrypt.gensalt(4)).decode()}}}\n")
+    web.chmod(0o644)
+    place.set(settings(both, EXPORTER_WEB_CONFIG_FILE=str(web)))
+    paths = ["/metrics", "/health", "/-/healthy", "/", "/nothing"]
+    with host.serving(place, port) as served:
+        assert [ask(served, path).status for path in paths] == [401] * 5
+        assert [ask(served, path, Authorization=login("alice", "wrong")).status for path in paths] == [401] * 5
+        assert ask(served, "/metrics").headers["WWW-Authenticate"].startswith("Basic ")
+        assert both.paths == []
+        alice = login("alice", "s3cret")
+        assert [ask(served, path, Authorization=alice).status for path in paths] == [200, 200, 200, 200, 404]
+    web.unlink()
+
+
+def login(user: str, password: str) -> str:
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
