@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from ctypes.util import find_library
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,21 @@ ACTIVATE = """\
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
 os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+#: The system calls that it may make are the first argument; what it may not make answers EPERM, as with the unit.
+CONFINE = """\
+import ctypes, os, sys
+seccomp = ctypes.CDLL("libseccomp.so.2")
+seccomp.seccomp_init.restype = ctypes.c_void_p
+confined = ctypes.c_void_p(seccomp.seccomp_init(0x00050001))
+for name in sys.argv[1].split(","):
+    number = seccomp.seccomp_syscall_resolve_name(name.encode())
+    number == -1 or seccomp.seccomp_rule_add(confined, 0x7FFF0000, number, 0)
+ctypes.CDLL(None).prctl(65, 1, 0, 0, 0)  # MemoryDenyWriteExecute, where the kernel knows it
+assert seccomp.seccomp_load(confined) == 0
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
@@ -77,6 +93,34 @@ def test_systemd_takes_the_units_and_finds_little_exposed(place: Place, tmp_path
     assert run([analyze, "verify", "--man=no", *units], cwd=tmp_path) == (0, "")
     status, report = run([analyze, "security", "--offline=yes", "--threshold=15", units[0]], cwd=tmp_path)
     assert status == 0, report
+
+
+@needs("systemd-analyze")
+@pytest.mark.skipif(find_library("seccomp") is None, reason="not installed: libseccomp2")
+def test_service_scrapes_reloads_and_ends_within_its_system_calls(place: Place, both: Upstream, port: int) -> None:
+    allowed, denied = lines(place, f"{UNITS}.service", "SystemCallFilter")
+    calls = members("@default", *allowed.split()) - members(*denied.removeprefix("~").split())
+    assert {"accept4", "clone"} < calls
+    assert not {"chown", "mount", "setuid"} & calls
+    place.set(settings(both, PATRONI_EXPORTER_BIND="127.0.0.1", PATRONI_EXPORTER_PORT=str(port)))
+    (command,) = lines(place, f"{UNITS}.service", "ExecStart")
+    python = str(place.folder / ".venv/bin/python")
+    confined = [python, "-c", CONFINE, ",".join(calls), *shlex.split(command)]
+    with serving(place.folder, port, confined, cwd=place.folder, user=GUNICORN.user, environ=place.least) as served:
+        assert served.up() == "1.0"
+        served.process.send_signal(signal.SIGHUP)
+        GUNICORN.has_started(served, 2)
+        assert "\nprocess_start_time_seconds " in served.get()[1]
+        assert served.end() == 0
+    assert [line for line in served.lines() if not line.startswith("INFO ")] == []
+
+
+def members(*names: str) -> set[str]:
+    """The system calls of sets of systemd, by the names of the sets."""
+    _, text = run([path_of("systemd-analyze"), "syscall-filter", *names], cwd=Path("/"))
+    rows = {line.strip() for line in text.splitlines() if line.startswith("    ") and "#" not in line}
+    sets = {row for row in rows if row.startswith("@")} - set(names)
+    return {row for row in rows if not row.startswith("@")} | (members(*sets) if sets else set())
 
 
 def test_service_tells_systemd_when_it_is_there(place: Place, both: Upstream, port: int) -> None:
