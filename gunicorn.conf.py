@@ -3,10 +3,15 @@
 import os
 import socket
 import ssl
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from gunicorn import util
 from gunicorn.config import Config
+
+if (folder := str(Path(__file__).resolve().parent)) not in sys.path:
+    sys.path.append(folder)  # so that exporter and wsgi are found, whatever folder gunicorn is started in
 
 from exporter.logs import GunicornLogger
 from exporter.settings import Settings, settings_errors_exit
