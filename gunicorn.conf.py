@@ -1,6 +1,7 @@
 """How gunicorn serves the exporter; what can be set comes from the settings."""
 
 import os
+import resource
 import socket
 import ssl
 import sys
@@ -44,6 +45,8 @@ loglevel = settings.log_level
 logger_class = GunicornLogger
 GunicornLogger.form = settings.log_format
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # a read-only root may have no other place
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection for each document of each target is a file
 limit_request_line = 8190  # as Apache has it; the application refuses what is a little shorter
 
 

@@ -10,6 +10,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from exporter.fetch import Fetcher
 from exporter.logs import known, log_to_standard_error
 from exporter.settings import Settings
+from exporter.web.at_once import AtOnce
 from exporter.web.auth import locked
 from exporter.web.discovery import discovery_blueprint
 from exporter.web.door import door, refusal
@@ -45,8 +46,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.merge_slashes = False  # it would redirect to the host that the client names
     app.register_blueprint(health_blueprint(settings.modules, fetcher))
     app.register_blueprint(landing_blueprint(settings.modules, fetcher))
-    app.register_blueprint(probe_blueprint(file, fetcher))
-    app.register_blueprint(discovery_blueprint(file, fetcher))
+    at_once = AtOnce(settings.probes)
+    app.register_blueprint(probe_blueprint(file, fetcher, at_once))
+    app.register_blueprint(discovery_blueprint(file, fetcher, at_once))
     app.register_blueprint(reload_blueprint(file, settings.lifecycle))
     state = (ReloadState(file),) if file else ()
     metrics = {"/metrics": metrics_app(settings.modules, fetcher, *state)}

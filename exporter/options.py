@@ -277,11 +277,19 @@ OPTIONS = (
     ),
     Option(
         "EXPORTER_THREADS",
-        "64",
+        "256",
         "threads of each worker, made when needed",
         "a number from 1 to 1024",
         values.whole(1, 1024),
         ("--threads",),
+    ),
+    Option(
+        "EXPORTER_PROBES",
+        "200",
+        "probes that each worker serves at once, which should be fewer than its threads; more of them get 503",
+        "a number from 1 to 1024",
+        values.whole(1, 1024),
+        ("--probes",),
     ),
     Option(
         "EXPORTER_CONFIG_FILE",

@@ -49,6 +49,7 @@ class Settings:
     log_format: str
     workers: int
     threads: int
+    probes: int
     modules: tuple[Module, ...]
     web_config_file: str = ""
     open_health: bool = False
@@ -223,6 +224,7 @@ def _settings(given: Mapping[str, Given]) -> Settings:
         log_format=value("EXPORTER_LOG_FORMAT"),
         workers=value("EXPORTER_WORKERS"),
         threads=value("EXPORTER_THREADS"),
+        probes=value("EXPORTER_PROBES"),
         modules=tuple(modules),
         web_config_file=value("EXPORTER_WEB_CONFIG_FILE") or "",
         open_health=value("EXPORTER_WEB_OPEN_HEALTH"),

@@ -116,7 +116,7 @@ COMMANDS = "expected serve, check, scrape or reference TOPIC"
         # What stands before an @ can be a password, wherever it was put.
         (["--patroni-urll=http://u:s3 cr/t@h"], "unknown argument: '--patroni-urll=***@h'"),
         (["--patroni-url=", "http://u:s3'cr/t@h"], f'unknown command: "***@h"; {COMMANDS}'),
-        (["--p=http://u:s3\ncr/t@h"], "ambiguous option: --p=***@h could match --port, --patroni-url"),
+        (["--p=http://u:s3\ncr/t@h"], "ambiguous option: --p=***@h could match --port, --patroni-url, --probes"),
         (["--debug=http://u:s3@cr't@h"], 'argument -d/--debug: ignored explicit argument "***@h"'),
     ],
 )
@@ -234,7 +234,8 @@ EXPORTER_LOG_FORMAT = logfmt  (default)
 EXPORTER_WEB_CONFIG_FILE = (none)  (default)
 EXPORTER_WEB_OPEN_HEALTH = false  (default)
 EXPORTER_WORKERS = 1  (default)
-EXPORTER_THREADS = 64  (default)
+EXPORTER_THREADS = 256  (default)
+EXPORTER_PROBES = 200  (default)
 EXPORTER_CONFIG_FILE = (none)  (default)
 EXPORTER_WEB_ENABLE_LIFECYCLE = false  (default)
 EXPORTER_ENV_FILE = /dev/null

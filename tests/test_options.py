@@ -98,6 +98,7 @@ def test_default_can_be_read_and_what_is_shown_of_it_reads_the_same(option: Opti
         ("EXPORTER_LOG_LEVEL", "warning", "warning"),
         ("EXPORTER_LOG_FORMAT", "json", "json"),
         ("EXPORTER_THREADS", "1024", 1024),
+        ("EXPORTER_PROBES", "1", 1),
         *(("DEBUG", text, True) for text in ("True", "true", "TRUE", "1", "yes", "Yes", "on")),
         *(("DEBUG", text, False) for text in ("False", "false", "FALSE", "0", "no", "No", "off")),
         # The old systemd unit's EnvironmentFile says DEBUG=-d, which is then in the environment too.
@@ -126,6 +127,7 @@ LONG = "x" * 256  # longer than a file name can be
         *(("EXPORTER_WEB_OPEN_HEALTH", text) for text in ["2", "y"]),
         *(("EXPORTER_WORKERS", text) for text in ["0", "65", "1.0"]),
         *(("EXPORTER_THREADS", text) for text in ["0", "1025", "1.0"]),
+        *(("EXPORTER_PROBES", text) for text in ["0", "1025", "many"]),
         *(("EXPORTER_CONFIG_FILE", text) for text in ["a\nb", "http://h/modules.yml"]),
         ("EXPORTER_WEB_ENABLE_LIFECYCLE", "maybe"),
         *(("EXPORTER_LOG_LEVEL", text) for text in ["INFO", "trace", "debug,info", ""]),
@@ -309,6 +311,7 @@ REFUSED = [
     ("EXPORTER_WEB_OPEN_HEALTH", "maybe", "EXPORTER_WEB_OPEN_HEALTH='maybe': expected true or false"),
     ("EXPORTER_WORKERS", "0", "EXPORTER_WORKERS='0': expected a number from 1 to 64"),
     ("EXPORTER_THREADS", "1025", "EXPORTER_THREADS='1025': expected a number from 1 to 1024"),
+    ("EXPORTER_PROBES", "0", "EXPORTER_PROBES='0': expected a number from 1 to 1024"),
     ("EXPORTER_CONFIG_FILE", "a\nb", "EXPORTER_CONFIG_FILE='a\\nb': expected the path of a file with modules"),
     ("EXPORTER_WEB_ENABLE_LIFECYCLE", "maybe", "EXPORTER_WEB_ENABLE_LIFECYCLE='maybe': expected true or false"),
 ]

@@ -33,7 +33,7 @@ def staytus(token: str = "t0ken", secret: str = "s3cret", **changes: Any) -> Mod
 def settings(*modules: Module, **changes: Any) -> Settings:
     """What is set by default, with these modules (else Patroni alone) and these changes."""
     port = 9877 if modules and modules[0].service == "staytus" else 9547
-    default = Settings("", port, "AF_INET", "info", "logfmt", 1, 64, modules or (patroni(),))
+    default = Settings("", port, "AF_INET", "info", "logfmt", 1, 256, 200, modules or (patroni(),))
     return replace(default, **changes)
 
 
@@ -114,6 +114,7 @@ ROWS = [
     ("EXPORTER_WEB_OPEN_HEALTH", "true", settings(open_health=True), "no", settings()),
     ("EXPORTER_WORKERS", "2", settings(workers=2), "64", settings(workers=64)),
     ("EXPORTER_THREADS", "1", settings(threads=1), "1024", settings(threads=1024)),
+    ("EXPORTER_PROBES", "1", settings(probes=1), "1024", settings(probes=1024)),
     ("EXPORTER_CONFIG_FILE", MODULES, beside_file(MODULES), MORE_MODULES, beside_file(MORE_MODULES)),
     ("EXPORTER_WEB_ENABLE_LIFECYCLE", "true", settings(lifecycle=True), "false", settings()),
 ]
@@ -138,7 +139,8 @@ def test_nothing_set_is_patroni_at_its_default_url() -> None:
         log_level="info",
         log_format="logfmt",
         workers=1,
-        threads=64,
+        threads=256,
+        probes=200,
         modules=(Module("patroni", "patroni", Target("http://localhost:8008", 5.0, True, 0.0, ()), PATRONI_COLLECT),),
     )
 
@@ -152,7 +154,8 @@ def test_keys_alone_are_staytus_at_its_default_url() -> None:
         log_level="info",
         log_format="logfmt",
         workers=1,
-        threads=64,
+        threads=256,
+        probes=200,
         modules=(
             Module("staytus", "staytus", Target("http://localhost:8787", 5.0, True, 2.0, headers), STAYTUS_COLLECT),
         ),

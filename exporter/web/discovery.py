@@ -14,6 +14,7 @@ from exporter.fetch import Fetcher
 from exporter.modules_file import ModulesFile
 from exporter.scrape import Reading, read
 from exporter.target import Module
+from exporter.web.at_once import AtOnce
 from exporter.web.metrics import budget
 from exporter.web.probe import asked_module, asked_target
 
@@ -24,7 +25,7 @@ URL = re.compile(r"(?P<scheme>https?)://(?P<address>(\[[0-9a-fA-F:.]+\]|[\w.-]+)
 Group = dict[str, list[str] | dict[str, str]]
 
 
-def discovery_blueprint(file: ModulesFile | None, fetcher: Fetcher) -> Blueprint:
+def discovery_blueprint(file: ModulesFile | None, fetcher: Fetcher, at_once: AtOnce) -> Blueprint:
     """Returns the door for the http_sd_configs of Prometheus."""
     blueprint = Blueprint("discovery", __name__)
 
@@ -37,7 +38,9 @@ def discovery_blueprint(file: ModulesFile | None, fetcher: Fetcher) -> Blueprint
         texts = request.args.getlist("target")
         if not all(texts) or not texts:
             raise BadRequest("expected a parameter target for each node that can be asked for its cluster")
-        return jsonify(_first_answer([asked_target(module, text) for text in texts], fetcher))
+        modules = [asked_target(module, text) for text in texts]
+        with at_once.one():
+            return jsonify(_first_answer(modules, fetcher))
 
     return blueprint
 

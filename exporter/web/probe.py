@@ -18,6 +18,7 @@ from exporter.scrape import ModuleReading, read
 from exporter.secrets import without_secrets
 from exporter.target import Module
 from exporter.values import switch
+from exporter.web.at_once import AtOnce
 from exporter.web.metrics import Scrape, budget, check_names, page
 
 
@@ -44,7 +45,7 @@ def asked_target(module: ProbeModule, text: str) -> Module:
         raise Forbidden(str(error)) from None
 
 
-def probe_blueprint(file: ModulesFile | None, fetcher: Fetcher) -> Blueprint:
+def probe_blueprint(file: ModulesFile | None, fetcher: Fetcher, at_once: AtOnce) -> Blueprint:
     """Returns the door for Prometheus jobs that name the target in a parameter."""
     blueprint = Blueprint("probe", __name__)
 
@@ -58,12 +59,13 @@ def probe_blueprint(file: ModulesFile | None, fetcher: Fetcher) -> Blueprint:
         module = asked_target(template, targets[0])
         debug = _asks_for_debug()
         limit = budget(request.environ)
-        if debug:
-            with _log_of_this_thread() as lines:
-                readings = read([module], fetcher, limit)
-                samples = _samples(module, readings)
-            return Response(_debug_page(module, limit, lines, readings, samples), mimetype="text/plain")
-        return page(request.environ, Scrape((module,), read([module], fetcher, limit)))
+        with at_once.one():
+            if debug:
+                with _log_of_this_thread() as lines:
+                    readings = read([module], fetcher, limit)
+                    samples = _samples(module, readings)
+                return Response(_debug_page(module, limit, lines, readings, samples), mimetype="text/plain")
+            return page(request.environ, Scrape((module,), read([module], fetcher, limit)))
 
     return blueprint
 

@@ -16,6 +16,7 @@ from exporter.settings import Settings
 from tests.conftest import Upstream
 from tests.live.processes import families
 from tests.recorded import RECORDINGS, moment, staytus
+from tests.walls.scrapes import until
 from tests.walls.servers import Odd, silent
 
 LEADER = moment("4.1.5", "failsafe-enabled", "n1").answers
@@ -228,3 +229,27 @@ def test_debug_shows_the_log_of_no_other_probe(upstream: Upstream, client: Flask
         assert "patroni_up 0.0\n" in other.result().text
     assert server.url not in text
     assert "WARNING patroni node: " in text
+
+
+def test_more_probes_than_may_be_at_once_are_refused_and_told_to_come_again(tmp_path: Path) -> None:
+    file = tmp_path / "modules.yml"
+    file.write_text("modules: {slow: {collector: patroni, collect: [node], timeout: 2s, targets: [127.0.0.1]}}")
+    settings = {"EXPORTER_ENV_FILE": os.devnull, "EXPORTER_CONFIG_FILE": str(file), "EXPORTER_PROBES": "2"}
+    exporter = create_app(Settings.load(settings))
+    with Odd(silent) as one, Odd(silent) as two, ThreadPoolExecutor(2) as prometheus:
+        target = one.url.removeprefix("http://")
+        under_way = [
+            prometheus.submit(probe, exporter.test_client(), "slow", hung.url.removeprefix("http://"))
+            for hung in (one, two)
+        ]
+        until(lambda: (one.connections, two.connections) == (1, 1))
+        for path in (f"/probe?module=slow&target={target}", f"/sd?module=slow&target={target}"):
+            refused = exporter.test_client().get(path)
+            assert (refused.status_code, refused.headers["Retry-After"], refused.text) == (
+                503,
+                "1",
+                "2 probes are under way already, which is what EXPORTER_PROBES allows: come again later\n",
+            )
+        assert exporter.test_client().get("/-/healthy").status_code == 200
+        assert [answer.result().status_code for answer in under_way] == [200, 200]
+        assert probe(exporter.test_client(), "slow", target).status_code == 200
