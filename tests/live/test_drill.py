@@ -48,7 +48,9 @@ def quickened(folder: Path) -> list[Path]:
     for shipped in sorted((ROOT / "monitoring" / "rules").glob("*.yml")):
         document = yaml.safe_load(shipped.read_text())
         for rule in (rule for group in document["groups"] for rule in group["rules"]):
-            rule["expr"] = re.sub(r"\[(\d+[smhd])(:?)]", lambda m: f"[{faster(m[1], LOOK_BACK)}{m[2]}]", rule["expr"])
+            rule["expr"] = re.sub(
+                r"(\[|offset )(\d+[smhd])", lambda found: found[1] + faster(found[2], LOOK_BACK), rule["expr"]
+            )
             if "for" in rule:
                 rule["for"] = faster(rule["for"], PACE)
             if rule.get("record") in THRESHOLDS:
@@ -106,14 +108,15 @@ def drill(watched: tuple[Lab, Prometheus]) -> Drill:
 def test_rules_at_the_pace_of_the_drill_are_the_shipped_ones(tmp_path: Path) -> None:
     expected = {
         "PatroniNoLeader": ("7500ms", []),
-        "PatroniMemberMissing": ("37500ms", ["[120000ms]"]),
-        "PatroniFailover": ("7500ms", ["[30000ms:]"] * 3),
+        "PatroniMemberMissing": ("37500ms", ["[120000ms"]),
+        "PatroniFailover": ("7500ms", ["[30000ms"] * 3),
+        "PatroniReplicaLagGrowing": ("75000ms", ["[30000ms", "offset 10000ms", "[120000ms"]),
         "PatroniPaused": (None, []),
     }
     rules = [
         rule for file in quickened(tmp_path) for g in yaml.safe_load(file.read_text())["groups"] for rule in g["rules"]
     ]
-    found = {rule.get("alert"): (rule.get("for"), re.findall(r"\[\d+ms:?]", rule["expr"])) for rule in rules}
+    found = {rule.get("alert"): (rule.get("for"), re.findall(r"(?:\[|offset )\d+\w+", rule["expr"])) for rule in rules}
     assert {alert: found[alert] for alert in expected} == expected
 
 
