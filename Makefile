@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SERVERS := $(VENV)/.servers
 
-.PHONY: help demo test drill audit sbom bench dist reference dashboards screenshot soak golden clean
+.PHONY: help demo test drill audit sbom bench bench-fleet dist reference dashboards screenshot soak golden clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*##/\1 /p' Makefile | while read -r name text; do printf '%-10s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*##/\1 /p' Makefile | while read -r name text; do printf '%-11s %s\n' "$$name" "$$text"; done
 
 demo: $(READY)  ## a real Patroni cluster with an exporter before each node, until Ctrl-C
 	$(BIN)/python -m demo
@@ -35,8 +35,11 @@ sbom: $(READY)  ## the bill of materials of what users install, as CycloneDX, in
 drill: $(READY) $(SERVERS)  ## a real cluster goes wrong before a real Prometheus with the shipped rules; some three minutes
 	$(BIN)/python -m pytest -vv tests/live/test_drill.py
 
-bench: $(READY)  ## how fast it is, as ratios within one run; some twenty minutes
+bench: $(READY) $(SERVERS)  ## how fast it is, as ratios within one run; some twenty minutes
 	$(BIN)/python -m bench
+
+bench-fleet: $(READY) $(SERVERS)  ## 10,000 targets through /probe, and 1,000 of which half are dead; some four minutes
+	$(BIN)/python -m bench.fleet
 
 dist: $(READY)  ## the sdist and the wheel, in dist/
 	$(BIN)/python -m build --no-isolation

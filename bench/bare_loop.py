@@ -39,12 +39,12 @@ class Ready(Collector):
         return self._metrics
 
 
-def registry(exposition: str) -> CollectorRegistry:
-    """Returns the families of a scrape of the exporter, with those of the process alive as the exporter has them."""
+def registry(exposition: str, *, with_process: bool) -> CollectorRegistry:
+    """Returns the families of a scrape of the exporter, and those of the process alive, as the exporter has them."""
     made = CollectorRegistry()
     families = text_string_to_metric_families(exposition)
     made.register(Ready(family for family in families if not family.name.startswith(("process_", "python_"))))
-    for own in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+    for own in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR) if with_process else ():
         made.register(own)
     return made
 
@@ -54,10 +54,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("base", help="where Patroni's documents are")
     parser.add_argument("metrics", help="where the exporter's exposition of them is")
+    parser.add_argument("--probe", action="store_true", help="the exposition is one of /probe, without the process")
     parser.add_argument("--count", type=int, default=1000)
     given = parser.parse_args()
     session = requests.Session()
-    everything = registry(session.get(given.metrics, timeout=5).text)
+    everything = registry(session.get(given.metrics, timeout=5).text, with_process=not given.probe)
     prepared = [session.prepare_request(requests.Request("GET", given.base + path)) for path in PATRONI]
     start = 0.0
     for turn in range(WARM + given.count):

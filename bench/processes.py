@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from bench.upstream import COUNTS, PATRONI
+from bench.upstream import COUNTS, PATRONI, program, services
 
 ROOT = Path(__file__).resolve().parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -30,15 +30,16 @@ class BenchError(Exception):
 
 
 @contextlib.contextmanager
-def running(module: str, *arguments: str, given: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
-    """Runs `python -m module` in a session of its own, which Ctrl-C does not reach, and ends all of it at the end.
+def running(*command: str, given: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Runs a command, or a module of ours, in a session of its own, which Ctrl-C does not reach, and ends all of it.
 
     Nothing of this environment counts but PATH, so that no setting of ours is measured.
     """
     environ = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(ROOT), "EXPORTER_ENV_FILE": os.devnull}
     with tempfile.TemporaryFile("w+") as errors:
+        python = [] if command[0].startswith("/") else [sys.executable, "-m"]
         process = subprocess.Popen(  # noqa: S603 - our own modules
-            [sys.executable, "-m", module, *arguments],
+            [*python, *command],
             cwd=ROOT,
             env={**environ, **(given or {})},
             stdin=subprocess.PIPE,
@@ -85,9 +86,13 @@ class Upstream:
 
 
 @contextlib.contextmanager
-def upstream(delay: float = 0.0) -> Iterator[Upstream]:
-    """Runs the stand-in upstream with a delay in seconds."""
-    with running("bench.upstream", "--delay", str(delay)) as process:
+def upstream(least: float = 0.0, most: float | None = None, address: str = "127.0.0.1") -> Iterator[Upstream]:
+    """Runs the stand-in upstream with delays in seconds, each of them as long as any other one between."""
+    delays = [str(round(seconds * 1000)) for seconds in (least, least if most is None else most)]
+    with running(program(), address, *delays) as process:
+        assert process.stdin is not None  # noqa: S101 - a pipe was asked for
+        process.stdin.buffer.write(services())
+        process.stdin.flush()
         patroni, staytus = _first_line(process).split()
         yield Upstream(f"http://127.0.0.1:{patroni}", f"http://127.0.0.1:{staytus}")
 
@@ -110,7 +115,9 @@ class Served:
 
 
 @contextlib.contextmanager
-def exporter(server: Upstream, workers: int, *, staytus: bool = False) -> Iterator[Served]:
+def exporter(
+    server: Upstream, workers: int, *, staytus: bool = False, more: Mapping[str, str] | None = None
+) -> Iterator[Served]:
     """Runs the exporter before this upstream, with Patroni's module alone or with both, and scrapes it once."""
     with socket.socket() as trial:
         trial.bind(("127.0.0.1", 0))
@@ -122,6 +129,7 @@ def exporter(server: Upstream, workers: int, *, staytus: bool = False) -> Iterat
     }
     if staytus:
         given |= {"STAYTUS_API_URL": server.staytus, "STAYTUS_API_TOKEN": "token", "STAYTUS_API_SECRET": "secret"}
+    given |= more or {}
     start = time.perf_counter()
     with running("exporter", "--workers", str(workers), given=given) as process:
         url = f"http://127.0.0.1:{port}"
