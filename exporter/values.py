@@ -1,10 +1,13 @@
 """How the text of a setting is read: each of these turns a text into a value, or raises ValueError."""
 
 import base64
+import errno
 import ipaddress
 import math
+import os
 import re
 import ssl
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -203,10 +206,18 @@ def belong_together(cert_file: str, key_file: str) -> bool:
 
 def _pem(path: str, mark: str) -> None:
     try:
-        if mark not in Path(path).read_text(encoding="utf-8"):
+        if mark not in file_content(path).decode():
             raise ValueError
     except OSError:
         raise ValueError from None
+
+
+def file_content(path: str) -> bytes:
+    """Returns what a file holds; raises OSError, also for a FIFO or a device, which could keep its reader for ever."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        return file.read()
 
 
 def refuse() -> Any:

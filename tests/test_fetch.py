@@ -1,6 +1,7 @@
 """The HTTP client against real servers: what it sends, whom it joins, and how it says what went wrong."""
 
 import gzip
+import os
 import socket
 import threading
 import time
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from exporter import fetch, transport
+from exporter import fetch, request
 from exporter.document import Answer
 from exporter.fetch import Fetcher
-from exporter.target import Target
-from exporter.transport import FetchError
+from exporter.request import FetchError
+from exporter.target import HeaderFile, Target
+from exporter.values import Headers
 from exporter.version import __version__
 from tests.conftest import Upstream
 
@@ -169,7 +171,7 @@ def test_answer_that_is_not_whole_http_is_told_as_such(upstream: Upstream, answe
 def test_answer_over_the_size_limit_is_cut_off(
     upstream: Upstream, packed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "SIZE_LIMIT", 1024 * 1024)
+    monkeypatch.setattr(request, "SIZE_LIMIT", 1024 * 1024)
     body = b"x" * (1024 * 1024)
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
@@ -273,3 +275,61 @@ def test_new_connection_that_is_closed_without_an_answer_is_not_tried_again(upst
     upstream.answers["/x"] = raw(b"")
     assert failure(Target(upstream.url, 5, True)) == "the connection was closed without an answer"
     assert upstream.paths == ["/x"]
+
+
+def test_answers_that_nobody_may_use_any_more_do_not_pile_up(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "KEPT", 10)
+    upstream.answers.update({f"/{number}": (200, b"x") for number in range(50)})
+    fetcher, short, long = Fetcher(), *(Target(upstream.url, 5, True, interval=seconds) for seconds in (0.001, 60))
+    kept = [fetcher.ask(long, str(number), whole) for number in range(5)]
+    for number in range(50):
+        assert fetcher.ask(short, str(number), whole).model.result(5) == Answer(200, b"x")
+        time.sleep(0.002)
+        assert len(fetcher._flights) <= 10
+    assert [fetcher.ask(long, str(number), whole) for number in range(5)] == kept
+
+
+# Files that are read with each request --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("writer", [False, True])
+def test_fifo_in_place_of_a_file_is_refused_and_nobody_waits_for_it(
+    upstream: Upstream, tmp_path: Path, writer: bool
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    opened = os.open(fifo, os.O_RDWR) if writer else None  # so that somebody could write, and does not
+    for target in (
+        Target(upstream.url, 5, True, header_files=(HeaderFile(str(fifo), "X-Auth-Token"),)),
+        Target("https://localhost:1", 5, str(fifo)),
+        Target("https://localhost:1", 5, True, cert_file=str(fifo)),
+    ):
+        assert failure(target) == f"{fifo}: not a regular file"
+    if opened is not None:
+        os.close(opened)
+    assert upstream.requests == []
+
+
+def test_file_that_hangs_keeps_nobody_waiting_but_whoever_asked_for_it(upstream: Upstream) -> None:
+    """As one on a server of files that does not answer: its reader cannot be woken."""
+    release, asked = threading.Event(), threading.Event()
+
+    class Hanging(HeaderFile):
+        def headers(self) -> Headers:
+            asked.set()
+            release.wait(10)
+            return ()
+
+    upstream.answers.update({"/x": (200, b"x"), "/y": (200, b"y")})
+    fetcher, hung = Fetcher(), Target(upstream.url, 5, True, header_files=(Hanging("there"),))
+    reader = threading.Thread(target=fetcher.ask, args=(hung, "x", whole))
+    reader.start()
+    assert asked.wait(5)
+    joined = fetcher.ask(hung, "x", whole)
+    assert fetcher.ask(Target(upstream.url, 5, True), "y", whole).model.result(5) == Answer(200, b"y")
+    assert not joined.model.done()
+    release.set()
+    reader.join(5)
+    assert joined.model.result(5) == Answer(200, b"x")
