@@ -10,14 +10,19 @@ from functools import partial
 from typing import Any
 
 from exporter.document import Answer, NotProvided, ParseError
+from exporter.request import FetchError
 from exporter.target import Target
-from exporter.transport import FetchError, Transport
+from exporter.transport import Transport
 
 #: Seconds after which a request that was sent and not answered is given up, and its socket closed.
 ABANDON_AFTER = 60.0
 
 #: Bytes from which on an answer is parsed in a thread of its own, so that all others need not wait for it.
 LARGE = 64 * 1024
+
+
+#: Answers that are kept while young before those that are not are looked for and forgotten.
+KEPT = 1000
 
 
 class Flight:
@@ -52,6 +57,7 @@ class Fetcher:
     def _begin(self) -> None:
         self._lock = threading.Lock()
         self._flights: dict[tuple[Target, str], Flight] = {}
+        self._most = KEPT
         self._transport: Transport | None = None
 
     def _begin_in_child(self) -> None:
@@ -80,6 +86,7 @@ class Fetcher:
             flight = self._flights.get(key)
             if flight is not None and flight.serves(target.interval):
                 return flight
+            self._make_room()
             flight = self._flights[key] = Flight()
             if self._transport is None:
                 self._transport = Transport()
@@ -90,6 +97,12 @@ class Fetcher:
         except RuntimeError:  # the system has no more threads for us
             self._end(key, flight, FetchError("no thread could be started to ask", sent=False))
         return flight
+
+    def _make_room(self) -> None:
+        """Forgets the answers that nobody may use any more, each time that there are twice as many as were left."""
+        if len(self._flights) >= self._most:
+            self._flights = {key: kept for key, kept in self._flights.items() if kept.serves(key[0].interval)}
+            self._most = max(KEPT, 2 * len(self._flights))
 
     def _answered(
         self, key: tuple[Target, str], flight: Flight, parse: Callable[[Answer], Any], answer: Answer | FetchError

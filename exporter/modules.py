@@ -70,16 +70,15 @@ STAYTUS_KEYS = ("token", "token_file", "secret", "secret_file")
 
 def _module(name: str, entry: Entry, folder: Path) -> ProbeModule:
     collector = entry.keys(required=["collector"])["collector"]
-    service = collector.read(_one_of(*COLLECTORS), "patroni or staytus")
+    service = collector.read(values.one_of(",".join(COLLECTORS)), "patroni or staytus")
     keys = entry.keys(KEYS + (STAYTUS_KEYS if service == "staytus" else ()), required=["targets"])
     known = COLLECTORS[service]
     collect = known.split(",")
     if "collect" in keys:
         collect = [
-            one.read(_one_of(*known.split(",")), f"one of {known.replace(',', ', ')}")
-            for one in keys["collect"].items()
+            one.read(values.one_of(known), f"one of {known.replace(',', ', ')}") for one in keys["collect"].items()
         ]
-    scheme = keys["scheme"].read(_one_of("http", "https"), "http or https") if "scheme" in keys else "http"
+    scheme = keys["scheme"].read(values.one_of("http,https"), "http or https") if "scheme" in keys else "http"
     allowed = AllowList()
     for one in keys["targets"].items():
         one.read(allowed.add, EXPECTED_ENTRY)
@@ -91,15 +90,6 @@ def _module(name: str, entry: Entry, folder: Path) -> ProbeModule:
         **_headers(entry, keys, service, folder),
     )
     return ProbeModule(name, service, tuple(dict.fromkeys(collect)), scheme, template, allowed)
-
-
-def _one_of(*known: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in known:
-            raise ValueError
-        return text
-
-    return read
 
 
 def _seconds(entry: Entry | None, low: float, default: float) -> float:

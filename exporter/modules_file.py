@@ -14,7 +14,7 @@ from pathlib import Path
 
 from exporter.logs import known
 from exporter.modules import ProbeModule, read_modules
-from exporter.yaml_file import YAMLError
+from exporter.yaml_file import YAMLError, stamp, text_of
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class ModulesFile:
         self.path = path
         self.failure: str | None = None
         self._modules: Mapping[str, ProbeModule] = {}
-        self._text: bytes | None = None
+        self._text: str | None = None
         self._lock = threading.Lock()
         self._seen: object = None
         self._looked = 0.0
@@ -67,7 +67,7 @@ class ModulesFile:
         if time.monotonic() - self._looked >= LOOK_AFTER and self._lock.acquire(blocking=False):
             try:
                 self._looked = time.monotonic()
-                if self._signature() != self._seen:
+                if stamp(self.path) != self._seen:
                     self._load()
                     self.log_state()
             finally:
@@ -94,12 +94,12 @@ class ModulesFile:
                 log.warning("%s: its TLS certificates are not verified", module.name, extra=told)
 
     def _load(self) -> None:
-        self._seen, self._looked = self._signature(), time.monotonic()
+        self._seen, self._looked = stamp(self.path), time.monotonic()
         try:
-            text = Path(self.path).read_bytes()
-            modules = read_modules(text.decode("utf-8-sig"), self.path)
-        except (OSError, UnicodeDecodeError, YAMLError) as error:
-            self.failure = f"{self.path}: {_reason(error)}" if not isinstance(error, YAMLError) else str(error)
+            text = text_of(self.path)
+            modules = read_modules(text, self.path)
+        except YAMLError as error:
+            self.failure = str(error)
             self._take_last_good()
             return
         self.failure, self._modules, self._text = None, modules, text
@@ -110,14 +110,7 @@ class ModulesFile:
         text = self._last_good.text()
         if text is not None and text != self._text:
             with contextlib.suppress(YAMLError):  # a secret's file may be bad as well
-                self._modules, self._text = read_modules(text.decode("utf-8-sig"), self.path), text
-
-    def _signature(self) -> object:
-        try:
-            status = Path(self.path).stat()
-        except OSError as error:
-            return error.errno
-        return status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev
+                self._modules, self._text = read_modules(text, self.path), text
 
 
 class _LastGood:
@@ -132,19 +125,20 @@ class _LastGood:
             self._file, name = tempfile.mkstemp()
             Path(name).unlink()
 
-    def keep(self, text: bytes) -> None:
+    def keep(self, text: str) -> None:
+        content = text.encode()
         with self._locked(fcntl.LOCK_EX):
-            os.pwrite(self._file, self._HEAD.pack(time.time(), len(text)) + text, 0)
+            os.pwrite(self._file, self._HEAD.pack(time.time(), len(content)) + content, 0)
 
     def time(self) -> float:
         """Returns when it was kept, 0 before that."""
         head = os.pread(self._file, self._HEAD.size, 0)
         return float(self._HEAD.unpack(head)[0]) if head else 0.0
 
-    def text(self) -> bytes | None:
+    def text(self) -> str | None:
         with self._locked(fcntl.LOCK_SH):
             head = os.pread(self._file, self._HEAD.size, 0)
-            return os.pread(self._file, self._HEAD.unpack(head)[1], self._HEAD.size) if head else None
+            return os.pread(self._file, self._HEAD.unpack(head)[1], self._HEAD.size).decode() if head else None
 
     @contextlib.contextmanager
     def _locked(self, how: int) -> Iterator[None]:
@@ -153,7 +147,3 @@ class _LastGood:
             yield
         finally:
             fcntl.lockf(self._file, fcntl.LOCK_UN)
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror or "").lower() if isinstance(error, OSError) else "not text in UTF-8"

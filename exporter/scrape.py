@@ -16,9 +16,9 @@ from exporter.collectors import COLLECTORS
 from exporter.document import Answer, NotProvided, ParseError
 from exporter.fetch import Fetcher, Flight
 from exporter.logs import known
+from exporter.request import FetchError
 from exporter.secrets import without_secrets
 from exporter.target import Module
-from exporter.transport import FetchError
 
 log = logging.getLogger(__name__)
 

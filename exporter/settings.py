@@ -157,7 +157,7 @@ def _given(option: Option, sources: list[tuple[str, Mapping[str, str]]]) -> Give
 
 def _secret(option: Option, file: str) -> Any:
     try:
-        return option.read(Path(file).read_text(encoding="utf-8-sig").strip())
+        return option.read(values.file_content(file).decode("utf-8-sig").strip())
     except (OSError, ValueError) as error:
         reason = f"{error.strerror}; " if isinstance(error, OSError) else ""
         raise SettingsError(

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
-from pathlib import Path
 
 from exporter import values
 from exporter.values import Headers
@@ -26,7 +25,7 @@ class HeaderFile:
     def headers(self) -> Headers:
         """Returns the headers as they are now; raises OSError, or ValueError that names the file and no content."""
         try:
-            return self.headers_of(Path(self.path).read_text(encoding="utf-8-sig").strip())
+            return self.headers_of(values.file_content(self.path).decode("utf-8-sig").strip())
         except ValueError:
             a_value = "a password, one line" if self.user else f"the value of {self.name}, one line of ASCII"
             what = a_value if self.user or self.name else "lines of the form Name: value, each name once"

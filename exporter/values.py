@@ -1,10 +1,13 @@
 """How the text of a setting is read: each of these turns a text into a value, or raises ValueError."""
 
 import base64
+import errno
 import ipaddress
 import math
+import os
 import re
 import ssl
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,7 +54,7 @@ def address_family(text: str) -> str:
     """Reads AF_INET or AF_INET6."""
     return {"ipv4": "AF_INET", "ipv6": "AF_INET6", "af_inet": "AF_INET", "af_inet6": "AF_INET6"}.get(
         text.lower()
-    ) or _refuse()
+    ) or refuse()
 
 
 def verify(text: str) -> bool | str:
@@ -94,7 +97,7 @@ def duration(low: float, high: float) -> Callable[[str], float]:
         if not text or units is None:
             return seconds(low, high)(text)
         value = sum(int(count or 0) * unit for count, unit in zip(units.groups(), (3600, 60, 1, 0.001), strict=True))
-        return value if low <= value <= high else _refuse()
+        return value if low <= value <= high else refuse()
 
     return read
 
@@ -109,7 +112,7 @@ def some_of(known: str) -> Callable[[str], tuple[str, ...]]:
 
     def read(text: str) -> tuple[str, ...]:
         names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-        return names if set(names) <= set(known.split(",")) else _refuse()
+        return names if set(names) <= set(known.split(",")) else refuse()
 
     return read
 
@@ -119,7 +122,7 @@ def one_of(known: str, **others: str) -> Callable[[str], str]:
 
     def read(text: str) -> str:
         name = others.get(text, text)
-        return name if name in known.split(",") else _refuse()
+        return name if name in known.split(",") else refuse()
 
     return read
 
@@ -127,22 +130,22 @@ def one_of(known: str, **others: str) -> Callable[[str], str]:
 def host(text: str) -> str:
     """Reads an address, also in brackets, or a host name."""
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    return bare if re.fullmatch(r"[0-9A-Za-z_.:%-]*", bare) else _refuse()
+    return bare if re.fullmatch(r"[0-9A-Za-z_.:%-]*", bare) else refuse()
 
 
 def header_value(text: str) -> str:
     """Reads what can be the value of an HTTP header."""
-    return text if re.fullmatch(r"[!-~]([ -~]*[!-~])?", text) else _refuse()
+    return text if re.fullmatch(r"[!-~]([ -~]*[!-~])?", text) else refuse()
 
 
 def path(text: str) -> str:
     """Reads the path of a file that may come and go, which is no URL."""
-    return text if text.isprintable() and "://" not in text else _refuse()
+    return text if text.isprintable() and "://" not in text else refuse()
 
 
 def line(text: str) -> str:
     """Reads one line of printable text."""
-    return text if text and text.isprintable() else _refuse()
+    return text if text and text.isprintable() else refuse()
 
 
 #: What belongs to the connection, or decides how an answer comes: an HTTP client says these itself.
@@ -161,12 +164,12 @@ def header_lines(text: str) -> Headers:
         if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name) or key in _OF_THE_CLIENT or key in headers:
             raise ValueError
         headers[key] = (name, header_value(value.strip()))
-    return tuple(headers.values()) or _refuse()
+    return tuple(headers.values()) or refuse()
 
 
 def login_name(text: str) -> str:
     """Reads a user name of basic authentication, which has no colon (RFC 7617, section 2)."""
-    return text if ":" not in text and text.isprintable() else _refuse()
+    return text if ":" not in text and text.isprintable() else refuse()
 
 
 def host_name(text: str) -> str:
@@ -203,11 +206,20 @@ def belong_together(cert_file: str, key_file: str) -> bool:
 
 def _pem(path: str, mark: str) -> None:
     try:
-        if mark not in Path(path).read_text(encoding="utf-8"):
+        if mark not in file_content(path).decode():
             raise ValueError
     except OSError:
         raise ValueError from None
 
 
-def _refuse() -> Any:
+def file_content(path: str) -> bytes:
+    """Returns what a file holds; raises OSError, also for a FIFO or a device, which could keep its reader for ever."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        return file.read()
+
+
+def refuse() -> Any:
+    """Raises ValueError, as an expression."""
     raise ValueError

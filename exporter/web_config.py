@@ -7,17 +7,17 @@ import logging
 import re
 import ssl
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
-import yaml
-
+from exporter import values
 from exporter.settings import SettingsError
 from exporter.tls import CIPHER_SUITES, CIPHER_SUITES_13, CLIENT_AUTH_TYPES, CURVES, VERSIONS, ServerTLS, server_context
 from exporter.values import Headers
+from exporter.yaml_file import Entry, YAMLError, stamp, text_of
 
 log = logging.getLogger(__name__)
 
@@ -59,18 +59,9 @@ def read_web_config(path: str) -> WebConfig:
     The files that it names are not looked at: `server_context` does so.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-        root = yaml.compose(text, yaml.SafeLoader)
-        return _web_config(root, Path(path).absolute().parent) if root is not None else WebConfig()
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}; expected a web configuration file") from None
-    except _Refused as refused:
-        raise SettingsError(f"{path}: {refused}") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise SettingsError(f"{path}: {f'line {mark.line + 1}: ' if mark else ''}{error.problem}") from None
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise SettingsError(f"{path}: expected YAML in UTF-8") from None
+        return _web_config(Entry.of(text_of(path), path), Path(path).absolute().parent)
+    except YAMLError as error:
+        raise SettingsError(str(error)) from None
 
 
 def checked_web_config(path: str) -> WebConfig:
@@ -91,114 +82,77 @@ def _context(path: str, tls: ServerTLS) -> ssl.SSLContext:
 # How it is read -------------------------------------------------------------------------------------------------------
 
 
-class _Refused(Exception):
-    def __init__(self, node: yaml.Node, key: str, text: str):
-        line = f"line {node.start_mark.line + 1}: {f'{key}: ' if key else ''}{text}"
-        super().__init__(" ".join(line.split()))  # a key can go over lines
-
-
-def _web_config(root: yaml.Node, folder: Path) -> WebConfig:
-    sections = _rows(root, "", ("tls_server_config", "http_server_config", "basic_auth_users", "rate_limit"))
+def _web_config(root: Entry, folder: Path) -> WebConfig:
+    sections = _rows(root, ("tls_server_config", "http_server_config", "basic_auth_users", "rate_limit"))
     if "rate_limit" in sections:
-        raise _Refused(sections["rate_limit"], "rate_limit", "there is no limit of requests here; leave it out")
+        sections["rate_limit"].fail("there is no limit of requests here; leave it out")
+    http = _rows(sections.get("http_server_config"), ("http2", "headers"))
+    if "http2" in http and not http["http2"].is_null:
+        http["http2"].flag()  # what is served is HTTP/1.1, which every client speaks
+    users = {
+        user: entry.read(_bcrypt, "a bcrypt hash, such as htpasswd -nBC 10 makes", secret=True)
+        for user, entry in _rows(sections.get("basic_auth_users")).items()
+    }
+    headers = [(name, _header(name, entry)) for name, entry in _rows(http.get("headers"), HEADERS).items()]
+    return WebConfig(
+        _tls(_rows(sections.get("tls_server_config"), TLS_KEYS), folder),
+        MappingProxyType(users),
+        tuple((name, value) for name, value in headers if value),
+    )
 
-    tls: dict[str, Any] = {}
-    for key, node in _rows(sections.get("tls_server_config"), "tls_server_config", TLS_KEYS).items():
-        name = f"tls_server_config.{key}"
-        if node.tag == _NULL:
-            continue
-        if key in CHOICES:
-            tls[key] = _choice(node, name, CHOICES[key])
-        elif key in LISTS:
-            tls[key] = tuple(_choice(item, name, LISTS[key]) for item in _items(node, name))
-        elif key == "prefer_server_cipher_suites":
-            tls[key] = _switch(node, name)
-        else:
-            text = _text(node, name)
-            tls[key] = str(folder / text) if text and key.endswith("_file") else text
-
-    http = _rows(sections.get("http_server_config"), "http_server_config", ("http2", "headers"))
-    if "http2" in http:
-        _switch(http["http2"], "http_server_config.http2")  # what is served is HTTP/1.1, which every client speaks
-    headers = []
-    for header, node in _rows(http.get("headers"), "http_server_config.headers", HEADERS).items():
-        if value := _header_value(node, f"http_server_config.headers.{header}", HEADERS[header]):
-            headers.append((header, value))
-
-    users = {}
-    for user, node in _rows(sections.get("basic_auth_users"), "basic_auth_users", None).items():
-        users[user] = _text(node, f"basic_auth_users.{user}")
-        if not BCRYPT.fullmatch(users[user]):
-            raise _Refused(node, f"basic_auth_users.{user}", "expected a bcrypt hash, such as htpasswd -nBC 10 makes")
-    return WebConfig(ServerTLS(**tls), MappingProxyType(users), tuple(headers))
-
-
-_NULL = "tag:yaml.org,2002:null"
 
 TLS_KEYS = tuple(key.name for key in fields(ServerTLS))
-CHOICES: Mapping[str, Collection[str]] = {
+CHOICES: Mapping[str, Iterable[str]] = {
     "client_auth_type": CLIENT_AUTH_TYPES,
     "min_version": VERSIONS,
     "max_version": VERSIONS,
 }
-LISTS: Mapping[str, Collection[str] | None] = {
+LISTS: Mapping[str, Iterable[str] | None] = {
     "cipher_suites": (*CIPHER_SUITES, *CIPHER_SUITES_13),
     "curve_preferences": CURVES,
     "client_allowed_sans": None,
 }
 
 
-def _rows(node: yaml.Node | None, name: str, known: Collection[str] | None) -> dict[str, yaml.Node]:
-    """Returns the values of a mapping by its keys, which are out of the known ones where there are such."""
-    if node is None or node.tag == _NULL:
-        return {}
-    if not isinstance(node, yaml.MappingNode):
-        raise _Refused(node, name, "expected keys with values")
-    rows: dict[str, yaml.Node] = {}
-    for key_node, value in node.value:
-        key = _text(key_node, name)
-        shown = f"{name}.{key}" if name else key
-        if known is not None and key not in known:
-            raise _Refused(key_node, shown, f"unknown key; expected one of {', '.join(known)}")
-        if key in rows:
-            raise _Refused(key_node, shown, "stands twice")
-        rows[key] = value
-    return rows
+def _tls(rows: Mapping[str, Entry], folder: Path) -> ServerTLS:
+    tls: dict[str, Any] = {}
+    for key, entry in rows.items():
+        if entry.is_null:
+            continue
+        if key in LISTS:
+            tls[key] = tuple(_text(one, LISTS[key]) for one in entry.items(some=False))
+        elif key == "prefer_server_cipher_suites":
+            tls[key] = entry.flag()
+        else:
+            text = _text(entry, CHOICES.get(key))
+            tls[key] = str(folder / text) if text and key.endswith("_file") else text
+    return ServerTLS(**tls)
 
 
-def _text(node: yaml.Node, name: str) -> str:
-    # What YAML takes for a number or a date is a text all the same where a text is expected, as in the toolkit.
-    if not isinstance(node, yaml.ScalarNode):
-        raise _Refused(node, name, "expected a text")
-    return "" if node.tag == _NULL else str(node.value)
+def _header(name: str, entry: Entry) -> str:
+    if HEADERS[name]:
+        return _text(entry, HEADERS[name])
+    return "" if entry.is_null else entry.read(_one_line, "ASCII that can be printed", number=True)
 
 
-def _items(node: yaml.Node, name: str) -> list[yaml.Node]:
-    if not isinstance(node, yaml.SequenceNode):
-        raise _Refused(node, name, "expected a list")
-    return list(node.value)
+def _rows(entry: Entry | None, known: Iterable[str] | None = None) -> Mapping[str, Entry]:
+    """Returns the values of a mapping by their keys; one that is left out or has nothing in it is empty."""
+    return {} if entry is None or entry.is_null else entry.keys(known)
 
 
-def _choice(node: yaml.Node, name: str, choices: Collection[str] | None) -> str:
-    text = _text(node, name)
-    if choices is not None and text not in choices:
-        raise _Refused(node, name, f"{text!r}: expected one of {', '.join(filter(None, choices))}")
-    return text
+def _text(entry: Entry, choices: Iterable[str] | None) -> str:
+    if choices is None:
+        return entry.read(str, "a text", number=True)
+    return entry.read(values.one_of(",".join(choices)), f"one of {', '.join(filter(None, choices))}")
 
 
-def _switch(node: yaml.Node, name: str) -> bool:
-    if node.tag not in (_NULL, "tag:yaml.org,2002:bool"):
-        raise _Refused(node, name, "expected true or false")
-    return str(node.value).lower() not in ("false", "no", "off")
+def _bcrypt(text: str) -> str:
+    return text if BCRYPT.fullmatch(text) else values.refuse()
 
 
-def _header_value(node: yaml.Node, name: str, choices: tuple[str, ...]) -> str:
-    text = re.sub(r"[\r\n]", " ", _text(node, name)).strip()  # it may go over many lines
-    if choices and text not in choices:
-        raise _Refused(node, name, f"{text!r}: expected one of {', '.join(choices)}")
-    if not re.fullmatch(r"[ -~]*", text):
-        raise _Refused(node, name, "expected ASCII that can be printed")
-    return text
+def _one_line(text: str) -> str:
+    line = re.sub(r"[\r\n]", " ", text).strip()  # it may go over many lines
+    return line if re.fullmatch(r"[ -~]*", line) else values.refuse()
 
 
 # How it is read again -------------------------------------------------------------------------------------------------
@@ -219,15 +173,15 @@ class Reread(Generic[Made]):
         self._refusal = ""
         self._made, files = make()
         # Of a file that is new here nobody knows whether it has changed since it was read: it is read once more.
-        self._seen: dict[str, tuple[int, ...]] = dict.fromkeys(files, (-1,))
+        self._seen: dict[str, object] = dict.fromkeys(files)
 
     def get(self) -> Made:
         """Returns what the files say now; never waits for another thread that is reading them."""
-        stamps = _stamps(tuple(self._seen))
+        stamps = {path: stamp(path) for path in self._seen}
         if stamps != self._seen and self._lock.acquire(blocking=False):
             try:
                 self._made, files = self._make()
-                self._seen = {path: stamps.get(path, (-1,)) for path in files}
+                self._seen = {path: stamps.get(path) for path in files}
                 self._refusal = ""
             except SettingsError as error:
                 if self._refusal != str(error):
@@ -236,18 +190,6 @@ class Reread(Generic[Made]):
             finally:
                 self._lock.release()
         return self._made
-
-
-def _stamps(files: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-    """Returns what tells one state of each file from the next, following links."""
-    stamps: dict[str, tuple[int, ...]] = {}
-    for path in files:
-        try:
-            stat = Path(path).stat()
-            stamps[path] = (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
-        except OSError:
-            stamps[path] = ()
-    return stamps
 
 
 def reread_web_config(path: str) -> Reread[WebConfig]:

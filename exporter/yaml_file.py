@@ -1,15 +1,18 @@
-"""A YAML file read strictly: whatever is wrong in it is one line with the file, the line and the key."""
+"""A YAML file read strictly: whatever is wrong in it is one line with the file, the line and the key; and when it has
+changed.
+"""
 
 import re
 from collections.abc import Callable, Iterable
-from typing import NoReturn, TypeVar
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
 import yaml
 
 T = TypeVar("T")
 
 #: libyaml where PyYAML has it: ten times as fast, which counts for a list of some thousand targets.
-_Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _KINDS = {
     "map": "a mapping",
@@ -27,6 +30,25 @@ class YAMLError(Exception):
     """The file says something that cannot be used; the text is one line with the file, the line and the key."""
 
 
+def text_of(path: str) -> str:
+    """Returns the text of a file; raises YAMLError when it cannot be read, or is not in UTF-8."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise YAMLError(f"{path}: {(error.strerror or '').lower()}") from None
+    except UnicodeDecodeError:
+        raise YAMLError(f"{path}: not text in UTF-8") from None
+
+
+def stamp(path: str) -> object:
+    """Returns what tells one state of a file from the next, following links; a file that is not there has one too."""
+    try:
+        status = Path(path).stat()
+    except OSError as error:
+        return error.errno
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev
+
+
 class Entry:
     """One value of the file; `key` is the way to it, such as modules.db.timeout, empty for the whole file."""
 
@@ -37,27 +59,28 @@ class Entry:
 
     @classmethod
     def of(cls, text: str, file: str) -> "Entry":
-        """Returns the whole of a file with this text.
-
-        Raises YAMLError when it is not YAML, or empty.
-        """
+        """Returns the whole of a file with this text; raises YAMLError when it is not YAML."""
         try:
-            node = yaml.compose(text, Loader=_Loader)
+            node: Any = yaml.compose(text, Loader=LOADER) or yaml.compose("null", Loader=LOADER)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = mark.line if mark else 0
             hint = "; a text that begins with * or [ needs quotes" if re.search(r"[*[]", _line(text, line)) else ""
-            raise _error(file, line + 1, f"not YAML: {error.problem}{hint}") from None
+            problem = re.sub(r" '\w.*'", "", error.problem or "")  # a password after * is an alias that is not known
+            raise _error(file, line + 1, f"not YAML: {problem}{hint}") from None
         except (yaml.YAMLError, RecursionError) as error:
             raise _error(file, 1, f"not YAML: {str(error).splitlines()[0]}") from None
-        if node is None:
-            raise _error(file, 1, "it is empty")
         return cls(file, "", node)
 
     @property
     def line(self) -> int:
         """Counts from 1."""
         return int(self._node.start_mark.line) + 1
+
+    @property
+    def is_null(self) -> bool:
+        """Tells whether there is nothing."""
+        return self._kind == "null"
 
     def fail(self, reason: str) -> NoReturn:
         """Raises YAMLError for this value."""
@@ -82,9 +105,9 @@ class Entry:
                 self.fail(f"{name} is missing")
         return entries
 
-    def items(self) -> list["Entry"]:
-        """Returns the values of a list, which has some."""
-        if not isinstance(self._node, yaml.SequenceNode) or not self._node.value:
+    def items(self, *, some: bool = True) -> list["Entry"]:
+        """Returns the values of a list, which has some unless it may be empty."""
+        if not isinstance(self._node, yaml.SequenceNode) or (some and not self._node.value):
             self._fail_kind("a list")
         return [Entry(self._file, f"{self.key}[{index}]", node) for index, node in enumerate(self._node.value)]
 
@@ -93,7 +116,7 @@ class Entry:
 
         A secret is in no error.
         """
-        if not isinstance(self._node, yaml.ScalarNode) or self._kind == "null":
+        if not isinstance(self._node, yaml.ScalarNode) or self.is_null:
             self._fail_kind(expected)
         if self._kind != "str" and not (number and self._kind in ("int", "float")):
             self.fail(f"expected {expected}, found {_KINDS[self._kind]}; as a text it needs quotes")

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import certifi
 import pytest
+import yaml
 
+from exporter import yaml_file
 from exporter.allowed import NotAllowed
 from exporter.modules import ProbeModule, read_modules
 from exporter.target import Module, Target
@@ -187,8 +189,8 @@ ENTRY = (
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "m.yml:1: it is empty"),
-        ("# nothing", "m.yml:1: it is empty"),
+        ("", "m.yml:1: expected a mapping, found nothing"),
+        ("# nothing", "m.yml:1: expected a mapping, found nothing"),
         ("[]", "m.yml:1: expected a mapping, found an empty list"),
         ("{}", "m.yml:1: modules is missing"),
         ("modules:", "m.yml:1: modules: expected a mapping, found nothing"),
@@ -216,6 +218,12 @@ ENTRY = (
 )  # fmt: skip
 def test_file_that_cannot_be_used_is_one_line(text: str, expected: str) -> None:
     assert error(text) == expected
+
+
+def test_secret_that_is_taken_for_an_alias_is_not_said_without_libyaml_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yaml_file, "LOADER", yaml.SafeLoader)
+    text = STAYTUS.replace("s3cret", "*s3cret")
+    assert error(text) == "m.yml:5: not YAML: found undefined alias; a text that begins with * or [ needs quotes"
 
 
 def test_file_of_aliases_that_would_fill_the_memory_is_refused_at_once() -> None:

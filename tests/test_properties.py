@@ -26,10 +26,10 @@ from exporter.document import Answer, NotProvided, ParseError, moment
 from exporter.fetch import Fetcher, Flight
 from exporter.modules import read_modules
 from exporter.options import OPTIONS
+from exporter.request import FetchError
 from exporter.scrape import ModuleReading, Reading, expose, families
 from exporter.settings import Settings, SettingsError
 from exporter.target import Module, Target
-from exporter.transport import FetchError
 from exporter.web.metrics import budget
 from exporter.yaml_file import YAMLError
 from tests.walls.documents import JSON, TEXTS, answers, each_place, written

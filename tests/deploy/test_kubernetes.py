@@ -1,7 +1,6 @@
 """deploy/kubernetes: against the published schemas, against itself, and against the exporter."""
 
 import importlib
-import importlib.util
 import os
 import re
 import shutil
@@ -15,6 +14,7 @@ import pytest
 import yaml
 
 from exporter.__main__ import into_environment
+from exporter.modules import read_modules
 from exporter.settings import Settings
 from exporter.version import __version__
 from tests.deploy.manifests import KUBERNETES, Manifest, Manifests, build
@@ -134,11 +134,9 @@ def test_the_modules_file_and_its_secrets_are_where_they_are_said_to_be(base: Ma
     assert files.keys() == {variable["value"], *secret_files(files[variable["value"]])}
 
 
-@pytest.mark.skipif(importlib.util.find_spec("exporter.modules") is None, reason="there are no modules files yet")
 def test_the_exporter_reads_the_modules_file_and_allows_what_prometheus_asks(
     operator: Manifests, tmp_path: Path
 ) -> None:
-    read_modules = importlib.import_module("exporter.modules").read_modules
     files = operator.files()
     text = files.pop("/etc/exporter/modules.yml")
     for path, secret in files.items():

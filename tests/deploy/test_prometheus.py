@@ -1,7 +1,6 @@
 """deploy/prometheus: as promtool and a real Prometheus read it."""
 
 import contextlib
-import importlib.util
 import json
 import subprocess
 from collections import Counter, defaultdict
@@ -109,7 +108,6 @@ def test_prometheus_scrapes_the_exporters_beside_the_nodes(tmp_path: Path, upstr
 
 
 @needs("prometheus")
-@pytest.mark.skipif(importlib.util.find_spec("exporter.web.probe") is None, reason="there is no /probe yet")
 def test_prometheus_scrapes_nodes_through_one_exporter(tmp_path: Path, upstream: Upstream) -> None:
     recorded(upstream)
     node = f"127.0.0.1:{upstream.server_port}"

@@ -193,8 +193,8 @@ def test_verification_that_is_off_is_said_once_for_each_module_and_works(tmp_pat
     with upstream_with(context(self_signed(tmp_path, "elsewhere.example"))) as server:
         with exporter(tmp_path, server.url, {"*_REQUEST_VERIFY": "false", **TOKENS}) as served:
             assert [told(served) for _ in range(3)] == [UP] * 3
-            said = [line.partition("WARNING ")[2] for line in served.lines() if "WARNING" in line]
-        assert said == [f"exporter.app: {name}: its TLS certificate is not verified" for name in UP]
+            said = [(event["msg"], event["module"]) for event in served.events() if event["level"] == "WARN"]
+        assert said == [("TLS certificate is not verified", name) for name in UP]
 
 
 def test_examples_of_the_readme_do_what_they_show(files: dict[str, Path], tmp_path: Path) -> None:

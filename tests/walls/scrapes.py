@@ -14,9 +14,9 @@ from exporter import create_app
 from exporter.collectors import COLLECTORS
 from exporter.document import Answer
 from exporter.fetch import Fetcher
+from exporter.request import FetchError
 from exporter.settings import Settings
 from exporter.target import Target
-from exporter.transport import FetchError
 from tests.recorded import moment, staytus
 
 PATRONI = moment("4.1.5", "failsafe-enabled", "n1").answers

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from exporter import transport
+from exporter import request
 from exporter.document import Answer
 from exporter.fetch import Fetcher
 from exporter.target import Target
@@ -62,7 +62,7 @@ def test_handshake_that_takes_too_long_is_no_connection_and_is_tried_again_at_on
 def test_kept_connection_that_is_closed_after_the_request_was_taken_is_not_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transport, "STALE_WITHIN", 0.2)
+    monkeypatch.setattr(request, "STALE_WITHIN", 0.2)
 
     def behave(connection: socket.socket) -> None:
         read_request(connection)

@@ -123,12 +123,12 @@ def test_thousand_scrapes_of_a_hung_upstream_hold_no_more_than_one(name: str, mo
         gc.collect()
         return threading.active_count(), descriptors(), sys.getallocatedblocks()
 
-    with HANGING[name]() as (url, _):
+    with HANGING[name]() as (url, connections):
         modules = Settings.load({"PATRONI_EXPORTER_URL": url, **TRUSTED}).modules
         fetcher = Fetcher()
         for _ in range(10):
             read(modules, fetcher, 0.001)
-        until(lambda: fetching() == 5)
+        until(lambda: fetching() == connections() == 5)  # a request is under way before it has a socket
         threads, files, blocks = holds()
         for _ in range(1000):
             assert not read(modules, fetcher, 0.0001)[0].up

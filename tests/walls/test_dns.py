@@ -51,7 +51,8 @@ def test_name_that_is_looked_up_for_ever_costs_its_module_its_timeout_and_nothin
             told, seconds = scrape(port)
             assert (told["patroni_up"], told["staytus_up"]) == ({(): 0.0}, {(): 1.0})
             assert 0.5 <= seconds < 2
-            assert "http://hangs.example/patroni: no answer within 0.5 s" in exporter.log.read_text()
+            (failure,) = [event for event in exporter.events("exporter.scrape") if event["collector"] == "node"]
+            assert (failure["url"], failure["reason"]) == ("http://hangs.example/patroni", "no answer within 0.5 s")
             held = threads(process), descriptors(process)
             for _ in range(20):
                 told, _ = scrape(port, 0.05)
