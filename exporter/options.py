@@ -255,7 +255,7 @@ OPTIONS = (
         None,
         "file that says how to serve: TLS, passwords, headers, in the format of the Prometheus exporter-toolkit",
         "the path of a file",
-        values.line,
+        values.path,
         ("--web.config.file",),
         required=False,
     ),

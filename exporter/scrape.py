@@ -11,7 +11,7 @@ from typing import Any
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 
-from exporter.collector import AnyCollector, Family, Subject, gauge, gauges, stateset
+from exporter.collector import AnyCollector, Family, Subject, Values, gauge, gauges, stateset
 from exporter.collectors import COLLECTORS
 from exporter.document import Answer, NotProvided, ParseError
 from exporter.fetch import Fetcher, Flight
@@ -24,6 +24,10 @@ log = logging.getLogger(__name__)
 
 #: Bytes, about, that the samples of one document may take in the exposition: writing much more outlasts the scrape.
 TEXT_LIMIT = 8 * 1024 * 1024
+
+
+#: The labels of a sample.
+Labels = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -216,8 +220,8 @@ def _read(module: Module, collector: AnyCollector, flight: Flight, start: float,
     raise error
 
 
-def expose(readings: Iterable[ModuleReading]) -> Iterator[Metric]:
-    """Returns the families of these readings, also those that the documents had no samples for.
+def told(readings: Iterable[ModuleReading]) -> Iterator[tuple[Family[Any], list[tuple[Labels, float]]]]:
+    """Returns the families of these readings with their samples, also those that the documents had no samples for.
 
     The families of a document that failed are left out, and those whose subject no document names.
     """
@@ -226,22 +230,31 @@ def expose(readings: Iterable[ModuleReading]) -> Iterator[Metric]:
         for document in reading.documents:
             if document.model is not None:
                 for family in document.collector.families:
-                    yield from _metric(family, document.model, subject)
+                    if all(label in subject for label in family.subject):
+                        yield family, _samples(family, document.model, subject)
         for own in SCRAPE_FAMILIES[reading.module.service]:
-            yield from _metric(own, reading, subject)
+            yield own, _samples(own, reading, subject)
 
 
-def _metric(family: Family[Any], model: object, subject: Subject) -> Iterator[Metric]:
-    if any(label not in subject for label in family.subject):
-        return
+def _samples(family: Family[Any], model: object, subject: Subject) -> list[tuple[Labels, float]]:
     common = {label: subject[label] for label in family.subject}
-    metric = Metric(family.name, family.help, "gauge")
-    seen = set()
+    if not family.labels:
+        return [(common, number) for _, number in family.samples(model, subject)]
+    found: dict[Values, float] = {}
     for values, number in family.samples(model, subject):
-        if values in seen:
+        if values in found:
             log.warning("%s: passed over a second sample with the labels %s", family.name, values)
-            continue
-        seen.add(values)
-        own = {label: value for label, value in zip(family.labels, values, strict=True) if value is not None}
-        metric.samples.append(Sample(family.name, {**common, **own}, number, None, None))
-    yield metric
+        else:
+            found[values] = number
+    return [
+        ({**common, **{name: value for name, value in zip(family.labels, values, strict=True) if value is not None}}, n)
+        for values, n in found.items()
+    ]
+
+
+def expose(readings: Iterable[ModuleReading]) -> Iterator[Metric]:
+    """Returns the families of these readings as prometheus_client has them."""
+    for family, samples in told(readings):
+        metric = Metric(family.name, family.help, "gauge")
+        metric.samples = [Sample(family.name, labels, number, None, None) for labels, number in samples]
+        yield metric
