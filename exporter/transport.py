@@ -60,7 +60,7 @@ class _Loop:
 
     def begin(self, request: Request) -> None:
         with self._lock:
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():  # a fault of ours ended it
                 thread = threading.Thread(target=self._run, name="fetch", daemon=True)
                 thread.start()
                 self._thread = thread
