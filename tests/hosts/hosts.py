@@ -1,6 +1,7 @@
 """The hosts of wsgi.py as real servers, each with the configuration in `deploy/` that users copy."""
 
 import contextlib
+import http.client
 import os
 import shutil
 import signal
@@ -213,6 +214,26 @@ def _ready(served: Served) -> int:
             is_ours = Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"(wsgi:")
             ready += is_ours and len(list(Path(f"/proc/{child}/task").iterdir())) > 64
     return ready
+
+
+@dataclass(frozen=True)
+class Page:
+    """One answer."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+
+def ask(served: Served, path: str, method: str = "GET", **headers: str) -> Page:
+    """Asks and returns what is answered, with its headers."""
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
+    try:
+        connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        answer = connection.getresponse()
+        return Page(answer.status, answer.headers, answer.read())
+    finally:
+        connection.close()
 
 
 def settings(upstream: Upstream, **more: str) -> dict[str, str]:
