@@ -12,7 +12,7 @@ SERVERS := $(VENV)/.servers
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*##/\1 /p' Makefile | while read -r name text; do printf '%-11s %s\n' "$$name" "$$text"; done
 
-demo: $(READY)  ## a real Patroni cluster with an exporter before each node, until Ctrl-C
+demo: $(READY)  ## a real Patroni cluster with an exporter before each node, and Prometheus where it is installed
 	$(BIN)/python -m demo
 
 test: $(READY) $(SERVERS)  ## everything that is checked: style, types, imports, Dockerfile, dependencies, tests

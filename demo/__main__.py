@@ -9,8 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +19,8 @@ from typing import Any
 from demo import DemoError
 from demo.cluster import Cluster
 from demo.node import HOST, Node, Ports
+from demo.processes import end, first_answer
+from demo.prometheus import prometheus
 from demo.staytus import Staytus
 
 ROOT = Path(__file__).parents[1]
@@ -46,7 +46,12 @@ class Exporter:
     @property
     def url(self) -> str:
         """What Prometheus scrapes."""
-        return f"http://{HOST}:{self.port}/metrics"
+        return f"http://{self.address}/metrics"
+
+    @property
+    def address(self) -> str:
+        """The target of Prometheus."""
+        return f"{HOST}:{self.port}"
 
     @classmethod
     def start(cls, node: Node, port: int, cluster: Cluster, staytus: Staytus) -> Exporter:
@@ -69,24 +74,9 @@ class Exporter:
         with opener.open(self.url, timeout=10) as answer:
             return str(answer.read().decode())
 
-    def first_scrape(self, seconds: float = 30) -> str:
+    def first_scrape(self) -> str:
         """The first scrape that works, waiting for it."""
-        deadline = time.monotonic() + seconds
-        while self.process.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                return self.scrape()
-            time.sleep(0.1)
-        why = "has ended" if self.process.poll() is not None else f"does not answer within {seconds:g} s"
-        tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-8:])
-        raise DemoError(f"the exporter of {self.node.name} {why}; the end of its log:\n{tail}")
-
-    def wait(self) -> None:
-        """Wait for its end, and insist after 5 seconds."""
-        try:
-            self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        return first_answer(f"the exporter of {self.node.name}", self.process, self.log, self.scrape)
 
 
 @contextlib.contextmanager
@@ -102,7 +92,7 @@ def exporters(cluster: Cluster, staytus: Staytus) -> Iterator[list[Exporter]]:
         for exporter in running:
             exporter.process.terminate()
         for exporter in running:
-            exporter.wait()
+            end(exporter.process)
         ports.release()
 
 
@@ -123,17 +113,30 @@ def show(cluster: Cluster, running: list[Exporter]) -> None:
         say(f"  {line}")
 
 
+def stay(cluster: Cluster, running: list[Exporter]) -> None:
+    """Start Prometheus where it is installed, say where to look, and stay until Ctrl-C."""
+    with prometheus(cluster, [exporter.address for exporter in running]) as alerts:
+        say("\nwhere to look:")
+        say(f"  a page for people   http://{running[0].address}/")
+        if alerts:
+            say(f"  alerts              {alerts} (RUNBOOK.md says what each means)")
+        else:
+            say("  alerts              nowhere: Prometheus is not installed (no `prometheus` on PATH)")
+        say("  dashboards          monitoring/grafana, to import into Grafana")
+        say("\nCtrl-C takes everything down")
+        while True:
+            signal.pause()
+
+
 def demo(once: bool) -> None:
-    """The whole demo: cluster, stand-in, exporters; with `once` it ends when it has shown them."""
+    """The whole demo: cluster, stand-in, exporters, Prometheus; with `once` it ends when it has shown first scrapes."""
     with Cluster(say=say) as cluster, Staytus() as staytus:
         say(f"Staytus: {staytus.url} is a stand-in that replays recorded answers, not a real Staytus")
         say("starting one exporter per node")
         with exporters(cluster, staytus) as running:
             show(cluster, running)
             if not once:
-                say("\nCtrl-C takes everything down")
-                while True:
-                    signal.pause()
+                stay(cluster, running)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

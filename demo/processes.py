@@ -10,12 +10,14 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from demo import DemoError
+
+T = TypeVar("T")
 
 MARK = "DEMO_FOLDER"
 """Environment variable by which a process says to which data folder it belongs."""
@@ -79,6 +81,27 @@ def send(pids: Iterable[int], sig: signal.Signals) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, sig)
+
+
+def first_answer(who: str, process: subprocess.Popen[Any], log: Path, ask: Callable[[], T], seconds: float = 30) -> T:
+    """What `ask` gives when it first raises no OSError; DemoError, with the end of the log, where it never does."""
+    deadline = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            return ask()
+        time.sleep(0.1)
+    why = "has ended" if process.poll() is not None else f"does not answer within {seconds:g} s"
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
+    raise DemoError(f"{who} {why}; the end of its log:\n{tail}")
+
+
+def end(process: subprocess.Popen[Any]) -> None:
+    """Wait for the end of a process that was told to end, and insist after 5 seconds."""
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _table() -> dict[int, tuple[int, str]]:

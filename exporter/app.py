@@ -45,7 +45,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_error_handler(HTTPException, refusal)
     app.url_map.merge_slashes = False  # it would redirect to the host that the client names
     app.register_blueprint(health_blueprint(settings.modules, fetcher))
-    app.register_blueprint(landing_blueprint(settings.modules, fetcher))
+    app.register_blueprint(landing_blueprint(settings.modules, fetcher, probes=file is not None))
     at_once = AtOnce(settings.probes)
     app.register_blueprint(probe_blueprint(file, fetcher, at_once))
     app.register_blueprint(discovery_blueprint(file, fetcher, at_once))

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from flask import Blueprint, current_app, render_template, request
+from flask import Blueprint, render_template, request
 
 from exporter.collectors.patroni_cluster import Cluster, Member
 from exporter.collectors.patroni_config import Config
@@ -50,7 +50,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Form:
-    """A path that takes a module and a target, where the application has it."""
+    """A path that takes a module of the modules file and a target."""
 
     endpoint: str
     label: str
@@ -125,8 +125,11 @@ class View:
                 yield Notice("warn", "an issue is open, and yet every service is ok")
 
 
-def landing_blueprint(modules: tuple[Module, ...], fetcher: Fetcher) -> Blueprint:
-    """Returns the door for people who open the address in a browser; modules are asked as they are for a scrape."""
+def landing_blueprint(modules: tuple[Module, ...], fetcher: Fetcher, *, probes: bool) -> Blueprint:
+    """Returns the door for people who open the address in a browser; modules are asked as they are for a scrape.
+
+    With `probes` there is a modules file, and the page has the forms that lead to its targets.
+    """
     blueprint = Blueprint("landing", __name__, template_folder=".")
     for name, text in (("iso", iso), ("age", age), ("bytes", size), ("postgresql", postgresql), ("severity", severity)):
         blueprint.add_app_template_filter(text, name)
@@ -144,7 +147,7 @@ def landing_blueprint(modules: tuple[Module, ...], fetcher: Fetcher) -> Blueprin
             most=MOST,
             views=[View.of(reading) for reading in readings],
             families=[family.name for family in families(modules)],
-            forms=[form for form in FORMS if form.endpoint in current_app.view_functions],
+            forms=FORMS if probes else (),
         )
         return page, {"Content-Security-Policy": POLICY}
 

@@ -9,10 +9,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
+from tests.live.cluster import eventually
+from tests.live.installed import needs, path_of
 from tests.live.processes import ROOT, until
+from tests.live.prometheus import Prometheus
 
 SHOWN = """\
 node role Patroni REST exporter
@@ -37,6 +41,15 @@ and of Staytus (the stand-in), the same from each exporter:
  service_status{{service_permalink="api",service_status="minor"}} 1.0
  service_status{{service_permalink="public-website",service_status="major"}} 1.0
  service_status{{service_permalink="customer-support",service_status="maintenance"}} 1.0
+"""
+
+LOOK = """
+where to look:
+ a page for people http://127.0.0.1:N/
+ alerts {alerts}
+ dashboards monitoring/grafana, to import into Grafana
+
+Ctrl-C takes everything down
 """
 
 STAYING = "Ctrl-C takes everything down\n"
@@ -90,11 +103,11 @@ def folder() -> Iterator[Folder]:
 
 
 @contextmanager
-def demo(folder: Folder, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def demo(folder: Folder, *arguments: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
         [sys.executable, "-m", "demo", *arguments],
         cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(folder.path)},
+        env={**os.environ, "TMPDIR": str(folder.path), **environ},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -113,6 +126,12 @@ def read(process: subprocess.Popen[str], last: str | None = None) -> str:
     while lines[-1] != last and (line := process.stdout.readline()):
         lines.append(line)
     return "".join(lines)
+
+
+def get(url: str) -> str:
+    """The page there."""
+    with build_opener(ProxyHandler({})).open(url, timeout=10) as answer:
+        return str(answer.read().decode())
 
 
 def shown(output: str) -> str:
@@ -139,16 +158,50 @@ def test_demo_once_shows_a_scrape_of_everything_and_leaves_nothing(folder: Folde
     assert text == expected(text) + "everything is down\n"
 
 
-def test_staying_demo_ends_with_ctrl_c_and_leaves_nothing(folder: Folder) -> None:
+@needs("prometheus")
+def test_staying_demo_has_a_prometheus_with_the_rules_and_leaves_nothing_after_ctrl_c(folder: Folder) -> None:
     with demo(folder) as process:
         output = read(process, STAYING)
-        text = shown(output)
-        assert text == expected(text) + "\n" + STAYING
+        text = shown(output).replace("/classic/alerts", "/alerts")
+        assert text == expected(text) + LOOK.format(
+            alerts="http://127.0.0.1:N/alerts (RUNBOOK.md says what each means)"
+        )
         assert [name.startswith("patroni-demo-") for name in folder.files] == [True]
         commands = "".join(folder.processes.values())
         assert [commands.count(f"{file}/patroni.yml") for file in ("n1", "n2", "n3")] == [1, 1, 1]
         assert commands.count(" -m exporter ") >= 3
+        assert commands.count("/prometheus.yml ") == 1
+        page, alerts = re.findall(r"^  \w.* (http://[^ \n]+)", output.partition("where to look")[2], re.MULTILINE)
+        assert "<h1>Patroni and Staytus exporter</h1>" in get(page)
+        assert "<html" in get(alerts)
+        prometheus = Prometheus(alerts.removesuffix("/alerts").removesuffix("/classic"))
+        running = [({"name": name}, 1.0) for name in ("n1", "n2", "n3")]
+        eventually(lambda: sorted(prometheus.query("max by (name) (patroni_postgres_running)"), key=str), running)
+        assert prometheus.query("max(patroni:threshold_paused_seconds)") == [({}, 3600.0)]
         process.send_signal(signal.SIGINT)
         assert read(process) == "\ntaking everything down\neverything is down\n"
         assert process.wait(10) == 0
     assert (folder.processes, folder.files) == ({}, [])
+
+
+@needs("prometheus")
+def test_demo_that_is_killed_leaves_nothing(folder: Folder) -> None:
+    with demo(folder) as process:
+        read(process, STAYING)
+        assert "/prometheus.yml " in "".join(folder.processes.values())
+        process.kill()
+    until(lambda: (folder.processes, folder.files) == ({}, []))
+
+
+def test_demo_without_prometheus_says_so_and_goes_on(folder: Folder) -> None:
+    programs = folder.path / "bin"
+    programs.mkdir(0o755)
+    (programs / "test").symlink_to(path_of("test"))
+    with demo(folder, PATH=str(programs)) as process:
+        text = shown(read(process, STAYING))
+        assert text == expected(text) + LOOK.format(
+            alerts="nowhere: Prometheus is not installed (no `prometheus` on PATH)"
+        )
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    assert (folder.processes, folder.files) == ({}, ["bin"])

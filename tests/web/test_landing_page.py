@@ -10,16 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 
 import pytest
-from flask import Blueprint, Flask
 
 from exporter import __version__
 from exporter.document import Answer
-from exporter.fetch import Fetcher
-from exporter.web.health import health_blueprint
-from exporter.web.landing import landing_blueprint
 from tests.conftest import Upstream
+from tests.live.processes import ROOT
 from tests.recorded import moment
 from tests.web.page import SITE, Reader, client, seen
+
+MODULES = str(ROOT / "deploy" / "modules.yml")
 
 
 def test_page_does_not_wait_for_a_module_that_hangs_and_says_so(upstream: Upstream) -> None:
@@ -105,7 +104,7 @@ def test_style_is_all_that_the_page_may_load(upstream: Upstream) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "/exporter"])
 def test_links_and_forms_lead_somewhere_below_a_prefix_too(upstream: Upstream, prefix: str) -> None:
-    exporter = client(upstream)
+    exporter = client(upstream, EXPORTER_CONFIG_FILE=MODULES)
     page = exporter.get("/", environ_overrides={"SCRIPT_NAME": prefix}).text
     paths = re.findall(r'<a href="([^"]+)"', page) + re.findall(r'<form action="([^"]+)"', page)
     assert paths[:4] == [f"{prefix}/metrics", f"{prefix}/health", f"{prefix}/-/healthy", f"{prefix}/metrics"]
@@ -114,26 +113,13 @@ def test_links_and_forms_lead_somewhere_below_a_prefix_too(upstream: Upstream, p
         assert answer.status_code in (200, 400, 503)
 
 
-def test_forms_are_there_for_the_paths_that_there_are(upstream: Upstream) -> None:
-    app, fetcher = Flask("exporter", static_folder=None), Fetcher()
-    app.register_blueprint(health_blueprint((), fetcher))
-    app.register_blueprint(landing_blueprint((), fetcher))
-    forms = re.compile(r'<form action="([^"]+)">.*?</form>', re.DOTALL)
-    assert forms.findall(app.test_client().get("/").text) == ["/metrics"]
-    app = Flask("exporter", static_folder=None)
-    for blueprint in (health_blueprint((), fetcher), landing_blueprint((), fetcher)):
-        app.register_blueprint(blueprint)
-    for name, view, path in (("probe", "probe", "/probe"), ("discovery", "discover", "/sd")):
-        blueprint = Blueprint(name, __name__)
-        blueprint.add_url_rule(path, view, lambda: "")
-        app.register_blueprint(blueprint)
-    page = app.test_client().get("/").text
-    assert forms.findall(page) == ["/metrics", "/probe", "/sd"]
-    assert re.findall(r'name="([^"]+)"', page.partition("</head>")[2]) == [
-        "name[]",
-        *("module", "target"),
-        *("module", "target"),
-    ]
+@pytest.mark.parametrize(("file", "forms"), [("", ["/metrics"]), (MODULES, ["/metrics", "/probe", "/sd"])])
+def test_forms_for_targets_are_there_where_a_file_of_modules_is(
+    upstream: Upstream, file: str, forms: list[str]
+) -> None:
+    page = client(upstream, EXPORTER_CONFIG_FILE=file).get("/").text
+    assert re.findall(r'<form action="([^"]+)">.*?</form>', page, re.DOTALL) == forms
+    assert re.findall(r'<input name="([^"]+)"', page) == ["name[]", *("module", "target") * (len(forms) - 1)]
 
 
 def test_nobody_is_asked_for_the_headers_alone(upstream: Upstream) -> None:
