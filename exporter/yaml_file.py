@@ -5,14 +5,12 @@ changed.
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-import yaml
+if TYPE_CHECKING:
+    import yaml
 
 T = TypeVar("T")
-
-#: libyaml where PyYAML has it: ten times as fast, which counts for a list of some thousand targets.
-LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _KINDS = {
     "map": "a mapping",
@@ -52,7 +50,7 @@ def stamp(path: str) -> object:
 class Entry:
     """One value of the file; `key` is the way to it, such as modules.db.timeout, empty for the whole file."""
 
-    def __init__(self, file: str, key: str, node: yaml.Node):
+    def __init__(self, file: str, key: str, node: "yaml.MappingNode | yaml.ScalarNode | yaml.SequenceNode"):
         self.key = key
         self._file = file
         self._node = node
@@ -60,8 +58,12 @@ class Entry:
     @classmethod
     def of(cls, text: str, file: str) -> "Entry":
         """Returns the whole of a file with this text; raises YAMLError when it is not YAML."""
+        import yaml  # 1.3 MiB in each process, which those without such a file have no use for
+
+        # libyaml where PyYAML has it: ten times as fast, which counts for a list of some thousand targets.
+        loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
-            node: Any = yaml.compose(text, Loader=LOADER) or yaml.compose("null", Loader=LOADER)
+            node: Any = yaml.compose(text, Loader=loader) or yaml.compose("null", Loader=loader)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = mark.line if mark else 0
@@ -88,12 +90,12 @@ class Entry:
 
     def keys(self, known: Iterable[str] | None = None, required: Iterable[str] = ()) -> dict[str, "Entry"]:
         """Returns the values of a mapping by their keys, which are all known; None knows every key."""
-        if not isinstance(self._node, yaml.MappingNode):
+        if self._node.id != "mapping":
             self._fail_kind("a mapping")
         entries: dict[str, Entry] = {}
         for name, node in self._node.value:
             key = Entry(self._file, f"{self.key}.{name.value}" if self.key else str(name.value), name)
-            if not isinstance(name, yaml.ScalarNode):
+            if name.id != "scalar":
                 Entry(self._file, self.key, name).fail("a key that is not a text")
             if known is not None and name.value not in (names := tuple(known)):
                 key.fail(f"unknown key; expected {', '.join(names)}")
@@ -107,7 +109,7 @@ class Entry:
 
     def items(self, *, some: bool = True) -> list["Entry"]:
         """Returns the values of a list, which has some unless it may be empty."""
-        if not isinstance(self._node, yaml.SequenceNode) or (some and not self._node.value):
+        if self._node.id != "sequence" or (some and not self._node.value):
             self._fail_kind("a list")
         return [Entry(self._file, f"{self.key}[{index}]", node) for index, node in enumerate(self._node.value)]
 
@@ -116,7 +118,7 @@ class Entry:
 
         A secret is in no error.
         """
-        if not isinstance(self._node, yaml.ScalarNode) or self.is_null:
+        if self._node.id != "scalar" or self.is_null:
             self._fail_kind(expected)
         if self._kind != "str" and not (number and self._kind in ("int", "float")):
             self.fail(f"expected {expected}, found {_KINDS[self._kind]}; as a text it needs quotes")
@@ -137,7 +139,7 @@ class Entry:
         return kind if kind in _KINDS else "str"
 
     def _fail_kind(self, expected: str) -> NoReturn:
-        empty = isinstance(self._node, yaml.SequenceNode) and not self._node.value
+        empty = self._node.id == "sequence" and not self._node.value
         self.fail(f"expected {expected}, found {'an empty list' if empty else _KINDS[self._kind]}")
 
 
