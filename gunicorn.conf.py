@@ -16,14 +16,15 @@ if (folder := str(Path(__file__).resolve().parent)) not in sys.path:
 
 from exporter.logs import GunicornLogger
 from exporter.settings import Settings, settings_errors_exit
-from exporter.web_config import read_web_config, reread_context
+from exporter.web_config import reread_context, reread_web_config
 
 with settings_errors_exit():
     settings = Settings.load()
     bind = settings.listen()
-    file = settings.load_file()  # before workers are forked, which take it from here when it has become bad
+    # Both files before workers are forked, which take what was good of them where they have become bad.
+    file = settings.load_file()
     web = settings.web_config_file
-    contexts = reread_context(web) if web and read_web_config(web).tls.is_on else None
+    contexts = reread_context(web) if web and reread_web_config(web).get().tls.is_on else None
 
 if contexts:
     certfile = keyfile = web  # that there are such switches TLS on; what is in them comes of the context

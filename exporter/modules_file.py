@@ -1,17 +1,13 @@
 """The modules file as it is now: every process notices by itself that it has changed, and a bad one changes nothing."""
 
 import contextlib
-import fcntl
 import logging
-import os
-import struct
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 
+from exporter.last_good import LastGood
 from exporter.logs import known
 from exporter.modules import ProbeModule, read_modules
 from exporter.yaml_file import YAMLError, stamp, text_of
@@ -37,7 +33,7 @@ class ModulesFile:
         self._lock = threading.Lock()
         self._seen: object = None
         self._looked = 0.0
-        self._last_good = _LastGood()
+        self._last_good = LastGood(path)
 
     @staticmethod
     @cache
@@ -111,39 +107,3 @@ class ModulesFile:
         if text is not None and text != self._text:
             with contextlib.suppress(YAMLError):  # a secret's file may be bad as well
                 self._modules, self._text = read_modules(text, self.path), text
-
-
-class _LastGood:
-    """The text of the last good file, in memory that all processes share that are forked from this one."""
-
-    _HEAD = struct.Struct("=dQ")
-
-    def __init__(self) -> None:
-        if hasattr(os, "memfd_create"):  # Linux; it needs no place that can be written to
-            self._file = os.memfd_create("modules")
-        else:
-            self._file, name = tempfile.mkstemp()
-            Path(name).unlink()
-
-    def keep(self, text: str) -> None:
-        content = text.encode()
-        with self._locked(fcntl.LOCK_EX):
-            os.pwrite(self._file, self._HEAD.pack(time.time(), len(content)) + content, 0)
-
-    def time(self) -> float:
-        """Returns when it was kept, 0 before that."""
-        head = os.pread(self._file, self._HEAD.size, 0)
-        return float(self._HEAD.unpack(head)[0]) if head else 0.0
-
-    def text(self) -> str | None:
-        with self._locked(fcntl.LOCK_SH):
-            head = os.pread(self._file, self._HEAD.size, 0)
-            return os.pread(self._file, self._HEAD.unpack(head)[1], self._HEAD.size).decode() if head else None
-
-    @contextlib.contextmanager
-    def _locked(self, how: int) -> Iterator[None]:
-        fcntl.lockf(self._file, how)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN)

@@ -9,11 +9,13 @@ import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from exporter import values
+from exporter.last_good import LastGood
 from exporter.settings import SettingsError
 from exporter.tls import CIPHER_SUITES, CIPHER_SUITES_13, CLIENT_AUTH_TYPES, CURVES, VERSIONS, ServerTLS, server_context
 from exporter.values import Headers
@@ -58,10 +60,19 @@ def read_web_config(path: str) -> WebConfig:
 
     The files that it names are not looked at: `server_context` does so.
     """
+    return _read(path)[0]
+
+
+def _read(path: str) -> tuple[WebConfig, str]:
     try:
-        return _web_config(Entry.of(text_of(path), path), Path(path).absolute().parent)
+        text = text_of(path)
+        return _parsed(text, path), text
     except YAMLError as error:
         raise SettingsError(str(error)) from None
+
+
+def _parsed(text: str, path: str) -> WebConfig:
+    return _web_config(Entry.of(text, path), Path(path).absolute().parent)
 
 
 def checked_web_config(path: str) -> WebConfig:
@@ -163,51 +174,68 @@ Made = TypeVar("Made")
 class Reread(Generic[Made]):
     """What is made of files, and made anew when one of them has changed.
 
-    `make` returns it with the paths of all files that it is made of. What cannot be made anew stays as it was, is said
-    once, and is tried again each time.
+    `make` returns it with the paths of all files that it is made of. What cannot be made anew stays as it was, at first
+    as it was `before`, is said once, and is tried again each time.
     """
 
-    def __init__(self, make: Callable[[], tuple[Made, tuple[str, ...]]]):
+    def __init__(self, make: Callable[[], tuple[Made, tuple[str, ...]]], before: Made | None = None):
         self._make = make
         self._lock = threading.Lock()
         self._refusal = ""
-        self._made, files = make()
-        # Of a file that is new here nobody knows whether it has changed since it was read: it is read once more.
-        self._seen: dict[str, object] = dict.fromkeys(files)
+        self._seen: dict[str, object] | None = None
+        try:
+            self._made, files = make()
+            # Of a file that is new here nobody knows whether it has changed since it was read: it is read once more.
+            self._seen = dict.fromkeys(files)
+        except SettingsError as error:
+            if before is None:
+                raise
+            self._made = before
+            self._refuse(error)
 
     def get(self) -> Made:
         """Returns what the files say now; never waits for another thread that is reading them."""
-        stamps = {path: stamp(path) for path in self._seen}
+        stamps = {path: stamp(path) for path in self._seen or ()}
         if stamps != self._seen and self._lock.acquire(blocking=False):
             try:
                 self._made, files = self._make()
                 self._seen = {path: stamps.get(path) for path in files}
                 self._refusal = ""
             except SettingsError as error:
-                if self._refusal != str(error):
-                    self._refusal = str(error)
-                    log.error("%s; what was read before goes on to count", error)
+                self._refuse(error)
             finally:
                 self._lock.release()
         return self._made
+
+    def _refuse(self, error: SettingsError) -> None:
+        if self._refusal != str(error):
+            self._refusal = str(error)
+            log.error("%s; what was read before goes on to count", error)
+
+
+_last_good = cache(LastGood)
 
 
 def reread_web_config(path: str) -> Reread[WebConfig]:
     """Returns the users and headers of the file, and what else it says, always as they are now.
 
-    A file without users never takes the place of one with users: it can be one that is just being written.
+    A file without users never takes the place of one with users: it can be one that is just being written. Called
+    before a server forks its workers, it lets one that starts while the file is bad have what another has read.
     """
-    is_locked = False
+    kept = _last_good(path)
+    text = kept.text()
+    last = before = None if text is None else _parsed(text, path)
 
     def make() -> tuple[WebConfig, tuple[str, ...]]:
-        nonlocal is_locked
-        config = read_web_config(path)
-        if is_locked and not config.users:
+        nonlocal last
+        config, text = _read(path)
+        if last and last.users and not config.users:
             raise SettingsError(f"{path}: basic_auth_users is gone: to let everybody in takes a restart")
-        is_locked = bool(config.users)
+        last = config
+        kept.keep(text)
         return config, (path,)
 
-    return Reread(make)
+    return Reread(make, before)
 
 
 def reread_context(path: str) -> Reread[ssl.SSLContext]:

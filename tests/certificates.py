@@ -10,6 +10,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
+#: The names of a server that listens here.
+HERE = ("localhost", "127.0.0.1")
+
 PASSPHRASE = "passphr4se"
 
 

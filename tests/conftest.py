@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
 
 import pytest
 
@@ -11,7 +12,7 @@ from exporter.document import Answer
 
 
 class Upstream(ThreadingHTTPServer):
-    """A server on a free port that answers as told, and remembers what it was asked."""
+    """A server on a free port that answers as told while one is in it, and remembers what it was asked."""
 
     daemon_threads = True
 
@@ -20,6 +21,16 @@ class Upstream(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.answers: dict[str, tuple[int, bytes] | Callable[[BaseHTTPRequestHandler], None]] = {}
         self.requests: list[tuple[str, dict[str, str]]] = []
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
 
     def serve(self, answers: Mapping[str, Answer]) -> None:
         """Gives these answers from now on."""
@@ -54,11 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
 def upstream() -> Iterator[Upstream]:
     """A fresh upstream that answers 404 to everything until told otherwise."""
     with Upstream() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
         yield server
-        server.shutdown()
-        thread.join()
 
 
 #: How many recorded moments were compared with Patroni's own /metrics, by version; said at the end of the run.

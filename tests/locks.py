@@ -1,9 +1,8 @@
-"""Certificates, hashes and web configuration files that tests make for themselves."""
+"""Hashes and web configuration files that tests make for themselves."""
 
 from pathlib import Path
 
 import bcrypt
-import trustme
 
 #: A login and its header.
 ALICE = ("alice", "s3cret")
@@ -12,14 +11,6 @@ ALICE = ("alice", "s3cret")
 def hashed(password: str, cost: int = 4) -> str:
     """A hash of the password, of the least cost that there is unless told otherwise."""
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt(cost)).decode()
-
-
-def issue(ca: trustme.CA, folder: Path, name: str, *identities: str) -> trustme.LeafCert:
-    """Writes a certificate for these identities, else localhost, as `name.crt` and `name.key`."""
-    leaf = ca.issue_cert(*(identities or ("localhost", "127.0.0.1")))
-    (folder / f"{name}.crt").write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
-    leaf.private_key_pem.write_to_path(folder / f"{name}.key")
-    return leaf
 
 
 def web_config(folder: Path, text: str) -> str:
@@ -36,5 +27,5 @@ def users(**passwords: str) -> str:
 
 def tls(**keys: str) -> str:
     """The section tls_server_config for the certificate `server`, with these keys too."""
-    rows = {"cert_file": "server.crt", "key_file": "server.key", **keys}
+    rows = {"cert_file": "server.pem", "key_file": "server.key", **keys}
     return "tls_server_config:\n" + "".join(f"  {key}: {value}\n" for key, value in rows.items())

@@ -10,7 +10,8 @@ import trustme
 from exporter.settings import SettingsError
 from exporter.tls import CIPHER_SUITES, ServerTLS, server_context
 from exporter.web_config import checked_web_config, reread_context
-from tests.locks import issue, tls, users, web_config
+from tests.certificates import HERE, issue
+from tests.locks import tls, users, web_config
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +22,8 @@ def ca() -> trustme.CA:
 @pytest.fixture
 def folder(tmp_path: Path, ca: trustme.CA) -> Path:
     """A folder with a certificate for this host, its key, and the authority that gave it."""
-    issue(ca, tmp_path, "server")
-    ca.cert_pem.write_to_path(tmp_path / "ca.crt")
+    issue(ca, tmp_path, "server", *HERE)
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
     return tmp_path
 
 
@@ -40,11 +41,11 @@ REFUSED_TLS = [
     ({"key_file": "other.key"}, "cert_file, key_file: the key is not that of the certificate"),
     ({"key_file": "locked.key"}, "key_file: the private key has a passphrase; expected one without"),
     (
-        {"client_ca_file": "ca.crt"},
+        {"client_ca_file": "ca.pem"},
         "client_ca_file is there without a client_auth_type that asks for certificates",
     ),
     (
-        {"client_ca_file": "ca.crt", "client_auth_type": "NoClientCert"},
+        {"client_ca_file": "ca.pem", "client_auth_type": "NoClientCert"},
         "client_ca_file is there without a client_auth_type that asks for certificates",
     ),
     (
@@ -84,7 +85,7 @@ REFUSED_TLS = [
 def test_tls_that_cannot_be_served_is_refused_at_the_start(
     folder: Path, ca: trustme.CA, keys: dict[str, str], line: str
 ) -> None:
-    issue(ca, folder, "other")
+    issue(ca, folder, "other", *HERE)
     (folder / "locked.key").write_text(LOCKED_KEY)
     path = web_config(folder, tls(**keys))
     for start in (checked_web_config, reread_context):
@@ -116,7 +117,7 @@ OTHERWISE = [
         ("client_auth_type RequestClientCert: certificates are not asked for, since none is looked at",),
     ),
     (
-        {"client_auth_type": "RequireClientCert", "client_ca_file": "ca.crt"},
+        {"client_auth_type": "RequireClientCert", "client_ca_file": "ca.pem"},
         ("client_auth_type RequireClientCert: certificates are verified with client_ca too",),
     ),
     ({"min_version": "TLS10"}, ("min_version TLS10: TLS12 is the oldest that is served",)),
@@ -133,7 +134,7 @@ def test_what_is_done_otherwise_is_said(folder: Path, keys: dict[str, str], rema
 
 
 def test_versions_suites_and_curve_reach_the_context(folder: Path) -> None:
-    files = ServerTLS(cert_file=str(folder / "server.crt"), key_file=str(folder / "server.key"))
+    files = ServerTLS(cert_file=str(folder / "server.pem"), key_file=str(folder / "server.key"))
     default = server_context(files)
     assert (default.minimum_version, default.maximum_version) == (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
     assert (default.verify_mode, bool(default.options & ssl.OP_CIPHER_SERVER_PREFERENCE)) == (ssl.CERT_NONE, True)
@@ -179,7 +180,7 @@ def test_changed_certificate_is_a_new_context_and_half_a_change_leaves_the_last(
     first = contexts.get()
     assert contexts.get() is first
     key = (folder / "server.key").read_bytes()
-    issue(ca, folder, "server")
+    issue(ca, folder, "server", *HERE)
     second = contexts.get()
     assert second is not first
     new = (folder / "server.key").read_bytes()
@@ -192,9 +193,9 @@ def test_changed_certificate_is_a_new_context_and_half_a_change_leaves_the_last(
 def test_certificate_that_comes_after_the_file_that_names_it_is_seen(folder: Path, ca: trustme.CA) -> None:
     contexts = reread_context(web_config(folder, tls()))
     first = contexts.get()
-    web_config(folder, tls(cert_file="later.crt", key_file="later.key"))
+    web_config(folder, tls(cert_file="later.pem", key_file="later.key"))
     assert contexts.get() is first
-    issue(ca, folder, "later")
+    issue(ca, folder, "later", *HERE)
     assert contexts.get() is not first
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.wrappers import Response
 
 from exporter.settings import SettingsError
-from exporter.web_config import checked_web_config, reread_web_config
+from exporter.web_config import reread_web_config
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -30,9 +30,9 @@ def locked(app: "WSGIApplication", path: str, *, open_health: bool) -> "WSGIAppl
 
     Raises SettingsError for a file that cannot be used.
     """
-    for remark in checked_web_config(path).tls.remarks:
-        log.warning("%s: %s", path, remark)
     config = reread_web_config(path)
+    for remark in config.get().tls.remarks:
+        log.warning("%s: %s", path, remark)
     logins = Logins()
     told = threading.Event()
 

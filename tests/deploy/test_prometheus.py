@@ -1,20 +1,18 @@
 """deploy/prometheus: as promtool and a real Prometheus read it."""
 
-import contextlib
 import json
 import subprocess
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 import yaml
 
 from tests.conftest import Upstream
 from tests.live.installed import needs, path_of
-from tests.live.processes import MODULE, ROOT, Served, free_port, recorded, serving, until
+from tests.live.processes import MODULE, ROOT, free_port, recorded, serving, until
+from tests.live.prometheus import Prometheus, prometheus
 from tests.recorded import staytus
 
 FOLDER = ROOT / "deploy" / "prometheus"
@@ -72,24 +70,17 @@ def test_each_node_has_one_prometheus_and_one_exporter_and_all_of_them_have_work
         assert min(work.values()) > 3
 
 
-@contextlib.contextmanager
-def prometheus(folder: Path, port: int, configuration: Configuration) -> Iterator[Served]:
-    """A real Prometheus with this configuration, which scrapes every second."""
+def quickened(configuration: Configuration) -> Configuration:
+    """The configuration with a scrape every second."""
     configuration["global"].update(scrape_interval="1s", scrape_timeout="1s")
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
-    arguments = (f"--web.listen-address=127.0.0.1:{port}", "--config.file=prometheus.yml", "--storage.tsdb.path=data")
-    with serving(folder, port, (path_of("prometheus"), *arguments)) as served:
-        until(lambda: served.get("/-/ready")[0] == 200)
-        yield served
+    return configuration
 
 
-def values(served: Served, query: str) -> dict[str, list[str]]:
-    """The values of a query now, sorted, by job."""
-    status, text = served.get(f"/api/v1/query?{urlencode({'query': query})}")
-    assert status == 200, text
+def values(prometheus: Prometheus, expression: str) -> dict[str, list[float]]:
+    """The values of an expression now, sorted, by job."""
     found = defaultdict(list)
-    for sample in json.loads(text)["data"]["result"]:
-        found[sample["metric"]["job"]].append(sample["value"][1])
+    for labels, value in prometheus.query(expression):
+        found[labels["job"]].append(value)
     return {name: sorted(values) for name, values in found.items()}
 
 
@@ -98,13 +89,16 @@ def test_prometheus_scrapes_the_exporters_beside_the_nodes(tmp_path: Path, upstr
     recorded(upstream).serve({"/api/v1/services/all": staytus("services_all_ok_minor_major_maintenance")})
     upstream.serve({"/api/v1/issues/all": staytus("issues_all_four_states")})
     environ = {"STAYTUS_API_URL": upstream.url, "STAYTUS_API_TOKEN": "t", "STAYTUS_API_SECRET": "s"}
-    with free_port() as port, free_port() as own:
+    with free_port() as port:
         command = (*MODULE, "--port", str(port), "--patroni-url", upstream.url + "/patroni")
         configuration = load("static.yml")
         for name in ("patroni", "staytus"):
             job(configuration, name)["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
-        with serving(tmp_path, port, command, environ=environ), prometheus(tmp_path, own, configuration) as served:
-            until(lambda: values(served, "patroni_up + staytus_up") == {"patroni": ["2"], "staytus": ["2"]})
+        with (
+            serving(tmp_path, port, command, environ=environ),
+            prometheus(tmp_path, quickened(configuration)) as watching,
+        ):
+            until(lambda: values(watching, "patroni_up + staytus_up") == {"patroni": [2.0], "staytus": [2.0]})
 
 
 @needs("prometheus")
@@ -113,7 +107,7 @@ def test_prometheus_scrapes_nodes_through_one_exporter(tmp_path: Path, upstream:
     node = f"127.0.0.1:{upstream.server_port}"
     modules = {"modules": {"patroni": {"collector": "patroni", "targets": [node]}}}
     (tmp_path / "modules.yml").write_text(yaml.safe_dump(modules))
-    with free_port() as port, free_port() as own:
+    with free_port() as port:
         configuration = load("probe.yml")
         patroni, exporter = job(configuration, "patroni"), job(configuration, "exporter")
         patroni["static_configs"] = [{"targets": [node]}]
@@ -123,8 +117,8 @@ def test_prometheus_scrapes_nodes_through_one_exporter(tmp_path: Path, upstream:
         command = (*MODULE, "--port", str(port))
         with (
             serving(tmp_path, port, command, environ=environ),
-            prometheus(tmp_path, own, configuration) as served,
+            prometheus(tmp_path, quickened(configuration)) as watching,
         ):
-            until(lambda: values(served, f'patroni_up{{instance="{node}"}}') == {"patroni": ["1"]})
-            until(lambda: values(served, "exporter_build_info") == {"exporter": ["1"]})
-            assert values(served, "patroni_up") == {"patroni": ["1"]}
+            until(lambda: values(watching, f'patroni_up{{instance="{node}"}}') == {"patroni": [1.0]})
+            until(lambda: values(watching, "exporter_build_info") == {"exporter": [1.0]})
+            assert values(watching, "patroni_up") == {"patroni": [1.0]}

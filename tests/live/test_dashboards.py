@@ -1,10 +1,8 @@
 """The dashboards' queries on a real Prometheus that scrapes what real Patroni and Staytus said."""
 
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 
@@ -12,8 +10,9 @@ from exporter import create_app
 from exporter.document import Answer
 from exporter.settings import Settings
 from tests.conftest import Upstream
-from tests.live.installed import needs, path_of
-from tests.live.processes import Served, free_port, serving, until
+from tests.live.installed import needs
+from tests.live.processes import until
+from tests.live.prometheus import Prometheus, prometheus
 from tests.recorded import moments, staytus
 from tests.test_dashboards import FILES, Query, queries
 
@@ -62,7 +61,6 @@ def named(scope: str, answers: dict[str, Answer]) -> dict[str, Answer]:
 def exposition(answers: dict[str, Answer]) -> tuple[int, bytes]:
     """What the exporter serves before a Patroni and a Staytus that answer so."""
     with Upstream() as upstream:
-        threading.Thread(target=upstream.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         upstream.serve(answers)
         settings = {
             "PATRONI_EXPORTER_URL": upstream.url,
@@ -71,7 +69,6 @@ def exposition(answers: dict[str, Answer]) -> tuple[int, bytes]:
             "STAYTUS_API_SECRET": "s",
         }
         page = create_app(Settings.load(settings)).test_client().get("/metrics")
-        upstream.shutdown()
         return page.status_code, page.data
 
 
@@ -90,11 +87,9 @@ def pages() -> Iterator[tuple[str, tuple[int, bytes]]]:
 
 
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A Prometheus that has scraped every page, and one of them before and after its configuration changed."""
-    folder = tmp_path_factory.mktemp("prometheus")
-    with Upstream() as exporters, free_port() as port:
-        threading.Thread(target=exporters.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    with Upstream() as exporters:
         exporters.answers.update(pages())
         scrapes = [
             {
@@ -105,24 +100,19 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             for path in exporters.answers
         ]
         configuration = {"global": {"scrape_interval": "3s", "scrape_timeout": "3s"}, "scrape_configs": scrapes}
-        (folder / "prometheus.yml").write_text(json.dumps(configuration))
-        line = [path_of("prometheus"), f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
-        with serving(folder, port, [*line, f"--web.listen-address=127.0.0.1:{port}"]) as served:
-            until(lambda: served.get("/-/ready")[0] == 200)
-            until(lambda: len(ask(served, "up == 1")) == len(scrapes))
+        with prometheus(tmp_path_factory.mktemp("prometheus"), configuration) as running:
+            until(lambda: len(ask(running, "up == 1")) == len(scrapes))
             status, page = exporters.answers["/lag/n1"]  # type: ignore[misc]
             before = next(line for line in page.splitlines() if line.startswith(b"patroni_config_hash{"))
             exporters.answers["/lag/n1"] = status, page.replace(before, before.split(b"}")[0] + b"} 7")
-            until(lambda: ask(served, "patroni_config_hash == 7"))
-            yield served
-        exporters.shutdown()
+            until(lambda: ask(running, "patroni_config_hash == 7"))
+            yield running
 
 
-def ask(prometheus: Served, expr: str) -> list[tuple[Row, str]]:
+def ask(watching: Prometheus, expression: str) -> list[tuple[Row, str]]:
     """The labels and the values of the series that the expression gives now."""
-    status, text = prometheus.get(f"/api/v1/query?query={quote(expr)}")
-    assert status == 200, f"{expr}: {text}"
-    return [(series["metric"], series["value"][1]) for series in json.loads(text)["data"]["result"]]
+    found = watching.api("query", query=expression)["result"]
+    return [(series["metric"], series["value"][1]) for series in found]
 
 
 def put_in(query: Query, scope: str) -> str:
@@ -140,9 +130,9 @@ SCOPES = ["1.6.5", *STATES["4.1.5"]]
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_each_query_gives_something_for_a_cluster_that_has_it_and_no_error_for_others(
-    prometheus: Served, file: Path
+    watching: Prometheus, file: Path
 ) -> None:
-    given = {query: [scope for scope in SCOPES if ask(prometheus, put_in(query, scope))] for query in queries(file)}
+    given = {query: [scope for scope in SCOPES if ask(watching, put_in(query, scope))] for query in queries(file)}
     assert [query for query, scopes in given.items() if not scopes] == []
 
 
@@ -154,11 +144,11 @@ def test_each_query_gives_something_for_a_cluster_that_has_it_and_no_error_for_o
         ("staytus.json", {"instance": [f"/{scope}/n1" for scope in ("1.6.5", "dead", "lag")]}),
     ],
 )
-def test_variables_offer_what_there_is(prometheus: Served, file: str, values: dict[str, list[str]]) -> None:
+def test_variables_offer_what_there_is(watching: Prometheus, file: str, values: dict[str, list[str]]) -> None:
     (path,) = [each for each in FILES if each.name == file]
     for variable in json.loads(path.read_text())["templating"]["list"][1:]:
         family, label = variable["query"].removeprefix("label_values(").removesuffix(")").split(", ")
-        status, text = prometheus.get(f"/api/v1/label/{label}/values?match[]={family}")
+        status, text = watching.served.get(f"/api/v1/label/{label}/values?match[]={family}")
         assert status == 200
         offered = json.loads(text)["data"]
         assert set(values[variable["name"]]) <= set(offered)
@@ -166,24 +156,24 @@ def test_variables_offer_what_there_is(prometheus: Served, file: str, values: di
             assert offered == sorted(SCOPES)
 
 
-def table(prometheus: Served, where: str, key: str, scope: str) -> dict[str, Row]:
+def table(watching: Prometheus, where: str, key: str, scope: str) -> dict[str, Row]:
     """A table as its columns fill it, without the first, whose label `key` names the rows.
 
     Asserts that no row has two values in a column.
     """
     file = next(file for file in FILES if file.stem == where.split(":")[0])
     first, *columns = [query for query in queries(file) if query.column and query.where == where]
-    rows: dict[str, Row] = {labels[key]: {} for labels, _ in ask(prometheus, put_in(first, scope))}
+    rows: dict[str, Row] = {labels[key]: {} for labels, _ in ask(watching, put_in(first, scope))}
     for query in columns:
-        for labels, value in ask(prometheus, put_in(query, scope)):
+        for labels, value in ask(watching, put_in(query, scope)):
             row = rows[labels[key]]
             assert query.column not in row, (query, labels)
             row[query.column] = labels.get(query.label, "") if query.label else value
     return rows
 
 
-def test_fleet_has_one_row_for_each_cluster_though_every_node_tells_of_it(prometheus: Served) -> None:
-    rows = table(prometheus, "patroni-fleet: Clusters", "scope", ".+")
+def test_fleet_has_one_row_for_each_cluster_though_every_node_tells_of_it(watching: Prometheus) -> None:
+    rows = table(watching, "patroni-fleet: Clusters", "scope", ".+")
     assert sorted(rows) == sorted(SCOPES)
     assert [scope for scope, row in rows.items() if row.pop("DCS last seen", None) is None] == ["1.6.5"]
     healthy = {
@@ -207,16 +197,16 @@ def test_fleet_has_one_row_for_each_cluster_though_every_node_tells_of_it(promet
     assert rows["dcs-down"] == {**{title: healthy[title] for title in told_without_dcs}, "Unlocked": "1"}
 
 
-def test_members_are_rows_with_role_state_lag_timeline_and_tags(prometheus: Served) -> None:
+def test_members_are_rows_with_role_state_lag_timeline_and_tags(watching: Prometheus) -> None:
     common = {"State": "streaming", "Timeline": "1", "Waits for a restart": "0", "Host": "127.0.0.1"}
     leader = {**common, "Role": "leader", "State": "running"}
     replica = {**common, "Role": "replica"}
-    assert table(prometheus, "patroni-cluster: Members", "name", "lag") == {
+    assert table(watching, "patroni-cluster: Members", "name", "lag") == {
         "n1": leader,
         "n2": {**replica, "Lag": "0", "Not received": "0", "Not replayed": "3928392"},
         "n3": {**replica, "Lag": "3928392", "Not received": "3928392", "Not replayed": "3928392"},
     }
-    assert table(prometheus, "patroni-cluster: Members", "name", "tags") == {
+    assert table(watching, "patroni-cluster: Members", "name", "tags") == {
         "n1": {**leader, "clonefrom": "true", "failover_priority": "5", "nosync": "true", "replicatefrom": "n2"},
         "n2": {
             **replica,
@@ -231,8 +221,8 @@ def test_members_are_rows_with_role_state_lag_timeline_and_tags(prometheus: Serv
     }
 
 
-def test_nodes_are_rows_also_where_they_do_not_know_their_names(prometheus: Served) -> None:
-    rows = table(prometheus, "patroni-cluster: Nodes", "instance", "1.6.5")
+def test_nodes_are_rows_also_where_they_do_not_know_their_names(watching: Prometheus) -> None:
+    rows = table(watching, "patroni-cluster: Nodes", "instance", "1.6.5")
     started = {exporter: row.pop("Started") for exporter, row in rows.items()}
     assert started == {"/1.6.5/n1": "1795223796718", "/1.6.5/n2": "1795223798799", "/1.6.5/n3": "1795223798523"}
     node = {
@@ -247,15 +237,15 @@ def test_nodes_are_rows_also_where_they_do_not_know_their_names(prometheus: Serv
     assert rows == dict.fromkeys(started, node)
 
 
-def test_services_and_open_issues_are_rows(prometheus: Served) -> None:
-    rows = table(prometheus, "staytus: Services", "service_permalink", "")
+def test_services_and_open_issues_are_rows(watching: Prometheus) -> None:
+    rows = table(watching, "staytus: Services", "service_permalink", "")
     assert {permalink: tuple(row.values()) for permalink, row in rows.items()} == {
         "api": ("API", "2", "Degraded Performance"),
         "customer-support": ("Customer Support", "1", "Maintenance"),
         "public-website": ("Public Website", "3", "Major Outage"),
         "web-application": ("Web Application", "0", "Operational"),
     }
-    issues = table(prometheus, "staytus: Open issues", "identifier", "").values()
+    issues = table(watching, "staytus: Open issues", "identifier", "").values()
     assert sorted(tuple(row.values()) for row in issues) == [
         ("API errors", "investigating", "partial-outage", "1795204800000", "1795217751000"),
         (

@@ -86,7 +86,12 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Pro
     folder = tmp_path_factory.mktemp("drill")
     with lab("4.1.5", 3) as lab_of_three:
         targets = [f"127.0.0.1:{exporter.port}" for exporter in lab_of_three.exporters.values()]
-        with prometheus(folder, {"patroni": targets}, quickened(folder)) as running:
+        configuration = {
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": [str(file) for file in quickened(folder)],
+            "scrape_configs": [{"job_name": "patroni", "static_configs": [{"targets": targets}]}],
+        }
+        with prometheus(folder, configuration) as running:
             yield lab_of_three, running
 
 

@@ -1,6 +1,5 @@
 """A real Prometheus discovers a real cluster through /sd and scrapes it through /probe, as the README shows."""
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,12 +8,14 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import yaml
 
 from demo.cluster import Cluster
 from demo.node import HOST, Node
 from tests.live.cluster import eventually
-from tests.live.installed import needs, path_of
-from tests.live.processes import MODULE, ROOT, Served, free_port, serving, until
+from tests.live.installed import needs
+from tests.live.processes import MODULE, ROOT, Served, free_port, serving
+from tests.live.prometheus import Prometheus, prometheus
 
 pytestmark = [needs("prometheus"), pytest.mark.timeout(600)]
 
@@ -37,25 +38,22 @@ class Fleet:
 
     cluster: Cluster
     exporter: Served
-    prometheus: Served
+    prometheus: Prometheus
 
-    def ask(self, path: str) -> Any:
-        """What the API of Prometheus answers."""
-        status, text = self.prometheus.get(f"/api/v1/{path}")
-        assert status == 200, text
-        return json.loads(text)["data"]
+    def active(self) -> list[dict[str, Any]]:
+        """The targets that are in the list now."""
+        targets: list[dict[str, Any]] = self.prometheus.api("targets", state="active")["activeTargets"]
+        return targets
 
     def targets(self) -> dict[str, tuple[str, str]]:
         """The health and the address of each member that is in the target list now."""
         return {
-            target["labels"]["member"]: (target["health"], target["labels"]["instance"])
-            for target in self.ask("targets?state=active")["activeTargets"]
+            target["labels"]["member"]: (target["health"], target["labels"]["instance"]) for target in self.active()
         }
 
     def values(self, query: str, label: str = "member") -> dict[str, float]:
         """The values of this expression now, by a label."""
-        found = self.ask(f"query?query={quote(query)}")["result"]
-        return {sample["metric"].get(label, ""): float(sample["value"][1]) for sample in found}
+        return {labels.get(label, ""): value for labels, value in self.prometheus.query(query)}
 
     def up(self, *nodes: Node) -> dict[str, tuple[str, str]]:
         """What `targets` gives when these nodes are there and their probes succeed."""
@@ -73,8 +71,8 @@ def put(text: str, *changes: tuple[str, object]) -> str:
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp("fleet")
-    with Cluster("4.1.5", 3) as cluster, free_port() as port, free_port() as prometheus_port:
-        modules, prometheus = folder / "modules.yml", folder / "prometheus.yml"
+    with Cluster("4.1.5", 3) as cluster, free_port() as port:
+        modules = folder / "modules.yml"
         modules.write_text(put(MODULES.read_text(), ('"db*.example.org:8008"', HOST)))
         first, second, _ = cluster.nodes
         changes = (
@@ -83,21 +81,13 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
             ("db2.example.org", f"{HOST}:{second.rest_port}"),
             ("30s", "1s"),
         )
-        prometheus.write_text(
-            "global: {scrape_interval: 1s, scrape_timeout: 1s}\n" + put(HTTP_SD.read_text(), *changes)
-        )
+        configuration = yaml.safe_load(put(HTTP_SD.read_text(), *changes))
+        quick = {"scrape_interval": "1s", "scrape_timeout": "1s"}
         exporter = (*MODULE, "--port", str(port), "--config.file", str(modules), "--workers", "2")
-        watch = (
-            path_of("prometheus"),
-            f"--config.file={prometheus}",
-            f"--web.listen-address=127.0.0.1:{prometheus_port}",
-            f"--storage.tsdb.path={folder / 'data'}",
-        )
         with (
             serving(folder, port, exporter, environ=cluster.marked) as served,
-            serving(folder, prometheus_port, watch, environ=cluster.marked) as watching,
+            prometheus(folder, {"global": quick, **configuration}, cluster.marked) as watching,
         ):
-            until(lambda: watching.get("/-/ready")[0] == 200)
             yield Fleet(cluster, served, watching)
 
 
@@ -119,15 +109,12 @@ def test_members_are_discovered_and_scraped_through_probe(healthy: Fleet) -> Non
     eventually(lambda: healthy.values("patroni_primary", "name"), roles)
     eventually(lambda: healthy.values("patroni_up"), dict.fromkeys(roles, 1.0))
     assert healthy.values('patroni_up{cluster="demo"}') == dict.fromkeys(roles, 1.0)
-    urls = {
-        target["labels"]["member"]: target["scrapeUrl"]
-        for target in healthy.ask("targets?state=active")["activeTargets"]
-    }
+    urls = {target["labels"]["member"]: target["scrapeUrl"] for target in healthy.active()}
     assert urls == {
         node.name: f"http://127.0.0.1:{healthy.exporter.port}/probe?module=patroni&target={quote(node.url, safe='')}"
         for node in healthy.cluster.nodes
     }
-    discovered = healthy.ask("targets?state=active")["activeTargets"][0]["discoveredLabels"]
+    discovered = healthy.active()[0]["discoveredLabels"]
     assert {name for name in discovered if name.startswith("__meta_patroni_")} == {
         f"__meta_patroni_{name}" for name in ("scope", "name", "role", "state", "timeline", "host", "port", "scheme")
     }
@@ -153,7 +140,7 @@ def test_targets_stay_while_nobody_tells_the_cluster(healthy: Fleet) -> None:
     assert (status, re.findall(r"^[^:]*", text)) == (503, ["no target tells its cluster"])
 
     def failed() -> float:
-        _, text = healthy.prometheus.get("/metrics")
+        _, text = healthy.prometheus.served.get("/metrics")
         return float(re.findall(r"^prometheus_sd_http_failures_total (\S+)$", text, re.MULTILINE)[0])
 
     before = failed()

@@ -246,15 +246,12 @@ def test_upstream_that_comes_up_later_needs_no_restart(upstream: Upstream, tmp_p
 @contextlib.contextmanager
 def listening(upstream: Upstream, port: int) -> Iterator[None]:
     """Lets the upstream be there on one more port."""
-    with Upstream() as second:
-        second.socket.close()
-        second.socket = socket.create_server(("127.0.0.1", port))
-        second.answers = upstream.answers
-        thread = threading.Thread(target=second.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    second = Upstream()
+    second.socket.close()
+    second.socket = socket.create_server(("127.0.0.1", port))
+    second.answers = upstream.answers
+    with second:
         yield
-        second.shutdown()
-        thread.join()
 
 
 def test_process_answers_for_itself_while_the_upstream_hangs(upstream: Upstream, tmp_path: Path, port: int) -> None:

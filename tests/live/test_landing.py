@@ -73,16 +73,13 @@ def shown(answers: Mapping[str, Answer]) -> Iterator[str]:
         keys = {"STAYTUS_API_URL": upstream.url, "STAYTUS_API_TOKEN": "t", "STAYTUS_API_SECRET": "s"}
         app = create_app(Settings.load({"PATRONI_EXPORTER_URL": upstream.url, **keys}))
         server = make_server("127.0.0.1", 0, app, threaded=True)
-        threads = [threading.Thread(target=each.serve_forever, args=(0.01,)) for each in (upstream, server)]
-        for thread in threads:
-            thread.start()
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
         try:
             yield f"http://127.0.0.1:{server.port}/"
         finally:
-            for each in (upstream, server):
-                each.shutdown()
-            for thread in threads:
-                thread.join()
+            server.shutdown()
+            thread.join()
             server.server_close()
 
 

@@ -1,22 +1,21 @@
 """The README's examples of TLS and passwords, run as they are written there, but for the port."""
 
-import contextlib
-import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
-import trustme
+import yaml
 
+from tests.certificates import HERE, authority, issue
 from tests.conftest import Upstream
-from tests.live.installed import needs, path_of
-from tests.live.processes import ROOT, free_port, recorded, serving, start, until
+from tests.live.installed import needs
+from tests.live.processes import ROOT, free_port, recorded, serving, until
+from tests.live.prometheus import prometheus
 from tests.live.test_gunicorn import command
-from tests.locks import ALICE, issue, tls, users, web_config
+from tests.locks import ALICE, tls, users, web_config
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -65,31 +64,15 @@ def test_example_serves_and_lets_curl_in(
 def test_example_lets_prometheus_in_with_its_certificate_and_password(
     upstream: Upstream, tmp_path: Path, port: int
 ) -> None:
-    ca = trustme.CA()
-    ca.cert_pem.write_to_path(tmp_path / "ca.crt")
+    ca = authority(tmp_path / "ca.crt")
     for name in ("server", "prometheus"):
-        issue(ca, tmp_path, name)
+        issue(ca, tmp_path, name, *HERE).cert.rename(tmp_path / f"{name}.crt")
     (tmp_path / "password").write_text(ALICE[1] + "\n")
     client_keys, scrape = examples("yaml")
-    path = web_config(tmp_path, tls() + client_keys + users(**dict([ALICE])))
+    path = web_config(tmp_path, tls(cert_file="server.crt") + client_keys + users(**dict([ALICE])))
     scrape = re.sub(r"targets: .*", f'targets: ["localhost:{port}"]', scrape)
-    (tmp_path / "prometheus.yml").write_text("global: {scrape_interval: 1s}\n" + scrape)
-
     arguments = command(recorded(upstream), port, "--web.config.file", path)
-    with serving(tmp_path, port, arguments), free_port() as its_port:
-        line = [path_of("prometheus"), "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
-        with (tmp_path / "prometheus.log").open("wb") as log:
-            prometheus = start([*line, f"--web.listen-address=127.0.0.1:{its_port}"], log, cwd=tmp_path)
-        try:
-            until(lambda: sample(its_port, "up") == ["1"], 40)
-            assert sample(its_port, "patroni_up") == ["1"]
-        finally:
-            prometheus.kill()
-            prometheus.wait(10)
-
-
-def sample(port: int, query: str) -> list[str]:
-    """The values that a Prometheus has for a query, none while it starts."""
-    with contextlib.suppress(OSError), urlopen(f"http://127.0.0.1:{port}/api/v1/query?query={query}") as answer:
-        return [row["value"][1] for row in json.load(answer)["data"]["result"]]
-    return []
+    configuration = {"global": {"scrape_interval": "1s"}, **yaml.safe_load(scrape)}
+    with serving(tmp_path, port, arguments), prometheus(tmp_path, configuration) as watching:
+        until(lambda: [value for _, value in watching.query("up")] == [1.0], 40)
+        assert [value for _, value in watching.query("patroni_up")] == [1.0]

@@ -19,6 +19,7 @@ from exporter.options import OPTIONS, Option
 from exporter.scrape import read
 from exporter.settings import Settings, SettingsError, given_settings
 from tests.live.processes import MODULE, Served, free_port, run, serving
+from tests.locks import users, web_config
 from tests.walls.servers import Odd, whole
 
 SECRETS = [option for option in OPTIONS if option.secret]
@@ -173,6 +174,65 @@ def test_no_secret_comes_out_of_what_serves_whatever_goes_wrong(way: str, tmp_pa
     assert "***" in log
     assert "level=DEBUG" in log
     assert leaks(out) | leaks(log) == set()
+
+
+#: The secrets of a modules file, and the password of somebody whose hash the web configuration file has.
+WORD, HEADER, BEARER, TOKEN, SECRET, LOGIN = OF_FILES = [f"c4n4{letter * 6}ry9" for letter in "uvwxyz"]
+MODULES = f"""\
+modules:
+  patroni:
+    collector: patroni
+    basic_auth: {{username: u, password: {WORD}}}
+    http_headers: {{X-Told: {{secrets: [{HEADER}]}}}}
+    targets: [127.0.0.1]
+  bearer: {{collector: patroni, authorization: {{credentials: {BEARER}}}, targets: [127.0.0.1]}}
+  staytus: {{collector: staytus, token: {TOKEN}, secret: {SECRET}, interval: 0, targets: [127.0.0.1]}}
+"""
+
+
+def test_no_secret_of_the_two_files_comes_out_whatever_goes_wrong(tmp_path: Path) -> None:
+    server, modules = Repeating(), tmp_path / "modules.yml"
+    modules.write_text(MODULES)
+    web = web_config(tmp_path, users(alice=LOGIN))
+    digest = Path(web).read_text().rpartition("$")[2].strip()
+    out = ""
+    with Odd(server) as odd, free_port() as port:
+        line = (*MODULE, "--port", str(port), "--config.file", str(modules), "--web.config.file", web)
+        with serving(tmp_path, port, (*line, "--web.enable-lifecycle", "--debug")) as exporter:
+
+            def ask(path: str, password: str = LOGIN, method: str = "GET") -> int:
+                nonlocal out
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+                login = base64.b64encode(f"alice:{password}".encode()).decode()
+                connection.request(method, path, headers={"Authorization": f"Basic {login}"})
+                answer = connection.getresponse()
+                out += f"{answer.headers} {answer.read().decode()}"
+                connection.close()
+                return answer.status
+
+            for way_back in server.answers("", ""):
+                server.way = way_back
+                for name in ("patroni", "bearer", "staytus"):
+                    target = f"module={name}&target={quote(odd.url)}"
+                    assert [ask(f"/probe?{target}{debug}") for debug in ("", "&debug=true")] == [200, 200]
+                assert ask(f"/sd?module=patroni&target={quote(odd.url)}") == 503
+            assert ask("/", HEADER) == 401
+            for secret in OF_FILES[:-1]:
+                for bad in (f"*{secret}", f'"{secret}\\n"', f"[{secret}]", f"{secret}: {secret}", f'"{secret}\\z"'):
+                    modules.write_text(MODULES.replace(secret, bad))
+                    assert ask("/-/reload", method="POST") == 500
+            Path(web).write_text(f"basic_auth_users: {{alice: {LOGIN}}}")
+            assert ask("/") == 200
+            out += "".join(run((*line, "check"), cwd=tmp_path)[1])
+            exporter.end()
+    log = exporter.log.read_text()
+    assert "***" in log
+    heard, leaked = (
+        [secret for secret in OF_FILES if any(part in text for part in _parts(secret))]
+        for text in (server.heard, out + log)
+    )
+    assert (heard, leaked) == (OF_FILES[:-1], [])
+    assert digest not in out + log
 
 
 @pytest.mark.parametrize(("way", "command"), [("variables", "check"), ("files", "check"), (".env", "scrape")])

@@ -3,12 +3,11 @@
 import subprocess
 from pathlib import Path
 
-import trustme
-
 from exporter.settings import SettingsError
 from exporter.web_config import checked_web_config
+from tests.certificates import HERE, authority, issue
 from tests.live.installed import needs, path_of
-from tests.locks import issue, tls, web_config
+from tests.locks import tls, web_config
 from tests.test_tls import LOCKED_KEY, OTHERWISE, REFUSED_TLS
 from tests.test_web_config import NOTHING, REFUSED
 
@@ -26,10 +25,9 @@ STRICTER = (
 
 @needs("promtool")
 def test_what_promtool_accepts_is_accepted_and_what_it_refuses_is_refused(tmp_path: Path) -> None:
-    ca = trustme.CA()
+    ca = authority(tmp_path / "ca.pem")
     for name in ("server", "other"):
-        issue(ca, tmp_path, name)
-    ca.cert_pem.write_to_path(tmp_path / "ca.crt")
+        issue(ca, tmp_path, name, *HERE)
     (tmp_path / "locked.key").write_text(LOCKED_KEY)
 
     texts = [*NOTHING, *(text for text, _ in REFUSED), *(tls(**keys) for keys, _ in (*REFUSED_TLS, *OTHERWISE))]

@@ -2,6 +2,8 @@
 
 import contextlib
 import http.client
+import os
+import signal
 import socket
 import ssl
 import sys
@@ -13,10 +15,12 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests.certificates import HERE, issue
 from tests.conftest import Upstream
-from tests.live.processes import MODULE, ROOT, Served, free_port, recorded, run, serving
+from tests.live.processes import MODULE, ROOT, Served, free_port, recorded, run, serving, until
 from tests.live.test_gunicorn import END, command, startup
-from tests.locks import ALICE, issue, tls, users, web_config
+from tests.locks import ALICE, tls, users, web_config
+from tests.walls.test_gunicorn import worker
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -32,10 +36,10 @@ def port() -> Iterator[int]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with certificates: of this host, and of clients that our authority and a strange one gave."""
-    issue(AUTHORITIES["ours"], tmp_path, "server")
+    issue(AUTHORITIES["ours"], tmp_path, "server", *HERE)
     for name, ca in AUTHORITIES.items():
         issue(ca, tmp_path, name, "prometheus.example.org", "10.1.2.3")
-        ca.cert_pem.write_to_path(tmp_path / f"{name}-ca.crt")
+        ca.cert_pem.write_to_path(tmp_path / f"{name}-ca.pem")
     return tmp_path
 
 
@@ -49,10 +53,10 @@ class Client:
     newest: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED
 
     def context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=str(self.folder / "ours-ca.crt"))
+        context = ssl.create_default_context(cafile=str(self.folder / "ours-ca.pem"))
         context.maximum_version = self.newest
         if self.certificate:
-            context.load_cert_chain(self.folder / f"{self.certificate}.crt", self.folder / f"{self.certificate}.key")
+            context.load_cert_chain(self.folder / f"{self.certificate}.pem", self.folder / f"{self.certificate}.key")
         return context
 
     def get(self, path: str = "/-/healthy", login: tuple[str, str] | None = None, seconds: float = 10) -> int | str:
@@ -117,7 +121,7 @@ UNKNOWN = ("TLSV1_ALERT_UNKNOWN_CA", "TLSV1_ALERT_UNKNOWN_CA")
 def test_certificate_is_asked_for_as_the_file_says(
     upstream: Upstream, folder: Path, port: int, asked: str, without: object, strange: object
 ) -> None:
-    authority = {} if asked in ("NoClientCert", "RequestClientCert") else {"client_ca_file": "ours-ca.crt"}
+    authority = {} if asked in ("NoClientCert", "RequestClientCert") else {"client_ca_file": "ours-ca.pem"}
     path = web_config(folder, tls(client_auth_type=asked, **authority))
     with serving(folder, port, locked(upstream, port, path)) as exporter:
         for version, newest in enumerate((ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2)):
@@ -134,7 +138,7 @@ def test_certificate_is_asked_for_as_the_file_says(
 
 @pytest.mark.parametrize("allowed", ["prometheus.example.org", "10.1.2.3", "other.example.org"])
 def test_certificate_needs_one_of_the_allowed_names(upstream: Upstream, folder: Path, port: int, allowed: str) -> None:
-    keys = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ours-ca.crt"}
+    keys = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ours-ca.pem"}
     path = web_config(folder, tls(client_allowed_sans=f"[x, {allowed}]", **keys))
     with serving(folder, port, locked(upstream, port, path)) as exporter:
         got = Client(folder, port, "ours").get()
@@ -189,11 +193,11 @@ def test_changed_certificate_is_served_by_every_worker_without_a_restart(
     with serving(folder, port, locked(upstream, port, web_config(folder, tls()), "--workers", "2")) as exporter:
         client = Client(folder, port)
         before = {client.served() for _ in range(20)}
-        leaf = issue(AUTHORITIES["ours"], folder, "server")
+        files = issue(AUTHORITIES["ours"], folder, "server", *HERE)
+        new = ssl.PEM_cert_to_DER_cert(files.cert.read_text())
         after = {client.served() for _ in range(20)}
-        (folder / "server.crt").write_text("broken")
+        (folder / "server.pem").write_text("broken")
         assert {client.served() for _ in range(20)} == after
-    new = ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
     assert (len(before), after) == (1, {new})
     assert before != after
     bad = f"{folder}/web.yml: tls_server_config: cert_file, key_file: expected a certificate and a key in PEM"
@@ -202,14 +206,38 @@ def test_changed_certificate_is_served_by_every_worker_without_a_restart(
 
 def test_changed_users_and_authorities_count_without_a_restart(upstream: Upstream, folder: Path, port: int) -> None:
     keys = {"client_auth_type": "RequireAndVerifyClientCert"}
-    path = web_config(folder, tls(client_ca_file="ours-ca.crt", **keys) + users(alice="old"))
+    path = web_config(folder, tls(client_ca_file="ours-ca.pem", **keys) + users(alice="old"))
     with serving(folder, port, locked(upstream, port, path)) as exporter:
         ours, strange = Client(folder, port, "ours"), Client(folder, port, "strange")
         assert [ours.get(login=("alice", "old")), strange.get(login=("alice", "old"))] == [200, UNKNOWN[0]]
-        web_config(folder, tls(client_ca_file="strange-ca.crt", **keys) + users(alice="new"))
+        web_config(folder, tls(client_ca_file="strange-ca.pem", **keys) + users(alice="new"))
         assert [ours.get(login=("alice", "new")), strange.get(login=("alice", "new"))] == [UNKNOWN[0], 200]
         assert strange.get(login=("alice", "old")) == 401
         assert exporter.end() == 0
+
+
+def test_worker_that_starts_while_the_file_is_bad_lets_in_whom_the_last_good_one_did(
+    upstream: Upstream, folder: Path, port: int
+) -> None:
+    path = web_config(folder, tls() + users(alice="a"))
+    with serving(folder, port, locked(upstream, port, path)) as exporter:
+        client = Client(folder, port)
+        assert client.get(login=("alice", "a")) == 200
+        web_config(folder, tls() + users(bob="b"))
+        assert client.get(login=("bob", "b")) == 200
+        workers = [worker(exporter)]
+        for bad in ("basic_auth_users: [bob]\n", tls()):
+            web_config(folder, bad)
+            os.kill(workers[-1], signal.SIGKILL)
+            until(lambda: worker(exporter) not in workers)
+            workers.append(worker(exporter))
+            until(lambda: client.get(login=("bob", "b")) == 200)
+            assert [client.get(login=("alice", "a")), client.get()] == [401, 401]
+        assert exporter.end() == 0
+    assert said(exporter, "web_config")[-2:] == [
+        f"{path}:1: basic_auth_users: expected a mapping, found a list; what was read before goes on to count",
+        f"{path}: basic_auth_users is gone: to let everybody in takes a restart; what was read before goes on to count",
+    ]
 
 
 # The start and the check ----------------------------------------------------------------------------------------------
@@ -230,7 +258,7 @@ def test_check_tells_what_the_file_asks_for_without_the_hashes(upstream: Upstrea
     status, output = run((*locked(upstream, port, path), "check"), cwd=folder)
     assert status == 0
     assert [line.removeprefix(f"{path}: ") for line in output.splitlines() if line.startswith(path)] == [
-        f"TLS: with {folder}/server.crt, TLS12 or later, RequestClientCert",
+        f"TLS: with {folder}/server.pem, TLS12 or later, RequestClientCert",
         "users: alice, bob",
         "headers: X-Frame-Options",
         "client_auth_type RequestClientCert: certificates are not asked for, since none is looked at",
@@ -244,8 +272,8 @@ def test_check_tells_what_the_file_asks_for_without_the_hashes(upstream: Upstrea
         "",
         users(alice="a"),
         tls(),
-        tls(client_auth_type="RequireAndVerifyClientCert", client_ca_file="ours-ca.crt") + users(alice="a"),
-        tls(client_auth_type="RequireAndVerifyClientCert", client_ca_file="ours-ca.crt", max_version="TLS12"),
+        tls(client_auth_type="RequireAndVerifyClientCert", client_ca_file="ours-ca.pem") + users(alice="a"),
+        tls(client_auth_type="RequireAndVerifyClientCert", client_ca_file="ours-ca.pem", max_version="TLS12"),
     ],
 )
 def test_healthcheck_of_the_image_finds_it_healthy_behind_its_locks(

@@ -3,7 +3,6 @@
 import contextlib
 import socket
 import ssl
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,13 +87,7 @@ def healthy(server: TLSUpstream) -> TLSUpstream:
 def upstream_with(context: ssl.SSLContext | None) -> Iterator[TLSUpstream]:
     """A healthy upstream with this TLS, or with none."""
     with healthy(TLSUpstream(context)) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+        yield server
 
 
 def serial(files: Files) -> str:

@@ -3,7 +3,6 @@
 import gc
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,11 +101,3 @@ def fetching() -> int:
 def descriptors(process: str | int = "self") -> int:
     """How many files and sockets a process has open."""
     return len(list(Path("/proc", str(process), "fd").iterdir()))
-
-
-def until(true: Callable[[], object], seconds: float = 10) -> None:
-    """Asks again and again until it is true; fails after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)

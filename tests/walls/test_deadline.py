@@ -16,7 +16,8 @@ from exporter.fetch import Fetcher
 from exporter.scrape import read
 from exporter.settings import Settings
 from tests.conftest import Upstream
-from tests.walls.scrapes import PATHS, PATRONI, STAYTUS, application, descriptors, fetching, scrape, until
+from tests.live.processes import until
+from tests.walls.scrapes import PATHS, PATRONI, STAYTUS, application, descriptors, fetching, scrape
 from tests.walls.servers import CERTIFICATE, Behaviour, Odd, full_backlog, repeating, silent
 
 #: What a slow machine may take on top.

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from demo.cluster import Cluster
-from tests.walls.scrapes import application, fetching, scrape, until
+from tests.live.processes import until
+from tests.walls.scrapes import application, fetching, scrape
 
 
 @pytest.fixture(scope="module")

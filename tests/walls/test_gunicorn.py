@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Upstream
-from tests.live.processes import MODULE, Served, free_port, serving
-from tests.walls.scrapes import PATRONI, STAYTUS, descriptors, read_samples, until
+from tests.live.processes import MODULE, Served, free_port, serving, until
+from tests.walls.scrapes import PATRONI, STAYTUS, descriptors, read_samples
 from tests.walls.servers import Odd, saying, silent, whole
 
 KEYS = {"STAYTUS_API_TOKEN": "t0ken", "STAYTUS_API_SECRET": "s3cret"}

@@ -16,7 +16,8 @@ from exporter.document import Answer
 from exporter.fetch import Fetcher
 from exporter.target import Target
 from tests.conftest import Upstream
-from tests.walls.scrapes import PATHS, PATRONI, RECORDED, application, as_it_is, failing, fetching, scrape, until
+from tests.live.processes import until
+from tests.walls.scrapes import PATHS, PATRONI, RECORDED, application, as_it_is, failing, fetching, scrape
 from tests.walls.servers import Odd, read_request, repeating, saying, silent, whole
 
 MIB = 1024 * 1024

@@ -1,37 +1,27 @@
 """Names of /probe whose addresses are not what their allow-list means: only the address that was checked is asked."""
 
 import contextlib
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from tests.live.installed import needs, path_of
+from tests.live.installed import needs
 from tests.live.processes import MODULE, Served, free_port, serving
 from tests.recorded import moment
+from tests.walls.resolver import resolver
 from tests.walls.servers import Odd, saying, whole
 
 pytestmark = needs("gcc")
 
-#: A resolver for which one name leads to the keys of a machine in a cloud, and another elsewhere the next time.
-RESOLVER = """
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <netdb.h>
-#include <string.h>
-
-int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found) {
+#: One name leads to the keys of a machine in a cloud, and another elsewhere the next time.
+NAMES = """
     static int turns = 0;
-    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
-    real = dlsym(RTLD_NEXT, "getaddrinfo");
     if (node && !strcmp(node, "metadata.example")) node = "169.254.169.254";
     if (node && !strcmp(node, "inside.example")) node = "127.0.0.1";
     if (node && !strcmp(node, "turning.example")) {
         if (hints && hints->ai_family == AF_INET6) return EAI_NONAME;  /* libcurl asks for each family */
         node = turns++ ? "127.0.0.1" : "127.0.0.2";
     }
-    return real(node, service, hints, found);
-}
 """
 
 MODULES = """\
@@ -55,13 +45,11 @@ modules:
 @pytest.fixture(scope="module")
 def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("targets")
-    library, file = folder / "resolver.so", folder / "modules.yml"
+    file = folder / "modules.yml"
     file.write_text(MODULES)
-    command = [path_of("gcc"), "-shared", "-fPIC", "-x", "c", "-o", str(library), "-", "-ldl"]
-    subprocess.run(command, input=RESOLVER.encode(), check=True)
     with free_port() as port:
         line = (*MODULE, "--port", str(port), "--config.file", str(file))
-        with serving(folder, port, line, environ={"LD_PRELOAD": str(library)}) as served:
+        with serving(folder, port, line, environ=resolver(folder, NAMES)) as served:
             yield served
 
 

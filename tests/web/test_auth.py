@@ -238,12 +238,10 @@ def test_only_the_last_logins_are_remembered() -> None:
 
 
 def test_file_that_cannot_be_used_stops_the_application(tmp_path: Path) -> None:
-    path = web_config(tmp_path, "tls_server_config: {cert_file: gone.crt, key_file: gone.key}\n")
+    path = web_config(tmp_path, "tls_server_config: {cert: gone.crt, key_file: []}\n")
     with pytest.raises(SettingsError) as refused:
         client(path)
-    assert str(refused.value) == (
-        f"{path}: tls_server_config: cert_file: '{tmp_path}/gone.crt': No such file or directory"
-    )
+    assert str(refused.value) == f"{path}:1: tls_server_config.key_file: expected a text, found an empty list"
 
 
 def test_server_that_does_not_serve_the_tls_of_the_file_says_so_once(
