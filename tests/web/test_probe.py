@@ -14,9 +14,8 @@ from werkzeug.test import TestResponse
 from exporter import create_app
 from exporter.settings import Settings
 from tests.conftest import Upstream
-from tests.live.processes import families
+from tests.live.processes import families, until
 from tests.recorded import RECORDINGS, moment, staytus
-from tests.walls.scrapes import until
 from tests.walls.servers import Odd, silent
 
 LEADER = moment("4.1.5", "failsafe-enabled", "n1").answers
