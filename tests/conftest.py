@@ -15,6 +15,7 @@ class Upstream(ThreadingHTTPServer):
     """A server on a free port that answers as told while one is in it, and remembers what it was asked."""
 
     daemon_threads = True
+    request_queue_size = 128  # of many who come at once nobody has to come again a second later
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

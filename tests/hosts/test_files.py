@@ -44,43 +44,49 @@ def test_every_process_probes_with_the_modules_of_a_changed_file_and_keeps_them_
     host: Host, place: Place, both: Upstream, port: int
 ) -> None:
     file = place.folder / "modules.yml"
-    write_modules(file, "first")
+    write(file, modules("first"))
     place.set({"PATRONI_EXPORTER_URL": f"{both.url}/elsewhere", "EXPORTER_CONFIG_FILE": str(file)})
     first, second = (f"/probe?module={name}&target={both.url.removeprefix('http://')}" for name in ("first", "second"))
     state = "/metrics?name[]=exporter_config_last_reload_successful"
     with host.serving(place, port) as served:
-        assert told(host, served, first) == {"1.0"}
-        assert told(host, served, second) == {"unknown module 'second': it is not in the modules file"}
+        assert [told(served, path) for path in (first, state)] == [{"1.0"}, {"1.0"}]
+        assert told(served, second) == {"unknown module 'second': it is not in the modules file"}
         assert served.up() == "0.0"  # of the module that is none of the file's
 
-        write_modules(file, "first", "second")
-        until(lambda: told(host, served, second) == {"1.0"})
+        write(file, "modules: [")
+        every_process_logs(host, served, "modules not loaded")
+        assert [told(served, path) for path in (first, state)] == [{"1.0"}, {"0.0"}]
 
-        file.write_text("modules: [")
-        until(lambda: told(host, served, state) == {"0.0"})
-        assert [told(host, served, path) for path in (first, second)] == [{"1.0"}] * 2
-
-        write_modules(file, "first")
-        until(lambda: told(host, served, state) == {"1.0"})
-        assert told(host, served, second) == {"unknown module 'second': it is not in the modules file"}
+        loaded = served.log.read_text().count("modules loaded")  # by each process that has loaded wsgi.py itself
+        write(file, modules("first", "second"))
+        every_process_logs(host, served, "modules loaded", loaded)
+        assert [told(served, path) for path in (first, second, state)] == [{"1.0"}] * 3
         assert served.end(host.stop) == 0
         until(lambda: is_gone(served))
     file.unlink()
 
 
-def write_modules(file: Path, *names: str) -> None:
-    """Writes modules of Patroni that may ask any port of this machine."""
-    modules = {name: {"collector": "patroni", "targets": ["127.0.0.1:1-65535"]} for name in names}
-    file.write_text(json.dumps({"modules": modules}))  # which is YAML as well
-    file.chmod(0o644)
+def modules(*names: str) -> str:
+    """Modules of Patroni that may ask any port of this machine, in JSON, which is YAML as well."""
+    return json.dumps({"modules": {name: {"collector": "patroni", "targets": ["127.0.0.1:1-65535"]} for name in names}})
 
 
-def told(host: Host, served: Served, path: str) -> set[str]:
-    """What all processes answer: the value of patroni_up or of the file's state, or a refusal.
+def write(file: Path, text: str) -> None:
+    """Replaces the file, so that no process sees a part of it."""
+    new = file.with_suffix(".new")
+    new.write_text(text)
+    new.chmod(0o644)
+    new.replace(file)
 
-    The system chooses who answers; so many ask that nobody is left out.
-    """
+
+def every_process_logs(host: Host, served: Served, text: str, before: int = 0) -> None:
+    """Asks until each process has said this once more; one that nobody asks does not look at the file."""
+    until(lambda: told(served, "/sd?module=first") and served.logs(text, before + host.processes)())
+
+
+def told(served: Served, path: str) -> set[str]:
+    """What is answered, as a rule by all processes: patroni_up, what is said of the file, or a refusal."""
     with ThreadPoolExecutor(8) as prometheus:
-        pages = list(prometheus.map(served.get, [path] * (1 if host.processes == 1 else 40)))
+        pages = list(prometheus.map(served.get, [path] * 40))
     values = (re.search(r"(?m)^(?:patroni_up|exporter_config_last_reload_successful) (.*)$", page) for _, page in pages)
     return {value[1] if value else page.strip() for value, (_, page) in zip(values, pages, strict=True)}

@@ -144,6 +144,7 @@ def test_reload_takes_good_settings_and_refuses_wrong_ones_while_it_serves_on(
     listen = {"PATRONI_EXPORTER_BIND": "127.0.0.1", "PATRONI_EXPORTER_PORT": str(port)}
     place.set(settings(both, **listen) | {"PATRONI_EXPORTER_URL": f"{both.url}/elsewhere"})
     with service(place, port, {}) as served:
+        assert served.up() == "0.0"  # so its worker has read the settings; wrong ones would stop it
         place.set(settings(both, **listen, PATRONI_EXPORTER_TIMEOUT="ten"))
         assert reload(place, served) == [2]
         assert served.up() == "0.0"
