@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
-from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry, make_wsgi_app
+from prometheus_client import (
+    GC_COLLECTOR,
+    PLATFORM_COLLECTOR,
+    PROCESS_COLLECTOR,
+    CollectorRegistry,
+    generate_latest,
+    make_wsgi_app,
+)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
@@ -55,6 +62,13 @@ class BuildInfo(Collector):
         labels = {"version": __version__, "pythonversion": platform.python_version()}
         metric.samples.append(Sample(name, labels, 1.0, None, None))
         yield metric
+
+
+def exposition(modules: tuple[Module, ...], readings: Iterable[ModuleReading]) -> bytes:
+    """Returns what these readings tell and nothing else, in the text format."""
+    registry = CollectorRegistry()
+    registry.register(Scrape(modules, readings))
+    return generate_latest(registry)
 
 
 def page(environ: "WSGIEnvironment", *collectors: Collector) -> Response:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flask import Blueprint, Response, request
-from prometheus_client import CollectorRegistry, generate_latest
 from werkzeug.exceptions import BadRequest, Forbidden
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -18,7 +17,7 @@ from exporter.scrape import ModuleReading, read
 from exporter.secrets import without_secrets
 from exporter.target import Module
 from exporter.values import switch
-from exporter.web.metrics import Scrape, budget, check_names, page
+from exporter.web.metrics import Scrape, budget, check_names, exposition, page
 
 
 def asked_module(file: ModulesFile | None) -> ProbeModule:
@@ -61,7 +60,7 @@ def probe_blueprint(file: ModulesFile | None, fetcher: Fetcher) -> Blueprint:
         if debug:
             with _log_of_this_thread() as lines:
                 readings = read([module], fetcher, limit)
-                samples = _samples(module, readings)
+                samples = exposition((module,), readings).decode()
             return Response(_debug_page(module, limit, lines, readings, samples), mimetype="text/plain")
         return page(request.environ, Scrape((module,), read([module], fetcher, limit)))
 
@@ -95,12 +94,6 @@ def _log_of_this_thread() -> Iterator[list[str]]:
         yield lines
     finally:
         log.removeHandler(handler)
-
-
-def _samples(module: Module, readings: list[ModuleReading]) -> str:
-    registry = CollectorRegistry()
-    registry.register(Scrape((module,), readings))
-    return generate_latest(registry).decode()
 
 
 def _debug_page(module: Module, limit: float, lines: list[str], readings: list[ModuleReading], samples: str) -> str:
