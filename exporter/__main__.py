@@ -10,16 +10,14 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from prometheus_client import CollectorRegistry, generate_latest
-
 from exporter import reference
+from exporter.exposition import exposition
 from exporter.fetch import Fetcher
 from exporter.logs import log_to_standard_error
 from exporter.options import OPTIONS
 from exporter.scrape import read
 from exporter.settings import ENV_FILE, Settings, SettingsError, given_settings, settings_errors_exit
 from exporter.version import __version__
-from exporter.web.metrics import Scrape
 from exporter.web_config import checked_web_config
 
 PROGRAM = "patroni-staytus-exporter"
@@ -156,9 +154,8 @@ def _check() -> int:
 def _scrape() -> int:
     settings = Settings.load()
     log_to_standard_error(settings.log_level, settings.log_format)
-    registry = CollectorRegistry()
-    registry.register(Scrape(settings.modules, read(settings.modules, Fetcher(), math.inf)))
-    sys.stdout.buffer.write(generate_latest(registry))  # in UTF-8, whatever the locale is
+    readings = read(settings.modules, Fetcher(), math.inf)
+    sys.stdout.buffer.write(exposition(readings).encode())  # in UTF-8, whatever the locale is
     return 0
 
 

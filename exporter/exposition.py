@@ -13,7 +13,7 @@ from exporter.scrape import Labels, ModuleReading, told
 _ESCAPED = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
-def text(readings: Iterable[ModuleReading], *, openmetrics: bool = False) -> str:
+def exposition(readings: Iterable[ModuleReading], *, openmetrics: bool = False) -> str:
     """Returns the families of these readings in Prometheus' text format, or in that of OpenMetrics without its end."""
     parts, written = [], {}
     for family, samples in told(readings):

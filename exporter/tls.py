@@ -9,8 +9,9 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NoReturn
+
+from exporter.values import file_content
 
 log = logging.getLogger(__name__)
 
@@ -173,10 +174,10 @@ def _load_authorities(context: ssl.SSLContext, tls: ServerTLS) -> None:
 
 
 def _readable(name: str, path: str) -> str:
-    """Returns the path; ssl would not name it in its errors."""
+    """Returns the path; ssl would not name it in its errors, and would wait for a FIFO."""
     try:
-        with Path(path).open("rb"):
-            return path
+        file_content(path)
+        return path
     except OSError as error:
         raise ValueError(f"{name}: {path!r}: {error.strerror}") from None
 

@@ -62,8 +62,11 @@ def verify(text: str) -> bool | str:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     try:
-        place = "capath" if Path(text).is_dir() else "cafile"
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(**{place: text})
+        if Path(text).is_dir():
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(capath=text)
+        else:
+            file_content(text)
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(text)
     except OSError:  # it is not there, may not be read, or holds no certificate
         raise ValueError from None
     return text

@@ -10,7 +10,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.registry import Collector
 
 from exporter.document import Answer
-from exporter.exposition import text
+from exporter.exposition import exposition
 from exporter.fetch import Fetcher
 from exporter.scrape import ModuleReading, expose, read
 from exporter.target import Module, Target
@@ -44,8 +44,8 @@ def readings(upstream: Upstream) -> list[ModuleReading]:
 
 
 def hold(told: list[ModuleReading]) -> None:
-    assert text(told).splitlines() == generate_latest(registry(told)).decode().splitlines()
-    assert f"{text(told, openmetrics=True)}# EOF\n" == generate_openmetrics(registry(told)).decode()  # type: ignore[no-untyped-call]
+    assert exposition(told).splitlines() == generate_latest(registry(told)).decode().splitlines()
+    assert f"{exposition(told, openmetrics=True)}# EOF\n" == generate_openmetrics(registry(told)).decode()  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize("version", ["2.1.7", "3.3.11", "4.1.5"])

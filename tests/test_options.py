@@ -153,6 +153,15 @@ def test_ca_bundle_that_is_empty_is_refused(tmp_path: Path) -> None:
         BY_VARIABLE["PATRONI_EXPORTER_REQUEST_VERIFY"].read(str(tmp_path / "ca.pem"))
 
 
+@pytest.mark.parametrize(
+    "variable", ["PATRONI_EXPORTER_REQUEST_VERIFY", "PATRONI_EXPORTER_CERT_FILE", "PATRONI_EXPORTER_KEY_FILE"]
+)
+def test_fifo_is_refused_and_not_waited_for(variable: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(ValueError, match=r"^$"):
+        BY_VARIABLE[variable].read(str(tmp_path / "fifo"))
+
+
 # URLs -----------------------------------------------------------------------------------------------------------------
 
 URLS = ["PATRONI_EXPORTER_URL", "STAYTUS_API_URL"]

@@ -1,5 +1,6 @@
 """TLS as it is served: what cannot be is refused at the start, what is done otherwise is said, and changes are seen."""
 
+import os
 import ssl
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +93,13 @@ def test_tls_that_cannot_be_served_is_refused_at_the_start(
         with pytest.raises(SettingsError) as refused:
             start(path)
         assert str(refused.value) == f"{path}: tls_server_config: {line.format(folder=folder)}"
+
+
+def test_fifo_in_place_of_a_certificate_is_refused_and_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "fifo")
+    with pytest.raises(SettingsError) as refused:
+        checked_web_config(path := web_config(folder, tls(cert_file="fifo")))
+    assert str(refused.value) == f"{path}: tls_server_config: cert_file: '{folder}/fifo': not a regular file"
 
 
 # A key for these tests alone, with the passphrase "x".

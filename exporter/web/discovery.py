@@ -1,6 +1,5 @@
 """/sd: the members of a Patroni cluster as Prometheus discovers targets through HTTP, from the live `/cluster`."""
 
-import math
 import re
 import time
 from dataclasses import replace
@@ -58,7 +57,7 @@ def _first_answer(modules: list[Module], fetcher: Fetcher) -> list[Group]:
 
 
 def _document(module: Module, collector: str, fetcher: Fetcher, end: float) -> Reading:
-    left = math.inf if end == math.inf else max(0.0, end - time.monotonic())
+    left = max(0.0, end - time.monotonic())
     return read([replace(module, collect=(collector,))], fetcher, left)[0].documents[0]
 
 

@@ -18,7 +18,7 @@ from prometheus_client.samples import Sample
 from werkzeug.exceptions import BadRequest, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response
 
-from exporter.exposition import text
+from exporter.exposition import exposition
 from exporter.fetch import Fetcher, Flight
 from exporter.scrape import ModuleReading, expose, families, read
 from exporter.target import Module
@@ -70,7 +70,7 @@ def page(environ: "WSGIEnvironment", scrape: Scrape, *more: Collector) -> Respon
         asked = {**environ, "REQUEST_METHOD": "GET", "HTTP_ACCEPT": accepted}
         return Response.from_app(make_wsgi_app(_registry(scrape, *more)), asked, buffered=True)
     encoder, content_type = choose_encoder(accepted)
-    body = text(scrape.readings, openmetrics=content_type.startswith("application/openmetrics-text")).encode()
+    body = exposition(scrape.readings, openmetrics=content_type.startswith("application/openmetrics-text")).encode()
     body += encoder(_registry(*more))  # which ends with the end of OpenMetrics
     response = Response(body, headers={"Content-Type": content_type})
     if gzip_accepted(environ.get("HTTP_ACCEPT_ENCODING", "")):

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flask import Blueprint, Response, request
-from prometheus_client import CollectorRegistry, generate_latest
 from werkzeug.exceptions import BadRequest, Forbidden
 from werkzeug.wrappers import Response as AnyResponse
 
 from exporter.allowed import NotAllowed, TargetError
+from exporter.exposition import exposition
 from exporter.fetch import Fetcher
 from exporter.modules import ProbeModule
 from exporter.modules_file import ModulesFile
@@ -63,8 +63,7 @@ def probe_blueprint(file: ModulesFile | None, fetcher: Fetcher, at_once: AtOnce)
             if debug:
                 with _log_of_this_thread() as lines:
                     readings = read([module], fetcher, limit)
-                    samples = _samples(module, readings)
-                return Response(_debug_page(module, limit, lines, readings, samples), mimetype="text/plain")
+                return Response(_debug_page(module, limit, lines, readings), mimetype="text/plain")
             return page(request.environ, Scrape((module,), read([module], fetcher, limit)))
 
     return blueprint
@@ -99,13 +98,7 @@ def _log_of_this_thread() -> Iterator[list[str]]:
         log.removeHandler(handler)
 
 
-def _samples(module: Module, readings: list[ModuleReading]) -> str:
-    registry = CollectorRegistry()
-    registry.register(Scrape((module,), readings))
-    return generate_latest(registry).decode()
-
-
-def _debug_page(module: Module, limit: float, lines: list[str], readings: list[ModuleReading], samples: str) -> str:
+def _debug_page(module: Module, limit: float, lines: list[str], readings: list[ModuleReading]) -> str:
     target = module.target
     became = {True: "was there", False: "failed", None: "does not exist in this version"}
     documents = [
@@ -129,7 +122,7 @@ def _debug_page(module: Module, limit: float, lines: list[str], readings: list[M
     parts = {
         f"Log of this probe of module {module.name}": [*documents, *lines],
         "How it was asked": [f"{name}: {value}" for name, value in shown.items() if value != ""],
-        "Samples": samples.splitlines(),
+        "Samples": exposition(readings).splitlines(),
     }
     text = "\n".join(f"{head}:\n{chr(10).join(body)}\n" for head, body in parts.items())
     return without_secrets(text.encode(), target).decode()

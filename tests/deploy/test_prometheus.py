@@ -13,7 +13,7 @@ from tests.conftest import Upstream
 from tests.live.installed import needs, path_of
 from tests.live.processes import MODULE, ROOT, free_port, recorded, serving, until
 from tests.live.prometheus import Prometheus, prometheus
-from tests.recorded import staytus
+from tests.walls.scrapes import RECORDED
 
 FOLDER = ROOT / "deploy" / "prometheus"
 FILES = sorted(path.name for path in FOLDER.glob("*.yml"))
@@ -86,8 +86,7 @@ def values(prometheus: Prometheus, expression: str) -> dict[str, list[float]]:
 
 @needs("prometheus")
 def test_prometheus_scrapes_the_exporters_beside_the_nodes(tmp_path: Path, upstream: Upstream) -> None:
-    recorded(upstream).serve({"/api/v1/services/all": staytus("services_all_ok_minor_major_maintenance")})
-    upstream.serve({"/api/v1/issues/all": staytus("issues_all_four_states")})
+    upstream.serve(RECORDED)
     environ = {"STAYTUS_API_URL": upstream.url, "STAYTUS_API_TOKEN": "t", "STAYTUS_API_SECRET": "s"}
     with free_port() as port:
         command = (*MODULE, "--port", str(port), "--patroni-url", upstream.url + "/patroni")

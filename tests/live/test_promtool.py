@@ -6,14 +6,12 @@ from exporter import create_app
 from exporter.settings import Settings
 from tests.conftest import Upstream
 from tests.live.installed import needs, path_of
-from tests.recorded import moment, staytus
+from tests.walls.scrapes import RECORDED
 
 
 @needs("promtool")
 def test_promtool_has_nothing_to_say_about_the_metrics(upstream: Upstream) -> None:
-    upstream.serve(moment("4.1.5", "failsafe-enabled", "n1").answers)
-    upstream.serve({"/api/v1/services/all": staytus("services_all_ok_minor_major_maintenance")})
-    upstream.serve({"/api/v1/issues/all": staytus("issues_all_four_states")})
+    upstream.serve(RECORDED)
     settings = {
         "PATRONI_EXPORTER_URL": upstream.url,
         "STAYTUS_API_URL": upstream.url,
