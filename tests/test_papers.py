@@ -19,7 +19,7 @@ PAPERS = sorted(path for folder in (".", "docs", "bench", "tests/recordings") fo
 #: What others evaluate, beside what they read.
 RULES = sorted((ROOT / "monitoring").glob("**/*.y*ml"))
 
-TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 VARIABLES = {option.variable for option in OPTIONS} | {ENV_FILE}
 VARIABLES |= {f"{option.variable}_FILE" for option in OPTIONS if option.secret}
