@@ -44,12 +44,12 @@ bench-fleet: $(READY) $(SERVERS)  ## 10,000 targets through /probe, and 1,000 of
 dist: $(READY)  ## the sdist and the wheel, in dist/
 	$(BIN)/python -m build --no-isolation
 
-reference: $(READY)  ## METRICS.md, .env.sample and the README's table of settings, from the code
+reference: $(READY)  ## METRICS.md, .env.sample and the table in docs/settings.md, from the code
 	$(BIN)/python -m exporter reference metrics > METRICS.md.new && mv METRICS.md.new METRICS.md
 	$(BIN)/python -m exporter reference env > .env.sample.new && mv .env.sample.new .env.sample
-	$(BIN)/python -m exporter reference settings > README.md.new
-	sed -i -e '/^<!-- settings -->$$/,/^<!-- \/settings -->$$/{//!d}' -e '/^<!-- settings -->$$/r README.md.new' README.md
-	rm README.md.new
+	$(BIN)/python -m exporter reference settings > settings.new
+	sed -i -e '/^<!-- settings -->$$/,/^<!-- \/settings -->$$/{//!d}' -e '/^<!-- settings -->$$/r settings.new' docs/settings.md
+	rm settings.new
 
 dashboards: $(READY)  ## the dashboards for Grafana in monitoring/grafana, from the code there
 	$(BIN)/python -m monitoring.grafana

@@ -9,7 +9,7 @@ from exporter import values
 
 @dataclass(frozen=True)
 class Option:
-    """One setting, as the command line, the README's table and `.env.sample` show it.
+    """One setting, as the command line, the table of settings and `.env.sample` show it.
 
     `read` turns its text into a value and raises ValueError. `service` is the service that it switches on. A secret is
     never shown, and can be given in a file named by the variable with `_FILE` at its end. An option that can be empty

@@ -1,4 +1,4 @@
-"""The reference pages, generated from the rows: METRICS.md, the table of settings in the README, and .env.sample."""
+"""The reference pages, generated from the rows: METRICS.md, the table of settings, and .env.sample."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -49,7 +49,7 @@ def _rows(families: tuple[Family[Any], ...]) -> list[str]:
 
 
 def settings() -> str:
-    """Returns the table of settings for the README."""
+    """Returns the table of settings, which stands in docs/settings.md."""
     rows = ["| variable | argument | default | meaning |", "| --- | --- | --- | --- |"]
     for option in OPTIONS:
         flags = ", ".join(f"`{flag}`" for flag in option.flags)

@@ -76,7 +76,9 @@ def _clusters(version: str) -> str:
                 read = [(collector, answer)] if node is None else [(patroni_node.COLLECTOR, node), (collector, answer)]
                 lines = samples("patroni", *read).splitlines(keepends=True)
                 text = "".join(line for line in lines if line.split("{")[0] in names)
-            except (ParseError, NotProvided) as error:
+            except NotProvided:
+                continue
+            except ParseError as error:
                 text = f"# {type(error).__name__}: {error}\n"
             when.setdefault(f"# /{collector.path}\n{text}", []).append(f"{recorded.state} {recorded.node}")
     return "\n".join(f"# {', '.join(moments)}\n{text}" for text, moments in when.items())

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from exporter.collector import AnyCollector
+from exporter.collectors import COLLECTORS
 from exporter.document import Answer
 from exporter.fetch import Flight
 from exporter.scrape import ModuleReading, Reading, expose
@@ -40,6 +41,12 @@ def moments(version: str) -> tuple[Moment, ...]:
         for node in row["nodes"]:
             moment = answers.setdefault((row["state"], node), {})
             moment[row["path"]] = Answer(row["status"], row["body"].encode())
+    # A path that a healthy node did not answer is unknown to this version, which is 503 with the JSON of /patroni.
+    known = set(answers["healthy-async", "n1"])
+    for paths in answers.values():
+        for collector in COLLECTORS["patroni"]:
+            if f"/{collector.path}" not in known and "/patroni" in paths:
+                paths.setdefault(f"/{collector.path}", Answer(503, paths["/patroni"].body))
     return tuple(Moment(version, state, node, paths) for (state, node), paths in answers.items())
 
 

@@ -14,7 +14,6 @@ from exporter.options import OPTIONS
 from exporter.scrape import SCRAPE_FAMILIES
 from exporter.settings import Settings
 from tests.test_settings import KEYS, patroni, settings, staytus
-from tests.web.test_reload import RELOAD
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,9 +29,11 @@ def test_generated_file_is_not_stale(topic: str, file: str, capsys: pytest.Captu
     assert (ROOT / file).read_text() == printed(capsys, topic)
 
 
-def test_table_of_settings_in_the_readme_is_not_stale(capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_of_settings_is_not_stale(capsys: pytest.CaptureFixture[str]) -> None:
     (table,) = re.findall(
-        r"^<!-- settings -->\n(.*?)^<!-- /settings -->$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+        r"^<!-- settings -->\n(.*?)^<!-- /settings -->$",
+        (ROOT / "docs" / "settings.md").read_text(),
+        re.MULTILINE | re.DOTALL,
     )
     assert table.strip() == printed(capsys, "settings").strip()
 
@@ -95,19 +96,3 @@ def test_help_names_every_argument_with_its_variable_and_default(capsys: pytest.
     ]
     assert (ended.value.code, [row for row in rows if row not in text]) == (0, [])
     assert [word for word in ("serve", "check", "scrape", "EXPORTER_ENV_FILE") if word not in text] == []
-
-
-#: What is written to be read or evaluated by others, and so names families; rules are there when they are written.
-PAPERS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "monitoring").glob("**/*.y*ml"))]
-
-
-@pytest.mark.parametrize("paper", PAPERS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_papers_and_rules_name_only_families_that_there_are(paper: Path) -> None:
-    named = set(
-        re.findall(r"(?<![\w/.*…])(?:patroni|staytus|service|exporter)_[a-z_]+[a-z](?![\w*…(/])", paper.read_text())
-    )
-    declared = {family.name for collectors in COLLECTORS.values() for c in collectors for family in c.families}
-    declared |= {family.name for families in SCRAPE_FAMILIES.values() for family in families}
-    labels = {label for families in COLLECTORS.values() for c in families for f in c.families for label in f.labels}
-    own = {"exporter_build_info", *RELOAD}
-    assert named - declared - labels - own == set()

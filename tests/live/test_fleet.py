@@ -1,4 +1,4 @@
-"""A real Prometheus discovers a real cluster through /sd and scrapes it through /probe, as the README shows."""
+"""A real Prometheus discovers a real cluster through /sd and scrapes it through /probe, as docs/fleet.md shows."""
 
 import re
 from collections.abc import Iterator
@@ -26,10 +26,10 @@ HTTP_SD = ROOT / "deploy" / "prometheus" / "http_sd.yml"
 FORGOTTEN = 20 + 20
 
 
-def test_readme_shows_the_files_that_are_run_here() -> None:
-    readme = (ROOT / "README.md").read_text()
+def test_paper_shows_the_files_that_are_run_here() -> None:
+    paper = (ROOT / "docs" / "fleet.md").read_text()
     for file in (MODULES, HTTP_SD):
-        assert f"```yaml\n{file.read_text()}```\n" in readme
+        assert f"```yaml\n{file.read_text()}```\n" in paper
 
 
 @dataclass(frozen=True)

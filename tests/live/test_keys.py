@@ -197,8 +197,10 @@ def test_verification_that_is_off_is_said_once_for_each_module_and_works(tmp_pat
         assert said == [("TLS certificate is not verified", name) for name in UP]
 
 
-def test_examples_of_the_readme_do_what_they_show(files: dict[str, Path], tmp_path: Path) -> None:
-    section = (ROOT / "README.md").read_text().partition("\n## Keys to the upstream\n")[2].partition("\n## ")[0]
+def test_examples_of_the_paper_do_what_they_show(files: dict[str, Path], tmp_path: Path) -> None:
+    section = (
+        (ROOT / "docs" / "security.md").read_text().partition("\n## Keys to the upstream\n")[2].partition("\n## ")[0]
+    )
     patroni, staytus = re.findall(r"^```console\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     ca = authority(tmp_path / "ca.pem")
     issue(ca, tmp_path, "client")

@@ -1,4 +1,4 @@
-"""The README's examples of TLS and passwords, run as they are written there, but for the port."""
+"""The examples of TLS and passwords in docs/security.md, run as they are written there, but for the port."""
 
 import re
 import subprocess
@@ -19,7 +19,7 @@ from tests.locks import ALICE, tls, users, web_config
 
 pytestmark = pytest.mark.timeout(90)
 
-SECTION = (ROOT / "README.md").read_text().partition("\n## TLS and passwords\n")[2].partition("\n## ")[0]
+SECTION = (ROOT / "docs" / "security.md").read_text().partition("\n## TLS and passwords\n")[2].partition("\n## ")[0]
 
 
 @pytest.fixture
