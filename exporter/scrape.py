@@ -239,7 +239,8 @@ def _metric(family: Family[Any], model: object, subject: Subject) -> Iterator[Me
     seen = set()
     for values, number in family.samples(model, subject):
         if values in seen:
-            log.warning("%s: passed over a second sample with the labels %s", family.name, values)
+            told = known("passed over a second sample", family=family.name, labels=str(values))
+            log.warning("%s: passed over a second sample with the labels %s", family.name, values, extra=told)
             continue
         seen.add(values)
         own = {label: value for label, value in zip(family.labels, values, strict=True) if value is not None}
