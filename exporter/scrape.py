@@ -243,7 +243,8 @@ def _samples(family: Family[Any], model: object, subject: Subject) -> list[tuple
     found: dict[Values, float] = {}
     for values, number in family.samples(model, subject):
         if values in found:
-            log.warning("%s: passed over a second sample with the labels %s", family.name, values)
+            fields = known("passed over a second sample", family=family.name, labels=str(values))
+            log.warning("%s: passed over a second sample with the labels %s", family.name, values, extra=fields)
         else:
             found[values] = number
     return [

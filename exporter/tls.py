@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from exporter.logs import known
 from exporter.values import file_content
 
 log = logging.getLogger(__name__)
@@ -251,7 +252,8 @@ class _ServerSocket(ssl.SSLSocket):
     def _end(self, reason: str) -> NoReturn:
         """Ends what became no connection, so that its client can still read what was said last, and says why."""
         with contextlib.suppress(OSError):
-            log.info("no TLS with %s: %s", self.getpeername()[0], reason)
+            client = self.getpeername()[0]
+            log.info("no TLS with %s: %s", client, reason, extra=known("no TLS", client=client, reason=reason))
             self.shutdown(socket.SHUT_WR)
             self.settimeout(1.0)
             for _ in range(16):

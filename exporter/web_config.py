@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from exporter import values
 from exporter.last_good import LastGood
+from exporter.logs import known
 from exporter.settings import SettingsError
 from exporter.tls import CIPHER_SUITES, CIPHER_SUITES_13, CLIENT_AUTH_TYPES, CURVES, VERSIONS, ServerTLS, server_context
 from exporter.values import Headers
@@ -210,7 +211,8 @@ class Reread(Generic[Made]):
     def _refuse(self, error: SettingsError) -> None:
         if self._refusal != str(error):
             self._refusal = str(error)
-            log.error("%s; what was read before goes on to count", error)
+            told = known("file not read again", reason=str(error))
+            log.error("%s; what was read before goes on to count", error, extra=told)
 
 
 _last_good = cache(LastGood)

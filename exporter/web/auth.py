@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Response
 
+from exporter.logs import known
 from exporter.settings import SettingsError
 from exporter.web_config import reread_web_config
 
@@ -32,7 +33,7 @@ def locked(app: "WSGIApplication", path: str, *, open_health: bool) -> "WSGIAppl
     """
     config = reread_web_config(path)
     for remark in config.get().tls.remarks:
-        log.warning("%s: %s", path, remark)
+        log.warning("%s: %s", path, remark, extra=known("TLS is not as the file says", file=path, reason=remark))
     logins = Logins()
     told = threading.Event()
 
@@ -40,7 +41,8 @@ def locked(app: "WSGIApplication", path: str, *, open_health: bool) -> "WSGIAppl
         now = config.get()
         if now.tls.is_on and environ["wsgi.url_scheme"] != "https" and not told.is_set():
             told.set()
-            log.warning("%s: tls_server_config is not served here; gunicorn does so, from its start on", path)
+            reason = "tls_server_config is not served here; gunicorn does so, from its start on"
+            log.warning("%s: %s", path, reason, extra=known("no TLS is served", file=path, reason=reason))
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             ours = {name.lower() for name, _ in now.headers}

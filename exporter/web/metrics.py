@@ -20,6 +20,7 @@ from werkzeug.wrappers import Response
 
 from exporter.exposition import exposition
 from exporter.fetch import Fetcher, Flight
+from exporter.logs import known
 from exporter.scrape import ModuleReading, expose, families, read
 from exporter.target import Module
 from exporter.version import __version__
@@ -165,6 +166,7 @@ def budget(environ: "WSGIEnvironment", header: str = "X-Prometheus-Scrape-Timeou
     except ValueError:
         seconds = math.nan
     if not seconds > 0:
-        log.debug("%s is ignored: %r is not a number of seconds", header, text[:40])
+        told = known("header ignored", header=header, value=text[:40])
+        log.debug("%s is ignored: %r is not a number of seconds", header, text[:40], extra=told)
         return math.inf
     return max(seconds - 0.5, seconds / 2)
