@@ -1,5 +1,6 @@
 """The demo, run as a user does: what it shows, how it ends, and that nothing of it stays."""
 
+import json
 import os
 import re
 import signal
@@ -16,7 +17,6 @@ import pytest
 from tests.live.cluster import eventually
 from tests.live.installed import needs, path_of
 from tests.live.processes import ROOT, until
-from tests.live.prometheus import Prometheus
 
 SHOWN = """\
 node role Patroni REST exporter
@@ -134,6 +134,11 @@ def get(url: str) -> str:
         return str(answer.read().decode())
 
 
+def told(url: str) -> list[tuple[dict[str, str], str]]:
+    """The labels and the value of each series that a query of Prometheus gives."""
+    return sorted(((row["metric"], row["value"][1]) for row in json.loads(get(url))["data"]["result"]), key=str)
+
+
 def shown(output: str) -> str:
     """What the demo shows when everything is up, without ports and columns."""
     return re.sub(r" +", " ", re.sub(r":\d+", ":N", output[output.index("node  ") :]))
@@ -174,10 +179,10 @@ def test_staying_demo_has_a_prometheus_with_the_rules_and_leaves_nothing_after_c
         page, alerts = re.findall(r"^  \w.* (http://[^ \n]+)", output.partition("where to look")[2], re.MULTILINE)
         assert "<h1>Patroni and Staytus exporter</h1>" in get(page)
         assert "<html" in get(alerts)
-        prometheus = Prometheus(alerts.removesuffix("/alerts").removesuffix("/classic"))
-        running = [({"name": name}, 1.0) for name in ("n1", "n2", "n3")]
-        eventually(lambda: sorted(prometheus.query("max by (name) (patroni_postgres_running)"), key=str), running)
-        assert prometheus.query("max(patroni:threshold_paused_seconds)") == [({}, 3600.0)]
+        query = alerts.removesuffix("/alerts").removesuffix("/classic") + "/api/v1/query?query="
+        running = [({"name": name}, "1") for name in ("n1", "n2", "n3")]
+        eventually(lambda: told(query + "max+by+(name)+(patroni_postgres_running)"), running)
+        eventually(lambda: told(query + "max(patroni:threshold_paused_seconds)"), [({}, "3600")])
         process.send_signal(signal.SIGINT)
         assert read(process) == "\ntaking everything down\neverything is down\n"
         assert process.wait(10) == 0
