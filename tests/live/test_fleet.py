@@ -1,4 +1,4 @@
-"""A real Prometheus discovers a real cluster through /sd and scrapes it through /probe, as docs/fleet.md shows."""
+"""A real Prometheus discovers a real cluster through /sd and scrapes it through /probe, as the README shows."""
 
 import re
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ FORGOTTEN = 20 + 20
 
 
 def test_paper_shows_the_files_that_are_run_here() -> None:
-    paper = (ROOT / "docs" / "fleet.md").read_text()
+    paper = (ROOT / "README.md").read_text()
     for file in (MODULES, HTTP_SD):
         assert f"```yaml\n{file.read_text()}```\n" in paper
 
