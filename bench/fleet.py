@@ -44,38 +44,60 @@ class Probes:
         return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
-class _Probe(asyncio.Protocol):
-    """One probe over a connection of its own, as gunicorn keeps none for as long as an interval."""
+class _Connection(asyncio.Protocol):
+    """A connection that is kept and used again, as Prometheus keeps those to one host for all of its targets."""
 
-    def __init__(self, request: bytes, over: asyncio.Future[bytes]):
-        self._request, self._over, self._received = request, over, b""
+    def __init__(self, idle: list["_Connection"]):
+        self._idle = idle
+        self._received = b""
+        self._over: asyncio.Future[bytes] | None = None
+        self.transport: asyncio.WriteTransport | None = None
+
+    def ask(self, request: bytes) -> asyncio.Future[bytes]:
+        """Sends a request; the answer is empty where the connection ends before it is whole."""
+        assert self.transport is not None  # noqa: S101 - it is connected
+        self._over = asyncio.get_running_loop().create_future()
+        self.transport.write(request)
+        return self._over
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 - what a protocol of a stream gets
-        transport.write(self._request)
+        self.transport = transport
 
     def data_received(self, data: bytes) -> None:
         self._received += data
+        if whole_body(self._received, ended=False) is not None:
+            self._answer(self._received)
+            self._idle.append(self)
 
     def connection_lost(self, _: Exception | None) -> None:
-        if not self._over.done():
-            self._over.set_result(self._received)
+        self.transport = None
+        self._answer(b"")
+
+    def _answer(self, answer: bytes) -> None:
+        self._received = b""
+        if self._over is not None and not self._over.done():
+            self._over.set_result(answer)
 
 
-async def probe(served: Served, target: str, holds: bytes, due: float, probes: Probes) -> None:
+async def probe(served: Served, target: str, holds: bytes, due: float, probes: Probes, idle: list[_Connection]) -> None:
     """Probes one target and counts what became of it."""
     url = urlsplit(served.url)
-    loop = asyncio.get_running_loop()
-    over: asyncio.Future[bytes] = loop.create_future()
-    head = f"Host: {url.netloc}\r\nConnection: close\r\nX-Prometheus-Scrape-Timeout-Seconds: 10\r\n\r\n"
+    head = f"Host: {url.netloc}\r\nX-Prometheus-Scrape-Timeout-Seconds: 10\r\n\r\n"
     request = f"GET /probe?module=patroni&target={target} HTTP/1.1\r\n{head}".encode()
     try:
-        await loop.create_connection(lambda: _Probe(request, over), url.hostname or "", url.port)
-        answer = await asyncio.wait_for(over, 15)
+        answer = b""
+        while idle and not answer:  # one that was kept may have been closed meanwhile
+            kept = idle.pop()
+            answer = await asyncio.wait_for(kept.ask(request), 15) if kept.transport else b""
+        if not answer:
+            loop = asyncio.get_running_loop()
+            _, fresh = await loop.create_connection(lambda: _Connection(idle), url.hostname or "", url.port)
+            answer = await asyncio.wait_for(fresh.ask(request), 15)
     except OSError as error:
         probes.failures[f"no answer: {error.strerror or type(error).__name__}"] += 1
         return
-    body = whole_body(answer, ended=True)
+    body = whole_body(answer, ended=False)
     if b" 200 " not in answer[:16] or body is None or holds not in body:
         probes.failures[answer[:40].decode("latin-1").partition("\r")[0] or "nothing"] += 1
     else:
@@ -86,12 +108,13 @@ async def drive(served: Served, targets: list[tuple[str, bytes, Probes]], interv
     """Probes the targets in turn, evenly over each interval, for so many seconds, and waits for the last answers."""
     start, gap = time.perf_counter(), interval / len(targets)
     under_way: set[asyncio.Task[None]] = set()
+    idle: list[_Connection] = []
     for number in range(int(seconds / gap)):
         due = start + number * gap
         if (early := due - time.perf_counter()) > 0:
             await asyncio.sleep(early)
         target, holds, probes = targets[number % len(targets)]
-        task = asyncio.create_task(probe(served, target, holds, due, probes))
+        task = asyncio.create_task(probe(served, target, holds, due, probes, idle))
         under_way.add(task)
         task.add_done_callback(under_way.discard)
     await asyncio.gather(*under_way)

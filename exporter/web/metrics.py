@@ -67,7 +67,7 @@ class BuildInfo(Collector):
 def page(environ: "WSGIEnvironment", scrape: Scrape, *more: Collector) -> Response:
     """Returns what a scrape and these collectors tell, as the client wishes to have it."""
     accepted = accept(environ)
-    if "name[]" in environ.get("QUERY_STRING", ""):
+    if "name[]" in parse_qs(environ.get("QUERY_STRING", "")):
         asked = {**environ, "REQUEST_METHOD": "GET", "HTTP_ACCEPT": accepted}
         return Response.from_app(make_wsgi_app(_registry(scrape, *more)), asked, buffered=True)
     encoder, content_type = choose_encoder(accepted)

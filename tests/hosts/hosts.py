@@ -200,6 +200,10 @@ HOSTS = (
 )
 
 on_every_host = pytest.mark.parametrize("host", [pytest.param(host, id=host.name, marks=host.marks) for host in HOSTS])
+#: Not with lazy-apps, where uWSGI 2.0.21 now and then cuts off what is under way when it stops.
+on_every_host_that_ends_well = pytest.mark.parametrize(
+    "host", [pytest.param(host, id=host.name, marks=host.marks) for host in HOSTS if host.name != "uwsgi-lazy"]
+)
 on_one_of_each = pytest.mark.parametrize(
     "host", [pytest.param(host, id=host.name, marks=host.marks) for host in (GUNICORN, UWSGI, APACHE_HTTPD)]
 )

@@ -135,7 +135,7 @@ def test_thousand_scrapes_of_a_hung_upstream_hold_no_more_than_one(name: str, mo
             assert not read(modules, fetcher, 0.0001)[0].up
         after = holds()
         assert after[0] <= threads  # those that were idle have ended meanwhile
-        assert after[1] == files
+        assert after[1] <= files  # those of tests before may end meanwhile
         assert after[2] - blocks < 1000
 
 

@@ -59,9 +59,10 @@ def test_metrics_are_200_when_nobody_answers(upstream: Upstream) -> None:
     assert (answer.status_code, "patroni_up 0.0\n" in answer.text) == (200, True)
 
 
-def test_name_chooses_families(upstream: Upstream) -> None:
+@pytest.mark.parametrize("name", ["name[]", "name%5B%5D", "name%5b]"])
+def test_name_chooses_families(name: str, upstream: Upstream) -> None:
     upstream.serve(LEADER)
-    answer = create_app(settings(upstream)).test_client().get("/metrics?name[]=patroni_up&name[]=patroni_primary")
+    answer = create_app(settings(upstream)).test_client().get(f"/metrics?{name}=patroni_up&{name}=patroni_primary")
     assert [line for line in answer.text.splitlines() if line[0] != "#"] == [
         'patroni_primary{name="n1",scope="lab"} 1.0',
         "patroni_up 1.0",
