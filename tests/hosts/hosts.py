@@ -115,7 +115,7 @@ class Host:
     marks: tuple[pytest.MarkDecorator, ...] = ()
     #: Whether the process ends where a setting is wrong, or stays and says so to whoever asks.
     ends: bool = True
-    #: Whether a reload answers also who comes in that moment; uWSGI with threads cuts some off before version 2.0.25.
+    #: Whether a stop and a reload answer whoever asks; uWSGI with threads now and then cuts one off before 2.0.25.
     loses_none: bool = True
 
     @contextlib.contextmanager
@@ -200,10 +200,6 @@ HOSTS = (
 )
 
 on_every_host = pytest.mark.parametrize("host", [pytest.param(host, id=host.name, marks=host.marks) for host in HOSTS])
-#: Not with lazy-apps, where uWSGI 2.0.21 now and then cuts off what is under way when it stops.
-on_every_host_that_ends_well = pytest.mark.parametrize(
-    "host", [pytest.param(host, id=host.name, marks=host.marks) for host in HOSTS if host.name != "uwsgi-lazy"]
-)
 on_one_of_each = pytest.mark.parametrize(
     "host", [pytest.param(host, id=host.name, marks=host.marks) for host in (GUNICORN, UWSGI, APACHE_HTTPD)]
 )
