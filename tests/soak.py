@@ -139,8 +139,7 @@ class Held:
 
 def settled(exporter: Served, port: int) -> Held:
     """Waits until what hangs has been given up and threads have ended, and measures; `told` is the same to the end."""
-    pid = exporter.process.pid
-    workers = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    workers = exporter.workers()
     time.sleep(ABANDON_AFTER + 2 * TIMEOUT + 2)
     for _ in range(40):
         status, text = ask(port, "/metrics", {})

@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.conftest import Upstream
 from tests.recorded import moment
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 MODULE = (sys.executable, "-m", "exporter")
@@ -63,12 +65,16 @@ class Served:
         """A question for `until`: is this text in the log so many times?"""
         return lambda: self.log.read_text().count(text) == times
 
+    def workers(self) -> set[int]:
+        """The processes below it, of which gunicorn makes the first when its socket already takes connections."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return set(map(int, until(lambda: children.read_text().split())))
+
     def files(self) -> set[str]:
         """The files that its processes hold open, of those that are deleted already the folder."""
-        pid = str(self.process.pid)
         paths = set()
-        for process in (pid, *Path("/proc", pid, "task", pid, "children").read_text().split()):
-            for descriptor in Path("/proc", process, "fd").iterdir():
+        for process in (self.process.pid, *self.workers()):
+            for descriptor in Path(f"/proc/{process}/fd").iterdir():
                 with contextlib.suppress(FileNotFoundError):  # closed meanwhile
                     paths.add(str(descriptor.readlink()))
         files = {path for path in paths if path.startswith("/") and path != os.devnull}
@@ -155,12 +161,13 @@ def packager() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if "MAKE" not in name} | {"PYTHONPATH": ""}
 
 
-def until(true: Callable[[], object], seconds: float = 20) -> None:
-    """Asks again and again until it is true; fails after so many seconds."""
+def until(true: Callable[[], T], seconds: float = 20) -> T:
+    """Asks again and again until it is true, and returns that answer; fails after so many seconds."""
     deadline = time.monotonic() + seconds
-    while not true():
+    while not (answer := true()):
         assert time.monotonic() < deadline, "it did not come true in time"
         time.sleep(0.02)
+    return answer
 
 
 def _answers(port: int) -> bool:

@@ -15,12 +15,6 @@ pytestmark = pytest.mark.timeout(120)
 WORKERS = 4
 
 
-def workers(exporter: Served) -> set[str]:
-    """The process ids of the workers that are there."""
-    pid = str(exporter.process.pid)
-    return set(Path("/proc", pid, "task", pid, "children").read_text().split())
-
-
 def told(exporter: Served) -> tuple[set[str], set[float]]:
     """Which of three modules the workers know, and what they tell of the last reload, as forty answers say."""
 
@@ -50,7 +44,7 @@ def test_all_workers_have_the_same_modules_through_changes_signals_and_deaths(tm
     with free_port() as port:
         command = (*MODULE, "--port", str(port), "--workers", str(WORKERS), "--config.file", str(file))
         with serving(tmp_path, port, command) as exporter:
-            until(lambda: len(workers(exporter)) == WORKERS)
+            until(lambda: len(exporter.workers()) == WORKERS)
             assert told(exporter) == ({"one"}, {1.0})
 
             file.write_text(modules("one", "two"))  # and nobody is told
@@ -60,21 +54,21 @@ def test_all_workers_have_the_same_modules_through_changes_signals_and_deaths(tm
 
             file.write_text(BAD)
             until(lambda: told(exporter) == ({"one two"}, {0.0}))
-            for pid in (before := workers(exporter)):
-                os.kill(int(pid), signal.SIGKILL)
-            until(lambda: len(workers(exporter) - before) == WORKERS)
+            for pid in (before := exporter.workers()):
+                os.kill(pid, signal.SIGKILL)
+            until(lambda: len(exporter.workers() - before) == WORKERS)
             until(lambda: told(exporter) == ({"one two"}, {0.0}))
 
-            before = workers(exporter)
+            before = exporter.workers()
             exporter.process.send_signal(signal.SIGHUP)
-            until(lambda: len(workers(exporter)) == WORKERS and not workers(exporter) & before)
+            until(lambda: len(exporter.workers()) == WORKERS and not exporter.workers() & before)
             assert told(exporter) == ({"one two"}, {0.0})
             assert times(exporter) == first
 
             file.write_text(modules("three"))
-            before = workers(exporter)
+            before = exporter.workers()
             exporter.process.send_signal(signal.SIGHUP)
-            until(lambda: len(workers(exporter)) == WORKERS and not workers(exporter) & before)
+            until(lambda: len(exporter.workers()) == WORKERS and not exporter.workers() & before)
             assert told(exporter) == ({"three"}, {1.0})
             assert exporter.end() == 0
     log = exporter.log.read_text()

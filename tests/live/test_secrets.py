@@ -145,10 +145,7 @@ def visit(exporter: Served) -> Iterator[str]:
 
 def command_lines(exporter: Served) -> str:
     """The arguments of all its processes, which everybody on the machine can read."""
-    pid = str(exporter.process.pid)
-    children = Path("/proc", pid, "task", pid, "children").read_text().split()
-    assert children
-    return "".join(Path("/proc", process, "cmdline").read_text() for process in (pid, *children))
+    return "".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in (exporter.process.pid, *exporter.workers()))
 
 
 @pytest.mark.parametrize("way", ["variables", "files", ".env"])

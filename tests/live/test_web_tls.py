@@ -20,7 +20,6 @@ from tests.conftest import Upstream
 from tests.live.processes import MODULE, ROOT, Served, free_port, recorded, run, serving, until
 from tests.live.test_gunicorn import END, command, startup
 from tests.locks import ALICE, tls, users, web_config
-from tests.walls.test_gunicorn import worker
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -225,12 +224,13 @@ def test_worker_that_starts_while_the_file_is_bad_lets_in_whom_the_last_good_one
         assert client.get(login=("alice", "a")) == 200
         web_config(folder, tls() + users(bob="b"))
         assert client.get(login=("bob", "b")) == 200
-        workers = [worker(exporter)]
+        ended: set[int] = set()
         for bad in ("basic_auth_users: [bob]\n", tls()):
             web_config(folder, bad)
-            os.kill(workers[-1], signal.SIGKILL)
-            until(lambda: worker(exporter) not in workers)
-            workers.append(worker(exporter))
+            (worker,) = exporter.workers()
+            os.kill(worker, signal.SIGKILL)
+            ended.add(worker)
+            until(lambda: exporter.workers() - ended)
             until(lambda: client.get(login=("bob", "b")) == 200)
             assert [client.get(login=("alice", "a")), client.get()] == [401, 401]
         assert exporter.end() == 0

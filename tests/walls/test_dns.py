@@ -7,7 +7,7 @@ from tests.live.installed import needs
 from tests.live.processes import free_port, serving
 from tests.walls.resolver import resolver
 from tests.walls.scrapes import STAYTUS, descriptors
-from tests.walls.test_gunicorn import environ, scrape, threads, worker
+from tests.walls.test_gunicorn import environ, scrape, threads
 
 HANGING = """
     if (node && !strcmp(node, "hangs.example")) {
@@ -25,7 +25,7 @@ def test_name_that_is_looked_up_for_ever_costs_its_module_its_timeout_and_nothin
     with free_port() as port:
         settings = environ(port, "http://hangs.example", upstream.url, PATRONI_EXPORTER_TIMEOUT="0.5")
         with serving(tmp_path, port, environ={**settings, **resolver(tmp_path, HANGING)}) as exporter:
-            process = worker(exporter)
+            (process,) = exporter.workers()
             told, seconds = scrape(port)
             assert (told["patroni_up"], told["staytus_up"]) == ({(): 0.0}, {(): 1.0})
             assert 0.5 <= seconds < 2

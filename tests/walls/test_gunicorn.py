@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Upstream
-from tests.live.processes import MODULE, Served, free_port, serving, until
+from tests.live.processes import MODULE, free_port, serving, until
 from tests.walls.scrapes import PATRONI, STAYTUS, descriptors, read_samples
 from tests.walls.servers import Odd, saying, silent, whole
 
@@ -42,14 +42,6 @@ def environ(port: int, patroni: str, staytus: str, **settings: str) -> dict[str,
     }
 
 
-def worker(exporter: Served) -> int:
-    """The process that serves."""
-    pid = exporter.process.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children")  # which can be empty for a moment: proc(5)
-    until(lambda: children.read_text())
-    return int(children.read_text())
-
-
 def threads(process: int) -> int:
     return len(list(Path(f"/proc/{process}/task").iterdir()))
 
@@ -79,7 +71,7 @@ def test_forty_scrapes_hang_and_process_and_other_module_answer(upstream: Upstre
     with Odd(silent) as hung, ThreadPoolExecutor(40) as prometheus:
         settings["PATRONI_EXPORTER_URL"] = hung.url
         with serving(tmp_path, port, environ=settings) as exporter:
-            process = worker(exporter)
+            (process,) = exporter.workers()
             start = time.monotonic()
             scrapes = [prometheus.submit(scrape, port) for _ in range(40)]
             until(lambda: hung.connections == 5 and threads(process) > 40)
@@ -103,7 +95,7 @@ def test_thousand_scrapes_of_hung_upstreams_hold_no_more_than_one(
     with Odd(silent) as hung, ThreadPoolExecutor(4) as prometheus:
         settings = environ(port, hung.url, hung.url, EXPORTER_THREADS="4")
         with serving(tmp_path, port, environ=settings) as exporter:
-            process = worker(exporter)
+            (process,) = exporter.workers()
 
             def held() -> tuple[int, int]:
                 return threads(process), descriptors(process)
