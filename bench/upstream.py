@@ -4,9 +4,11 @@ import subprocess
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 from tests.recorded import moment, staytus
+
+_FOLDER = TemporaryDirectory(prefix="bench-")
 
 #: The path below which either port tells how often each path was asked; itself not counted.
 COUNTS = "/counts"
@@ -30,7 +32,7 @@ STAYTUS = {
 @cache
 def program() -> str:
     """Compiles the upstream, once in a run, and returns the path of the program."""
-    path = str(Path(mkdtemp(prefix="bench-")) / "upstream")
+    path = str(Path(_FOLDER.name, "upstream"))
     subprocess.run(["gcc", "-O2", "-o", path, str(Path(__file__).with_suffix(".c"))], check=True)  # noqa: S603, S607
     return path
 

@@ -199,10 +199,14 @@ HOSTS = (
     replace(APACHE_HTTPD, name="apache-4", processes=4),
 )
 
-on_every_host = pytest.mark.parametrize("host", [pytest.param(host, id=host.name, marks=host.marks) for host in HOSTS])
-on_one_of_each = pytest.mark.parametrize(
-    "host", [pytest.param(host, id=host.name, marks=host.marks) for host in (GUNICORN, UWSGI, APACHE_HTTPD)]
-)
+
+def on(*hosts: Host) -> pytest.MarkDecorator:
+    """Runs a test on each of these hosts."""
+    return pytest.mark.parametrize("host", [pytest.param(host, id=host.name, marks=host.marks) for host in hosts])
+
+
+on_every_host = on(*HOSTS)
+on_one_of_each = on(GUNICORN, UWSGI, APACHE_HTTPD)
 
 
 def _ready(served: Served) -> int:

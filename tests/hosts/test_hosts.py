@@ -17,10 +17,12 @@ from exporter.settings import Settings
 from exporter.web.door import LONGEST
 from tests.conftest import Upstream
 from tests.hosts.hosts import (
+    HOSTS,
     Host,
     Place,
     ask,
     is_gone,
+    on,
     on_every_host,
     on_one_of_each,
     settings,
@@ -189,10 +191,8 @@ def test_upstream_that_never_answers_keeps_no_process(host: Host, place: Place, 
     release.set()
 
 
-@on_every_host
+@on(*(host for host in HOSTS if "--preload" not in host.options))  # which keeps what is loaded, settings included
 def test_reload_takes_changed_settings_without_a_gap(host: Host, place: Place, both: Upstream, port: int) -> None:
-    if "--preload" in host.options:
-        pytest.skip("under preload_app gunicorn keeps what it has loaded, settings included")
     place.set(settings(both, PATRONI_EXPORTER_URL=f"{both.url}/elsewhere"))
     with host.serving(place, port) as served:
         assert served.up() == "0.0"
