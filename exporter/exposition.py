@@ -8,39 +8,37 @@ from functools import cache
 
 from prometheus_client.utils import floatToGoString
 
-from exporter.scrape import Labels, ModuleReading, told
-
-_ESCAPED = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
+from exporter.scrape import Labels, ModuleReading, labels_of, told
 
 
 def exposition(readings: Iterable[ModuleReading], *, openmetrics: bool = False) -> str:
     """Returns the families of these readings in Prometheus' text format, or in that of OpenMetrics without its end."""
-    parts, written = [], {}
-    for family, samples in told(readings):
-        parts.append(_head(family.name, family.help, openmetrics))
-        for labels, number in samples:
-            key = tuple(labels.items())
-            if key not in written:  # most families have the labels of others
-                written[key] = _labels(labels)
-            parts.append(f"{family.name}{written[key]} {_number(number)}\n")
+    parts = []
+    for reading in readings:
+        written: dict[tuple[object, ...], str] = {}  # most families have the labels of others
+        for family, common, samples in told(reading):
+            name = family.name
+            parts.append(_head(name, family.help, openmetrics))
+            for values, number in samples:
+                key = (family.subject, family.labels, values)
+                if key not in written:
+                    written[key] = _labels(labels_of(family, common, values))
+                text = repr(number) if -1e6 < number < 1e6 else floatToGoString(number)  # type: ignore[no-untyped-call]
+                parts.append(f"{name}{written[key]} {text}\n")
     return "".join(parts)
 
 
 @cache
 def _head(name: str, help: str, openmetrics: bool) -> str:
-    escaped = help.replace("\\", r"\\").replace("\n", r"\n")
-    if openmetrics:
-        escaped = escaped.replace('"', r"\"")
+    escaped = _escaped(help) if openmetrics else help.replace("\\", r"\\").replace("\n", r"\n")
     return f"# HELP {name} {escaped}\n# TYPE {name} gauge\n"
 
 
 def _labels(labels: Labels) -> str:
     if not labels:
         return ""
-    return "{" + ",".join([f'{name}="{value.translate(_ESCAPED)}"' for name, value in sorted(labels.items())]) + "}"
+    return "{" + ",".join([f'{name}="{_escaped(value)}"' for name, value in sorted(labels.items())]) + "}"
 
 
-def _number(number: float) -> str:
-    if -1e6 < number < 1e6:
-        return repr(number)
-    return str(floatToGoString(number))  # type: ignore[no-untyped-call]
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

@@ -4,8 +4,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -25,12 +25,15 @@ LARGE = 64 * 1024
 KEPT = 1000
 
 
+@dataclass(eq=False, repr=False)
 class Flight:
-    """One request on its way; since `ended` (monotonic seconds) its model is there, or why there is none."""
+    """One request on its way; since `ended` (monotonic seconds) its model is there, or the error why there is none."""
 
-    def __init__(self) -> None:
-        self.model: Future[Any] = Future()
-        self.ended: float | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    ended: float | None = None
+    model: Any = None
+    error: BaseException | None = None
+    waiting: list["_Waiting"] = field(default_factory=list)
 
     def serves(self, interval: float) -> bool:
         """Tells whether it is still under way, or ended so short a time (in seconds) ago."""
@@ -39,6 +42,35 @@ class Flight:
     def seconds_since(self, start: float) -> float:
         """Returns how long after `start` (monotonic seconds) it ended, or how long ago that was if it did not."""
         return max(0.0, (self.ended or time.monotonic()) - start)
+
+
+class _Waiting:
+    """Somebody who waits for some flights to end, and is woken once: with Futures that took a third of a scrape."""
+
+    def __init__(self, under_way: list[Flight]):
+        self._left = len(under_way)
+        self.woken = threading.Lock()
+        self.woken.acquire()
+        for flight in under_way:
+            flight.waiting.append(self)
+
+    def count(self) -> None:
+        """Counts one that has ended."""
+        self._left -= 1
+        if not self._left:
+            self.woken.release()
+
+
+def wait(flights: Sequence[Flight], seconds: float) -> None:
+    """Waits until all these flights of one fetcher have ended, for so many seconds at the most."""
+    with flights[0].lock:
+        under_way = [flight for flight in flights if flight.ended is None]
+        waiting = _Waiting(under_way) if under_way else None
+    if waiting and not waiting.woken.acquire(timeout=max(0.0, seconds)):
+        with flights[0].lock:
+            for flight in under_way:
+                if flight.ended is None:
+                    flight.waiting.remove(waiting)
 
 
 class Fetcher:
@@ -76,9 +108,9 @@ class Fetcher:
 
     def ask(self, target: Target, path: str, parse: Callable[[Answer], Any]) -> Flight:
         """Returns the request for `path` below the target's URL: the one under way, or that of an answer younger than
-        the target's interval, or a new one. Nobody may cancel it: others wait for it too.
+        the target's interval, or a new one, which others can join.
 
-        Its model is what `parse` makes of the answer, once for all who wait, so it may not be mutable; or it holds
+        Its model is what `parse` makes of the answer, once for all who wait, so it may not be mutable; its error is
         FetchError, or what `parse` raises.
         """
         key = (target, path)
@@ -87,7 +119,7 @@ class Fetcher:
             if flight is not None and flight.serves(target.interval):
                 return flight
             self._make_room()
-            flight = self._flights[key] = Flight()
+            flight = self._flights[key] = Flight(self._lock)
             if self._transport is None:
                 self._transport = Transport()
             transport = self._transport
@@ -95,7 +127,7 @@ class Fetcher:
             seconds = max(ABANDON_AFTER, target.timeout)
             transport.send(target, path, seconds, partial(self._answered, key, flight, parse))
         except RuntimeError:  # the system has no more threads for us
-            self._end(key, flight, FetchError("no thread could be started to ask", sent=False))
+            self._end(key, flight, error=FetchError("no thread could be started to ask", sent=False))
         return flight
 
     def _make_room(self) -> None:
@@ -108,7 +140,7 @@ class Fetcher:
         self, key: tuple[Target, str], flight: Flight, parse: Callable[[Answer], Any], answer: Answer | FetchError
     ) -> None:
         if isinstance(answer, FetchError):
-            self._end(key, flight, answer)
+            self._end(key, flight, error=answer)
         elif len(answer.body) < LARGE:
             self._parse(key, flight, parse, answer)
         else:
@@ -117,7 +149,7 @@ class Fetcher:
                     target=self._parse, args=(key, flight, parse, answer), name="parse", daemon=True
                 ).start()
             except RuntimeError:
-                self._end(key, flight, FetchError("no thread could be started to parse"))
+                self._end(key, flight, error=FetchError("no thread could be started to parse"))
 
     def _parse(self, key: tuple[Target, str], flight: Flight, parse: Callable[[Answer], Any], answer: Answer) -> None:
         try:
@@ -126,16 +158,18 @@ class Fetcher:
             if isinstance(error, ParseError | NotProvided):
                 # What was read hangs on their tracebacks: 16 MiB, for as long as somebody knows the flight.
                 error.__traceback__ = error.__context__ = None
-            self._end(key, flight, error)
+            self._end(key, flight, error=error)
         else:
-            self._end(key, flight, None)
-            flight.model.set_result(model)
+            self._end(key, flight, model)
 
-    def _end(self, key: tuple[Target, str], flight: Flight, error: BaseException | None) -> None:
+    def _end(
+        self, key: tuple[Target, str], flight: Flight, model: Any = None, error: BaseException | None = None
+    ) -> None:
         """Makes room for the next request, before anybody hears of the end of this one and asks again."""
         with self._lock:
-            flight.ended = time.monotonic()
+            flight.model, flight.error, flight.ended = model, error, time.monotonic()
             if key[0].interval <= 0 or not getattr(error, "sent", True):
                 del self._flights[key]
-        if error is not None:
-            flight.model.set_exception(error)
+            for waiting in flight.waiting:
+                waiting.count()
+            flight.waiting.clear()

@@ -1,5 +1,6 @@
 """One request as libcurl is told of it: its headers, TLS and limits, and what may happen on its way."""
 
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ KEPT_IDLE, KEPT_AT_MOST = 60, 300
 
 #: Seconds in which a kept connection that the server has closed meanwhile shows that.
 STALE_WITHIN = 1.0
+
+_ADDRESS = re.compile(r"https?://(\[|[\d.]+(:|/|$))")
 
 
 class FetchError(Exception):
@@ -83,6 +86,8 @@ class Request:
             pycurl.MAXFILESIZE_LARGE: SIZE_LIMIT,
             pycurl.PROXY: "",
             pycurl.NOSIGNAL: 1,
+            # libcurl remembers addresses too as names looked up, and goes through all of them with each request.
+            pycurl.DNS_CACHE_TIMEOUT: 0 if _ADDRESS.match(target.url) else 60,
             pycurl.PATH_AS_IS: 1,
             pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
             pycurl.MAXAGE_CONN: KEPT_IDLE,

@@ -4,7 +4,6 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from prometheus_client.samples import Sample
 from exporter.collector import AnyCollector, Family, Subject, Values, gauge, gauges, stateset
 from exporter.collectors import COLLECTORS
 from exporter.document import Answer, NotProvided, ParseError
-from exporter.fetch import Fetcher, Flight
+from exporter.fetch import Fetcher, Flight, wait
 from exporter.logs import known
 from exporter.request import FetchError
 from exporter.secrets import without_secrets
@@ -164,7 +163,7 @@ def read(
     readings = []
     for module, flights in asked:
         left = start + min(budget, module.target.timeout) - time.monotonic()
-        wait([flight.model for _, flight in flights], left)
+        wait([flight for _, flight in flights], left)
         readings.append(ModuleReading(module, tuple(_read(module, c, flight, start, budget) for c, flight in flights)))
     return readings
 
@@ -197,15 +196,14 @@ def _parse(module: Module, collector: AnyCollector) -> Callable[[Answer], Any]:
 
 
 def _read(module: Module, collector: AnyCollector, flight: Flight, start: float, budget: float) -> Reading:
-    allowed = min(budget, module.target.timeout)
-    try:
-        error = flight.model.exception(max(0.0, start + allowed - time.monotonic()))
-    except TimeoutError:
-        error = FetchError(f"no answer within {allowed:g} s")
+    if flight.ended is None:
+        error: BaseException | None = FetchError(f"no answer within {min(budget, module.target.timeout):g} s")
+    else:
+        error = flight.error
     seconds = flight.seconds_since(start)
     match error:
         case None:
-            model = flight.model.result()
+            model = flight.model
             for remark in collector.remarks(model):
                 told = known(f"passed over {remark}", module=module.name, collector=collector.name)
                 log.warning("%s %s: passed over %s", module.name, collector.name, remark, extra=told)
@@ -220,26 +218,30 @@ def _read(module: Module, collector: AnyCollector, flight: Flight, start: float,
     raise error
 
 
-def told(readings: Iterable[ModuleReading]) -> Iterator[tuple[Family[Any], list[tuple[Labels, float]]]]:
-    """Returns the families of these readings with their samples, also those that the documents had no samples for.
+def told(reading: ModuleReading) -> Iterator[tuple[Family[Any], Labels, Iterable[tuple[Values, float]]]]:
+    """Returns the families of this reading, each with the labels that its subject fills in and with its samples, also
+    families that the documents had no samples for.
 
     The families of a document that failed are left out, and those whose subject no document names.
     """
-    for reading in readings:
-        subject = reading.subject
-        for document in reading.documents:
-            if document.model is not None:
-                for family in document.collector.families:
-                    if all(label in subject for label in family.subject):
-                        yield family, _samples(family, document.model, subject)
-        for own in SCRAPE_FAMILIES[reading.module.service]:
-            yield own, _samples(own, reading, subject)
+    subject = reading.subject
+    filled: dict[tuple[str, ...], Labels | None] = {}
+    for document in reading.documents:
+        if document.model is not None:
+            for family in document.collector.families:
+                if family.subject not in filled:
+                    is_known = all(label in subject for label in family.subject)
+                    filled[family.subject] = {label: subject[label] for label in family.subject} if is_known else None
+                common = filled[family.subject]
+                if common is not None:
+                    yield family, common, _samples(family, document.model, subject)
+    for own in SCRAPE_FAMILIES[reading.module.service]:
+        yield own, {}, _samples(own, reading, subject)
 
 
-def _samples(family: Family[Any], model: object, subject: Subject) -> list[tuple[Labels, float]]:
-    common = {label: subject[label] for label in family.subject}
+def _samples(family: Family[Any], model: object, subject: Subject) -> Iterable[tuple[Values, float]]:
     if not family.labels:
-        return [(common, number) for _, number in family.samples(model, subject)]
+        return family.samples(model, subject)
     found: dict[Values, float] = {}
     for values, number in family.samples(model, subject):
         if values in found:
@@ -247,15 +249,22 @@ def _samples(family: Family[Any], model: object, subject: Subject) -> list[tuple
             log.warning("%s: passed over a second sample with the labels %s", family.name, values, extra=fields)
         else:
             found[values] = number
-    return [
-        ({**common, **{name: value for name, value in zip(family.labels, values, strict=True) if value is not None}}, n)
-        for values, n in found.items()
-    ]
+    return found.items()
+
+
+def labels_of(family: Family[Any], common: Labels, values: Values) -> Labels:
+    """Returns the labels of one sample: those that its subject fills in, and its own."""
+    if not family.labels:
+        return common
+    return {**common, **{name: value for name, value in zip(family.labels, values, strict=True) if value is not None}}
 
 
 def expose(readings: Iterable[ModuleReading]) -> Iterator[Metric]:
     """Returns the families of these readings as prometheus_client has them."""
-    for family, samples in told(readings):
-        metric = Metric(family.name, family.help, "gauge")
-        metric.samples = [Sample(family.name, labels, number, None, None) for labels, number in samples]
-        yield metric
+    for reading in readings:
+        for family, common, samples in told(reading):
+            metric = Metric(family.name, family.help, "gauge")
+            metric.samples = [
+                Sample(family.name, labels_of(family, common, values), number, None, None) for values, number in samples
+            ]
+            yield metric

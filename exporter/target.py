@@ -59,8 +59,11 @@ class Target:
     cert_file: str = ""
     key_file: str = ""
     server_name: str = ""
-    admits: Networks = field(default=(), hash=False)  # equal targets have equal ones; to hash them takes long
-    refuses: Networks = field(default=(), hash=False)
+    admits: Networks = ()
+    refuses: Networks = ()
+
+    def __hash__(self) -> int:
+        return hash(self.url)  # which tells nearly all of them apart, and to hash the rest takes long
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class _Loop:
         self._woken, self._wake = socket.socketpair()
         self._sockets = selectors.DefaultSelector()
         self._sockets.register(self._woken, selectors.EVENT_READ)
+        self._watched: set[int] = set()
         self._until: float | None = None
         self._under_way: dict[pycurl.Curl, Request] = {}
         self._unused: list[pycurl.Curl] = []
@@ -78,15 +79,12 @@ class _Loop:
 
     def _watch(self, what: int, descriptor: int, _multi: Any, _data: Any) -> None:
         """libcurl says which socket it waits for, and for what."""
-        if what == pycurl.POLL_REMOVE:
-            if descriptor in self._sockets.get_map():
-                self._sockets.unregister(descriptor)
-            return
-        events = _EVENTS[what]
-        if descriptor in self._sockets.get_map():
-            self._sockets.modify(descriptor, events)
-        else:
-            self._sockets.register(descriptor, events)
+        if what != pycurl.POLL_REMOVE:
+            (self._sockets.modify if descriptor in self._watched else self._sockets.register)(descriptor, _EVENTS[what])
+            self._watched.add(descriptor)
+        elif descriptor in self._watched:
+            self._sockets.unregister(descriptor)
+            self._watched.remove(descriptor)
 
     def _wait(self, milliseconds: int) -> None:
         """libcurl says when it wants to be called if no socket is ready before; -1 is never."""

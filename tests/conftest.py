@@ -4,11 +4,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
 from exporter.document import Answer
+from exporter.fetch import Flight, wait
 
 
 class Upstream(ThreadingHTTPServer):
@@ -79,3 +80,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for version, count in COMPARED.items():
             terminalreporter.line(f"Patroni {version}: {count}")
         terminalreporter.line(f"all versions: {COMPARED.total()}")
+
+
+def failed(flight: Flight) -> BaseException | None:
+    """Waits until the flight has ended, and returns why it has no model."""
+    wait([flight], 10)
+    assert flight.ended is not None, "still under way"
+    return flight.error
+
+
+def landed(flight: Flight) -> Any:
+    """Waits until the flight has ended, and returns its model, or raises why there is none."""
+    if error := failed(flight):
+        raise error
+    return flight.model

@@ -14,7 +14,7 @@ from exporter.fetch import Fetcher
 from exporter.request import FetchError
 from exporter.target import HeaderFile, Target
 from exporter.values import Headers
-from tests.conftest import Upstream
+from tests.conftest import Upstream, failed, landed
 from tests.test_request import failure, raw
 
 
@@ -38,9 +38,9 @@ def test_whoever_asks_while_a_request_is_under_way_joins_it(upstream: Upstream) 
     fetcher, target = Fetcher(), Target(upstream.url, 5, True)
     flights = [fetcher.ask(target, "x", whole) for _ in range(20)]
     release.set()
-    assert [flight.model.result(5) for flight in flights] == [Answer(200, b"late")] * 20
+    assert [landed(flight) for flight in flights] == [Answer(200, b"late")] * 20
     assert upstream.paths == ["/x"]
-    assert fetcher.ask(target, "x", whole).model.result(5) == Answer(200, b"late")
+    assert landed(fetcher.ask(target, "x", whole)) == Answer(200, b"late")
     assert upstream.paths == ["/x", "/x"]
 
 
@@ -49,19 +49,19 @@ def test_other_target_and_other_document_do_not_wait(upstream: Upstream) -> None
     upstream.answers.update({"/x": hold(release), "/y": (200, b"y")})
     fetcher, target = Fetcher(), Target(upstream.url, 5, True)
     hung = fetcher.ask(target, "x", whole)
-    assert fetcher.ask(target, "y", whole).model.result(5) == Answer(200, b"y")
-    assert fetcher.ask(Target(upstream.url, 4, True), "y", whole).model.result(5) == Answer(200, b"y")
+    assert landed(fetcher.ask(target, "y", whole)) == Answer(200, b"y")
+    assert landed(fetcher.ask(Target(upstream.url, 4, True), "y", whole)) == Answer(200, b"y")
     release.set()
-    assert hung.model.result(5) == Answer(200, b"late")
+    assert landed(hung) == Answer(200, b"late")
 
 
 def test_answer_younger_than_the_interval_is_used_again(upstream: Upstream) -> None:
     upstream.answers["/x"] = (200, b"one")
     fetcher, target = Fetcher(), Target(upstream.url, 5, True, interval=0.3)
-    assert fetcher.ask(target, "x", whole).model.result(5) == Answer(200, b"one")
+    assert landed(fetcher.ask(target, "x", whole)) == Answer(200, b"one")
     upstream.answers["/x"] = (200, b"two")
-    assert fetcher.ask(target, "x", whole).model.result(5) == Answer(200, b"one")
-    while fetcher.ask(target, "x", whole).model.result(5) == Answer(200, b"one"):
+    assert landed(fetcher.ask(target, "x", whole)) == Answer(200, b"one")
+    while landed(fetcher.ask(target, "x", whole)) == Answer(200, b"one"):
         time.sleep(0.02)
     assert upstream.paths == ["/x", "/x"]
 
@@ -71,7 +71,7 @@ def test_server_that_was_not_reached_is_tried_again_at_once_whatever_the_interva
         taken.bind(("127.0.0.1", 0))
         fetcher, target = Fetcher(), Target(f"http://127.0.0.1:{taken.getsockname()[1]}", 5, True, interval=60)
         first = fetcher.ask(target, "x", whole)
-        assert isinstance(first.model.exception(5), FetchError)
+        assert isinstance(failed(first), FetchError)
         while fetcher.ask(target, "x", whole) is first:
             time.sleep(0.01)
 
@@ -117,7 +117,7 @@ def test_connection_is_used_again_while_the_server_keeps_it(upstream: Upstream) 
     upstream.answers["/x"] = answer
     fetcher, target = Fetcher(), Target(upstream.url, 5, True)
     for _ in range(3):
-        assert fetcher.ask(target, "x", whole).model.result(5) == Answer(200, b"ok")
+        assert landed(fetcher.ask(target, "x", whole)) == Answer(200, b"ok")
     assert len(connections) == 3
     assert len(set(connections)) == 1
 
@@ -134,7 +134,7 @@ def test_answer_is_parsed_once_for_all_who_wait(upstream: Upstream) -> None:
 
     flights = [fetcher.ask(target, "x", parse) for _ in range(5)]
     release.set()
-    assert [flight.model.result(5) for flight in flights] == [Answer(200, b"late")] * 5
+    assert [landed(flight) for flight in flights] == [Answer(200, b"late")] * 5
     assert parsed == [Answer(200, b"late")]
 
 
@@ -155,7 +155,7 @@ def test_kept_connection_that_went_stale_is_replaced_and_nobody_notices(upstream
 
     upstream.answers["/x"] = answer
     fetcher, target = Fetcher(), Target(upstream.url, 5, True)
-    assert [fetcher.ask(target, "x", whole).model.result(5) for _ in range(2)] == [Answer(200, b"ok")] * 2
+    assert [landed(fetcher.ask(target, "x", whole)) for _ in range(2)] == [Answer(200, b"ok")] * 2
     assert len(connections) == 2
 
 
@@ -173,7 +173,7 @@ def test_answers_that_nobody_may_use_any_more_do_not_pile_up(
     fetcher, short, long = Fetcher(), *(Target(upstream.url, 5, True, interval=seconds) for seconds in (0.001, 60))
     kept = [fetcher.ask(long, str(number), whole) for number in range(5)]
     for number in range(50):
-        assert fetcher.ask(short, str(number), whole).model.result(5) == Answer(200, b"x")
+        assert landed(fetcher.ask(short, str(number), whole)) == Answer(200, b"x")
         time.sleep(0.002)
         assert len(fetcher._flights) <= 10
     assert [fetcher.ask(long, str(number), whole) for number in range(5)] == kept
@@ -195,8 +195,8 @@ def test_file_that_hangs_keeps_nobody_waiting_but_whoever_asked_for_it(upstream:
     reader.start()
     assert asked.wait(5)
     joined = fetcher.ask(hung, "x", whole)
-    assert fetcher.ask(Target(upstream.url, 5, True), "y", whole).model.result(5) == Answer(200, b"y")
-    assert not joined.model.done()
+    assert landed(fetcher.ask(Target(upstream.url, 5, True), "y", whole)) == Answer(200, b"y")
+    assert joined.ended is None
     release.set()
     reader.join(5)
-    assert joined.model.result(5) == Answer(200, b"x")
+    assert landed(joined) == Answer(200, b"x")

@@ -15,11 +15,11 @@ from exporter.fetch import Fetcher
 from exporter.request import FetchError
 from exporter.target import HeaderFile, Target
 from exporter.version import __version__
-from tests.conftest import Upstream
+from tests.conftest import Upstream, landed
 
 
 def get(target: Target, path: str = "x") -> Answer:
-    answer: Answer = Fetcher().ask(target, path, lambda answer: answer).model.result(10)
+    answer: Answer = landed(Fetcher().ask(target, path, lambda answer: answer))
     return answer
 
 

@@ -239,9 +239,10 @@ def shown(example: str, folder: Path) -> bool:
 
 SCRAPE = "import runpy, sys; sys.argv = ['exporter', 'scrape']; runpy.run_module('exporter', run_name='__main__')"
 ASK = """
-from exporter.fetch import Fetcher; from exporter.target import Target; import sys
+from exporter.fetch import Fetcher, wait; from exporter.target import Target; import sys
 target = Target(sys.argv[1], 5, False, cert_file=sys.argv[2], key_file=sys.argv[3])
-print(Fetcher().ask(target, "x", str).model.exception(10))
+wait([flight := Fetcher().ask(target, "x", str)], 10)
+print(flight.error)
 """
 
 

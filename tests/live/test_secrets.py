@@ -279,7 +279,7 @@ def test_no_secret_is_in_what_python_shows_of_an_object(way: str, tmp_path: Path
             server.way = way_back
             readings = read(settings.modules, fetcher := Fetcher(), 5.0)
             shown += [repr(readings), repr(fetcher), str(fetcher.__dict__)]
-            errors = [document.flight.model.exception() for reading in readings for document in reading.documents]
+            errors = [document.flight.error for reading in readings for document in reading.documents]
             shown += ["".join(traceback.format_exception(error)) + repr(error) for error in errors if error]
             assert any(errors)
     assert leaks(server.heard) == in_use(way)

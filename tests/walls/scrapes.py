@@ -16,6 +16,7 @@ from exporter.fetch import Fetcher
 from exporter.request import FetchError
 from exporter.settings import Settings
 from exporter.target import Target
+from tests.conftest import failed
 from tests.recorded import moment, staytus
 
 PATRONI = moment("4.1.5", "failsafe-enabled", "n1").answers
@@ -78,7 +79,7 @@ def as_it_is(answer: Answer) -> Answer:
 
 
 def failing(fetcher: Fetcher, target: Target) -> str:
-    error = fetcher.ask(target, "x", as_it_is).model.exception(10)
+    error = failed(fetcher.ask(target, "x", as_it_is))
     assert isinstance(error, FetchError)
     return str(error)
 

@@ -15,6 +15,7 @@ from exporter import request
 from exporter.document import Answer
 from exporter.fetch import Fetcher
 from exporter.target import Target
+from tests.conftest import landed
 from tests.walls.scrapes import RECORDED, application, as_it_is, failing, scrape
 from tests.walls.servers import CERTIFICATE, Odd, keeping, read_request, silent, whole
 
@@ -26,8 +27,8 @@ def test_kept_connections_that_all_went_stale_are_replaced_and_nobody_notices(
     with Odd(keeping(b"ok", requests=1)) as server:
         fetcher, target = Fetcher(), Target(server.url, 5, True)
         flights = [fetcher.ask(target, f"{path}", as_it_is) for path in range(5)]
-        assert [flight.model.result(5) for flight in flights] == [Answer(200, b"ok")] * 5
-        assert fetcher.ask(target, "again", as_it_is).model.result(5) == Answer(200, b"ok")
+        assert [landed(flight) for flight in flights] == [Answer(200, b"ok")] * 5
+        assert landed(fetcher.ask(target, "again", as_it_is)) == Answer(200, b"ok")
         assert server.connections == 6
     assert caplog.records == []
 
@@ -45,7 +46,7 @@ def test_connection_that_went_stale_is_replaced_whenever_that_is_noticed(tls: bo
     with Odd(behave, tls=tls) as server:
         fetcher, target = Fetcher(), Target(server.url, 5, CERTIFICATE)
         for _ in range(3):
-            assert fetcher.ask(target, "x", as_it_is).model.result(5) == Answer(200, b"ok")
+            assert landed(fetcher.ask(target, "x", as_it_is)) == Answer(200, b"ok")
             assert ended.wait(5)
             ended.clear()
         assert server.connections == 3
@@ -72,7 +73,7 @@ def test_kept_connection_that_is_closed_after_the_request_was_taken_is_not_tried
 
     with Odd(behave) as server:
         fetcher, target = Fetcher(), Target(server.url, 5, True)
-        assert fetcher.ask(target, "x", as_it_is).model.result(5) == Answer(200, b"ok")
+        assert landed(fetcher.ask(target, "x", as_it_is)) == Answer(200, b"ok")
         assert failing(fetcher, target) == "the connection was closed without an answer"
 
 
@@ -121,7 +122,7 @@ def test_child_of_a_fork_shares_no_connection_no_answer_no_request_under_way_and
         fetcher, target = Fetcher(), Target(server.url, 5, True, interval=60)
 
         def ask(path: str) -> str:
-            body: bytes = fetcher.ask(target, path, as_it_is).model.result(5).body
+            body: bytes = landed(fetcher.ask(target, path, as_it_is)).body
             return body.decode()
 
         parents = ask("x")
@@ -130,6 +131,6 @@ def test_child_of_a_fork_shares_no_connection_no_answer_no_request_under_way_and
         with fetcher._lock:  # as another thread may at that moment
             childs = in_child(lambda: [ask("x"), ask("hung")])
         release.set()
-        assert under_way.model.result(5).status == 200
+        assert landed(under_way).status == 200
         assert childs is not None
         assert childs[0] == childs[1] != parents == ask("x")
