@@ -20,7 +20,6 @@ ABANDON_AFTER = 60.0
 #: Bytes from which on an answer is parsed in a thread of its own, so that all others need not wait for it.
 LARGE = 64 * 1024
 
-
 #: Answers that are kept while young before those that are not are looked for and forgotten.
 KEPT = 1000
 
@@ -45,7 +44,7 @@ class Flight:
 
 
 class _Waiting:
-    """Somebody who waits for some flights to end, and is woken once: with Futures that took a third of a scrape."""
+    """Somebody who waits for some flights to end, and is woken once; Futures take three times as long for the same."""
 
     def __init__(self, under_way: list[Flight]):
         self._left = len(under_way)

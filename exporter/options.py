@@ -270,7 +270,7 @@ OPTIONS = (
     Option(
         "EXPORTER_WORKERS",
         "1",
-        "gunicorn's worker processes",
+        "gunicorn's worker processes; with as many as there are CPUs, each keeps to one",
         "a number from 1 to 64",
         values.whole(1, 64),
         ("--workers",),
