@@ -35,7 +35,7 @@ sbom: $(READY)  ## the bill of materials of what users install, as CycloneDX, in
 drill: $(READY) $(SERVERS)  ## a real cluster goes wrong before a real Prometheus with the shipped rules; some three minutes
 	$(BIN)/python -m pytest -vv tests/live/test_drill.py
 
-bench: $(READY) $(SERVERS)  ## how fast it is, as ratios within one run; some twenty minutes
+bench: $(READY) $(SERVERS)  ## how fast it is, as ratios within one run; some seven minutes
 	$(BIN)/python -m bench
 
 bench-fleet: $(READY) $(SERVERS)  ## 10,000 targets through /probe, and 1,000 of which half are dead; some four minutes
