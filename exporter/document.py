@@ -46,9 +46,8 @@ class Answer:
 
     def _json(self) -> object:
         try:
-            return _DECODER.decode(
-                self.body.decode(json.detect_encoding(self.body), "surrogatepass")
-            )  # as json.loads does
+            text = self.body.decode(json.detect_encoding(self.body), "surrogatepass")  # as json.loads does
+            return _DECODER.decode(text)
         except (ValueError, RecursionError):
             raise ParseError(f"HTTP {self.status} with a body that is not JSON: {self._outline()}") from None
 

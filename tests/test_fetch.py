@@ -10,7 +10,7 @@ import pytest
 
 from exporter import fetch
 from exporter.document import Answer
-from exporter.fetch import Fetcher
+from exporter.fetch import Fetcher, wait
 from exporter.request import FetchError
 from exporter.target import HeaderFile, Target
 from exporter.values import Headers
@@ -53,6 +53,25 @@ def test_other_target_and_other_document_do_not_wait(upstream: Upstream) -> None
     assert landed(fetcher.ask(Target(upstream.url, 4, True), "y", whole)) == Answer(200, b"y")
     release.set()
     assert landed(hung) == Answer(200, b"late")
+
+
+def test_whoever_gives_up_waiting_leaves_nothing_behind_and_others_are_woken_once_all_are_there(
+    upstream: Upstream,
+) -> None:
+    release = threading.Event()
+    upstream.answers.update({"/x": hold(release), "/y": (200, b"y"), "/z": hold(release)})
+    fetcher, target = Fetcher(), Target(upstream.url, 5, True)
+    flights = [fetcher.ask(target, path, whole) for path in "xyz"]
+    start = time.monotonic()
+    for _ in range(3):
+        wait(flights, 0.1)
+    assert 0.3 <= time.monotonic() - start < 3
+    assert landed(flights[1]) == Answer(200, b"y")
+    assert [len(flight.waiting) for flight in flights] == [0, 0, 0]
+    threading.Timer(0.2, release.set).start()
+    wait(flights, 10)
+    assert [flight.model for flight in flights] == [Answer(200, b"late"), Answer(200, b"y"), Answer(200, b"late")]
+    wait(flights, 10)
 
 
 def test_answer_younger_than_the_interval_is_used_again(upstream: Upstream) -> None:
