@@ -1,6 +1,7 @@
 """How gunicorn serves the exporter; what can be set comes from the settings."""
 
 import contextlib
+import logging
 import os
 import resource
 import socket
@@ -17,20 +18,28 @@ from gunicorn.workers.base import Worker
 if (folder := str(Path(__file__).resolve().parent)) not in sys.path:
     sys.path.append(folder)  # so that exporter and wsgi are found, whatever folder gunicorn is started in
 
-from exporter.logs import GunicornLogger
-from exporter.settings import Settings, settings_errors_exit
-from exporter.web_config import reread_context, reread_web_config
+from exporter.logs import GunicornLogger, known
+from exporter.modules_file import ModulesFile
+from exporter.settings import Settings, SettingsError, settings_errors_exit
+from exporter.web_config import Reread, reread_context, reread_web_config
 
-with settings_errors_exit():
+
+def load() -> tuple[Settings, str, ModulesFile | None, Reread[ssl.SSLContext] | None]:
+    """Returns the settings, the address to listen on, and what comes of the two files that they can name.
+
+    Before workers are forked, so that they have what was good of a file where it has become bad. Raises SettingsError.
+    """
     settings = Settings.load()
-    bind = settings.listen()
-    # Both files before workers are forked, which take what was good of them where they have become bad.
-    file = settings.load_file()
     web = settings.web_config_file
     contexts = reread_context(web) if web and reread_web_config(web).get().tls.is_on else None
+    return settings, settings.listen(), settings.load_file(), contexts
+
+
+with settings_errors_exit():
+    settings, bind, file, contexts = load()
 
 if contexts:
-    certfile = keyfile = web  # that there are such switches TLS on; what is in them comes of the context
+    certfile = keyfile = settings.web_config_file  # to switch TLS on; what is served with comes of the context
 
 
 def ssl_context(_: Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
@@ -52,6 +61,23 @@ worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # a rea
 _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection for each document of each target is a file
 limit_request_line = 8190  # as Apache has it; the application refuses what is a little shorter
+
+
+def on_starting(arbiter: Arbiter) -> None:
+    """Lets a SIGHUP change nothing where a setting cannot be used, which would end gunicorn."""
+    hang_up = arbiter.handle_hup
+
+    def handle_hup() -> None:
+        try:
+            load()
+        except SettingsError as error:
+            logging.getLogger("gunicorn.error").error(
+                "not reloaded: %s", error, extra=known("not reloaded", reason=str(error))
+            )
+        else:
+            hang_up()
+
+    arbiter.handle_hup = handle_hup  # type: ignore[method-assign]
 
 
 _cpus: dict[int, int] = {}  # of the workers, by their age, which is their number

@@ -236,6 +236,13 @@ def test_reload_takes_changed_settings_and_serves_without_a_gap(upstream: Upstre
             seen.append(exporter.get("/-/healthy"))
         assert set(seen) == {(200, "OK\n")}
         assert exporter.up() == "1.0"
+        until(lambda: len(exporter.workers()) == 1)
+        before = exporter.workers()
+        env.write_text("PATRONI_EXPORTER_TIMEOUT=ten\n")
+        exporter.process.send_signal(signal.SIGHUP)
+        until(lambda: exporter.events()[-1]["msg"] == "not reloaded")
+        assert exporter.events()[-1]["reason"].startswith("PATRONI_EXPORTER_TIMEOUT='ten': ")
+        assert (exporter.up(), exporter.workers()) == ("1.0", before)
         assert exporter.end() == 0
 
 
