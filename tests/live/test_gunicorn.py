@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import signal
@@ -18,12 +17,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Upstream
-from tests.live.installed import needs
 from tests.live.processes import (
     MODULE,
     PACKAGES,
     ROOT,
-    Served,
     free_port,
     listing,
     recorded,
@@ -34,12 +31,6 @@ from tests.live.processes import (
 )
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture
-def port() -> Iterator[int]:
-    with free_port() as number:
-        yield number
 
 
 def command(upstream: Upstream, port: int, *arguments: str) -> tuple[str, ...]:
@@ -153,48 +144,6 @@ def test_four_workers_give_the_same_samples_as_one(upstream: Upstream, tmp_path:
 def stable(page: str) -> str:
     """A page without what a process says of itself and how long things took."""
     return re.sub(r"(?m)^(process_|python_|patroni_scrape_collector_duration_seconds).*\n", "", page)
-
-
-#: Two CPUs, or the only one.
-CPUS = sorted(os.sched_getaffinity(0))[:2]
-
-
-def cpus(exporter: Served) -> list[set[int]]:
-    """The CPUs that each worker may run on."""
-    each: list[set[int]] = []
-    for pid in exporter.workers():
-        with contextlib.suppress(ProcessLookupError):  # it has ended
-            each.append(os.sched_getaffinity(pid))
-    return sorted(each, key=min)
-
-
-@needs("taskset")
-def test_each_of_as_many_workers_as_cpus_has_one_also_those_that_come_later(
-    upstream: Upstream, tmp_path: Path, port: int
-) -> None:
-    confined = ("taskset", "-c", ",".join(map(str, CPUS)), *command(upstream, port, "--workers", str(len(CPUS))))
-    with serving(tmp_path, port, confined) as exporter:
-        ended: set[int] = set()
-
-        def has_one_each() -> bool:
-            return exporter.workers().isdisjoint(ended) and cpus(exporter) == [{cpu} for cpu in CPUS]
-
-        until(has_one_each)
-        for worker in exporter.workers():
-            os.kill(worker, signal.SIGKILL)
-            ended.add(worker)
-            until(has_one_each)
-        ended |= exporter.workers()
-        exporter.process.send_signal(signal.SIGHUP)
-        until(has_one_each)
-        assert exporter.end() == 0
-
-
-@needs("taskset")
-def test_fewer_workers_than_cpus_may_run_on_all(upstream: Upstream, tmp_path: Path, port: int) -> None:
-    with serving(tmp_path, port, ("taskset", "-c", ",".join(map(str, CPUS)), *command(upstream, port))) as exporter:
-        assert cpus(exporter) == [set(CPUS)]
-        assert exporter.end() == 0
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ import yaml
 from tests.certificates import HERE, authority, issue
 from tests.conftest import Upstream
 from tests.live.installed import needs
-from tests.live.processes import ROOT, free_port, recorded, serving, until
+from tests.live.processes import ROOT, recorded, serving, until
 from tests.live.prometheus import prometheus
 from tests.live.test_gunicorn import command
 from tests.locks import ALICE, tls, users, web_config
@@ -20,12 +19,6 @@ from tests.locks import ALICE, tls, users, web_config
 pytestmark = pytest.mark.timeout(90)
 
 SECTION = (ROOT / "docs" / "security.md").read_text().partition("\n## TLS and passwords\n")[2].partition("\n## ")[0]
-
-
-@pytest.fixture
-def port() -> Iterator[int]:
-    with free_port() as number:
-        yield number
 
 
 def examples(language: str) -> list[str]:

@@ -8,7 +8,6 @@ import socket
 import ssl
 import sys
 from base64 import b64encode
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,19 +16,13 @@ import trustme
 
 from tests.certificates import HERE, issue
 from tests.conftest import Upstream
-from tests.live.processes import MODULE, ROOT, Served, free_port, recorded, run, serving, until
+from tests.live.processes import MODULE, ROOT, Served, recorded, run, serving, until
 from tests.live.test_gunicorn import END, command, startup
 from tests.locks import ALICE, tls, users, web_config
 
 pytestmark = pytest.mark.timeout(60)
 
 AUTHORITIES = {"ours": trustme.CA(), "strange": trustme.CA()}
-
-
-@pytest.fixture
-def port() -> Iterator[int]:
-    with free_port() as number:
-        yield number
 
 
 @pytest.fixture

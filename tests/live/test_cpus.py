@@ -1,0 +1,56 @@
+"""The CPUs that gunicorn's workers run on."""
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Upstream
+from tests.live.installed import needs
+from tests.live.processes import Served, serving, until
+from tests.live.test_gunicorn import command
+
+pytestmark = pytest.mark.timeout(60)
+
+#: Two CPUs, or the only one.
+CPUS = sorted(os.sched_getaffinity(0))[:2]
+
+
+def cpus(exporter: Served) -> list[set[int]]:
+    """The CPUs that each worker may run on."""
+    each: list[set[int]] = []
+    for pid in exporter.workers():
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            each.append(os.sched_getaffinity(pid))
+    return sorted(each, key=min)
+
+
+@needs("taskset")
+def test_each_of_as_many_workers_as_cpus_has_one_also_those_that_come_later(
+    upstream: Upstream, tmp_path: Path, port: int
+) -> None:
+    confined = ("taskset", "-c", ",".join(map(str, CPUS)), *command(upstream, port, "--workers", str(len(CPUS))))
+    with serving(tmp_path, port, confined) as exporter:
+        ended: set[int] = set()
+
+        def has_one_each() -> bool:
+            return exporter.workers().isdisjoint(ended) and cpus(exporter) == [{cpu} for cpu in CPUS]
+
+        until(has_one_each)
+        for worker in exporter.workers():
+            os.kill(worker, signal.SIGKILL)
+            ended.add(worker)
+            until(has_one_each)
+        ended |= exporter.workers()
+        exporter.process.send_signal(signal.SIGHUP)
+        until(has_one_each)
+        assert exporter.end() == 0
+
+
+@needs("taskset")
+def test_fewer_workers_than_cpus_may_run_on_all(upstream: Upstream, tmp_path: Path, port: int) -> None:
+    with serving(tmp_path, port, ("taskset", "-c", ",".join(map(str, CPUS)), *command(upstream, port))) as exporter:
+        assert cpus(exporter) == [set(CPUS)]
+        assert exporter.end() == 0
