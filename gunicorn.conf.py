@@ -1,6 +1,7 @@
 """How gunicorn serves the exporter; what can be set comes from the settings."""
 
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -84,10 +85,14 @@ _cpus: dict[int, int] = {}  # of the workers, by their age, which is their numbe
 
 
 def pre_fork(arbiter: Arbiter, worker: Worker) -> None:
-    """Chooses a CPU for the worker, that of the fewest others, where there are as many workers as CPUs.
+    """Lets the worker share this memory; where there are as many workers as CPUs, chooses it one that few others have.
 
-    Only one of a worker's threads runs Python at a time. To hand that on from CPU to CPU costs a third of all it does.
+    Its garbage collector would write to all that it inherits, and so copy it. Only one of its threads runs Python at a
+    time, and to hand that on from CPU to CPU costs a third of all it does.
     """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
     cpus = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
     if 1 < len(cpus) <= arbiter.num_workers:
         taken = [_cpus.get(other.age) for other in arbiter.WORKERS.values()]
