@@ -179,19 +179,30 @@ def test_client_that_stops_in_the_middle_does_not_keep_the_only_thread(
 # Changes --------------------------------------------------------------------------------------------------------------
 
 
+def served_by_each(exporter: Served, client: Client) -> list[bytes]:
+    """The certificate that each worker serves, while the others are stopped: nobody else says who of them answers."""
+    served = []
+    for worker in sorted(workers := exporter.workers()):
+        for other in workers - {worker}:
+            os.kill(other, signal.SIGSTOP)
+        served.append(client.served())
+        for other in workers - {worker}:
+            os.kill(other, signal.SIGCONT)
+    return served
+
+
 def test_changed_certificate_is_served_by_every_worker_without_a_restart(
     upstream: Upstream, folder: Path, port: int
 ) -> None:
     with serving(folder, port, locked(upstream, port, web_config(folder, tls()), "--workers", "2")) as exporter:
-        client = Client(folder, port)
-        before = {client.served() for _ in range(20)}
+        until(lambda: len(exporter.workers()) == 2)
+        before = served_by_each(exporter, client := Client(folder, port))
         files = issue(AUTHORITIES["ours"], folder, "server", *HERE)
         new = ssl.PEM_cert_to_DER_cert(files.cert.read_text())
-        after = {client.served() for _ in range(20)}
+        assert served_by_each(exporter, client) == [new, new]
         (folder / "server.pem").write_text("broken")
-        assert {client.served() for _ in range(20)} == after
-    assert (len(before), after) == (1, {new})
-    assert before != after
+        assert served_by_each(exporter, client) == [new, new]
+    assert before[0] == before[1] != new
     bad = f"{folder}/web.yml: tls_server_config: cert_file, key_file: expected a certificate and a key in PEM"
     assert set(said(exporter, "web_config")) == {bad}
 
