@@ -1,8 +1,10 @@
 """Fixtures for all tests: an upstream that is a real HTTP server."""
 
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -38,10 +40,26 @@ class Upstream(ThreadingHTTPServer):
         """Gives these answers from now on."""
         self.answers.update({path: (answer.status, answer.body) for path, answer in answers.items()})
 
+    def hold(self, *paths: str) -> threading.Event:
+        """Lets these paths give their answers only when the event is set that is returned."""
+        release = threading.Event()
+        for path in paths:
+            self.answers[path] = partial(_late, release, self.answers[path])
+        return release
+
     @property
     def paths(self) -> list[str]:
         """What was asked, in order."""
         return [path for path, _ in self.requests]
+
+
+def _late(release: threading.Event, answer: Any, handler: BaseHTTPRequestHandler) -> None:
+    status, body = answer
+    release.wait(30)
+    with contextlib.suppress(OSError):  # whoever asked has gone
+        handler.send_response(status)
+        handler.end_headers()
+        handler.wfile.write(body)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -22,19 +22,9 @@ def whole(answer: Answer) -> Answer:
     return answer
 
 
-def hold(release: threading.Event, body: bytes = b"late") -> Callable[[BaseHTTPRequestHandler], None]:
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        release.wait(10)
-        handler.send_response(200)
-        handler.end_headers()
-        handler.wfile.write(body)
-
-    return answer
-
-
 def test_whoever_asks_while_a_request_is_under_way_joins_it(upstream: Upstream) -> None:
-    release = threading.Event()
-    upstream.answers["/x"] = hold(release)
+    upstream.answers["/x"] = (200, b"late")
+    release = upstream.hold("/x")
     fetcher, target = Fetcher(), Target(upstream.url, 5, True)
     flights = [fetcher.ask(target, "x", whole) for _ in range(20)]
     release.set()
@@ -45,8 +35,8 @@ def test_whoever_asks_while_a_request_is_under_way_joins_it(upstream: Upstream) 
 
 
 def test_other_target_and_other_document_do_not_wait(upstream: Upstream) -> None:
-    release = threading.Event()
-    upstream.answers.update({"/x": hold(release), "/y": (200, b"y")})
+    upstream.answers.update({"/x": (200, b"late"), "/y": (200, b"y")})
+    release = upstream.hold("/x")
     fetcher, target = Fetcher(), Target(upstream.url, 5, True)
     hung = fetcher.ask(target, "x", whole)
     assert landed(fetcher.ask(target, "y", whole)) == Answer(200, b"y")
@@ -58,8 +48,8 @@ def test_other_target_and_other_document_do_not_wait(upstream: Upstream) -> None
 def test_whoever_gives_up_waiting_leaves_nothing_behind_and_others_are_woken_once_all_are_there(
     upstream: Upstream,
 ) -> None:
-    release = threading.Event()
-    upstream.answers.update({"/x": hold(release), "/y": (200, b"y"), "/z": hold(release)})
+    upstream.answers.update({"/x": (200, b"late"), "/y": (200, b"y"), "/z": (200, b"late")})
+    release = upstream.hold("/x", "/z")
     fetcher, target = Fetcher(), Target(upstream.url, 5, True)
     flights = [fetcher.ask(target, path, whole) for path in "xyz"]
     start = time.monotonic()
@@ -142,8 +132,8 @@ def test_connection_is_used_again_while_the_server_keeps_it(upstream: Upstream) 
 
 
 def test_answer_is_parsed_once_for_all_who_wait(upstream: Upstream) -> None:
-    release = threading.Event()
-    upstream.answers["/x"] = hold(release)
+    upstream.answers["/x"] = (200, b"late")
+    release = upstream.hold("/x")
     parsed: list[Answer] = []
     fetcher, target = Fetcher(), Target(upstream.url, 5, True)
 

@@ -1,25 +1,19 @@
-"""What the panels of all dashboards have in common: their data source, queries, colours and the tables' columns."""
+"""What the panels of all dashboards have in common: their queries, colours and the tables' columns."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 from grafana_foundation_sdk.builders import stat, statetimeline, table, timeseries
 from grafana_foundation_sdk.builders.common import ReduceDataOptions, VizLegendOptions, VizTooltipOptions
 from grafana_foundation_sdk.builders.dashboard import (
-    AnnotationQuery,
-    Dashboard,
-    DashboardLink,
-    DatasourceVariable,
     ThresholdsConfig,
 )
 from grafana_foundation_sdk.builders.prometheus import Dataquery
-from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models.common import (
     BigValueColorMode,
     BigValueGraphMode,
     BigValueTextMode,
-    DataSourceRef,
     LegendDisplayMode,
     LegendPlacement,
     LineInterpolation,
@@ -28,11 +22,8 @@ from grafana_foundation_sdk.models.common import (
     VisibilityMode,
 )
 from grafana_foundation_sdk.models.dashboard import (
-    DashboardCursorSync,
-    DashboardLinkType,
     DataTransformerConfig,
     DynamicConfigValue,
-    Panel,
     Threshold,
     ThresholdsMode,
     ValueMap,
@@ -40,8 +31,7 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-#: The Prometheus that the reader chose at the top of the dashboard.
-PROMETHEUS = DataSourceRef(type_val="prometheus", uid="${datasource}")
+from monitoring.grafana.board import PROMETHEUS
 
 #: From which value on which colour; None is from the start.
 Steps = tuple[tuple[float | None, str], ...]
@@ -76,58 +66,6 @@ class Column:
     steps: Steps = PLAIN
     states: States = field(default_factory=dict)
     link: str = ""
-
-
-class Board(Dashboard):
-    """A dashboard that takes panels in a row."""
-
-    def with_panels(self, *panels: Builder[Panel]) -> Self:
-        """Sets the panels side by side and, where a line of 24 columns is full, below each other."""
-        for panel in panels:
-            self.with_panel(panel)
-        return self
-
-
-def dashboard(title: str, uid: str, description: str) -> Board:
-    """Returns a dashboard with a choice of the data source and links to the others."""
-    return (
-        Board(title)
-        .uid(uid)
-        .description(description)
-        .tags(["patroni-staytus-exporter"])
-        .tooltip(DashboardCursorSync.CROSSHAIR)
-        .time("now-6h", "now")
-        .refresh("30s")
-        .readonly()
-        .link(
-            DashboardLink("Dashboards")
-            .type(DashboardLinkType.DASHBOARDS)
-            .tags(["patroni-staytus-exporter"])
-            .as_dropdown(True)
-            .include_vars(True)
-            .keep_time(True)
-        )
-        .with_variable(DatasourceVariable("datasource").label("Prometheus").type("prometheus"))
-    )
-
-
-def moments(name: str, expr: str, title: str, text: str) -> AnnotationQuery:
-    """Returns marks at the times that are the values of the query, in milliseconds, with texts of its labels.
-
-    So they stand where something happened, and not where that was first scraped.
-    """
-    return (
-        AnnotationQuery()
-        .name(name)
-        .datasource(PROMETHEUS)
-        .enable(True)
-        .icon_color("red")
-        .expr(expr)
-        .use_value_for_time(True)
-        .title_format(title)
-        .text_format(text)
-        .step("60s")
-    )
 
 
 def now(ref_id: str, expr: str, legend: str = "") -> Dataquery:

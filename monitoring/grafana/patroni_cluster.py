@@ -1,22 +1,18 @@
 """One Patroni cluster: its members as rows, its lag and timelines over time, its failovers and its configuration."""
 
-from grafana_foundation_sdk.builders.dashboard import AnnotationQuery, QueryVariable, Row
-from grafana_foundation_sdk.models.dashboard import VariableRefresh, VariableSort
+from grafana_foundation_sdk.builders.dashboard import AnnotationQuery, Row
 
+from monitoring.grafana.board import PROMETHEUS, Board, choice, dashboard, moments
 from monitoring.grafana.panels import (
     LAG,
     NO_IS_GOOD,
     NO_IS_VITAL,
     ON_OFF,
-    PROMETHEUS,
     SEEN,
     YES_IS_VITAL,
-    Board,
     Column,
-    dashboard,
     figure,
     lines,
-    moments,
     rows,
     states_over_time,
 )
@@ -84,14 +80,7 @@ def patroni_cluster() -> Board:
             "patroni-cluster",
             "One Patroni cluster: members with role, state, lag, timeline and tags, failovers, configuration.",
         )
-        .with_variable(
-            QueryVariable("scope")
-            .label("Cluster")
-            .datasource(PROMETHEUS)
-            .query("label_values(patroni_version, scope)")
-            .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
-            .sort(VariableSort.ALPHABETICAL_ASC)
-        )
+        .with_variable(choice("scope", "Cluster", "label_values(patroni_version, scope)"))
         .annotation(
             moments(
                 "New timelines",

@@ -1,22 +1,18 @@
 """All Patroni clusters on one page: who leads, what is missing, what lags, what is switched off."""
 
-from grafana_foundation_sdk.builders.dashboard import QueryVariable, Row
-from grafana_foundation_sdk.models.dashboard import VariableOption, VariableRefresh, VariableSort
+from grafana_foundation_sdk.builders.dashboard import Row
 
+from monitoring.grafana.board import Board, choice, dashboard, moments
 from monitoring.grafana.panels import (
     ALARM_FROM_1,
     LAG,
     NO_IS_GOOD,
     NO_IS_VITAL,
-    PROMETHEUS,
     SEEN,
     WARN_FROM_1,
-    Board,
     Column,
-    dashboard,
     figure,
     lines,
-    moments,
     rows,
 )
 
@@ -64,18 +60,7 @@ def patroni_fleet() -> Board:
             "patroni-fleet",
             "All Patroni clusters: leader, members, worst lag, paused, unlocked, versions, nodes that do not answer.",
         )
-        .with_variable(
-            QueryVariable("scope")
-            .label("Cluster")
-            .datasource(PROMETHEUS)
-            .query("label_values(patroni_version, scope)")
-            .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
-            .sort(VariableSort.ALPHABETICAL_ASC)
-            .multi(True)
-            .include_all(True)
-            .all_value(".+")
-            .current(VariableOption(selected=True, text=["All"], value=["$__all"]))
-        )
+        .with_variable(choice("scope", "Cluster", "label_values(patroni_version, scope)", many=True))
         .annotation(
             moments(
                 "New timelines",

@@ -1,19 +1,15 @@
 """Staytus: services by status, open issues, and whether it answers."""
 
-from grafana_foundation_sdk.builders.dashboard import QueryVariable, Row
-from grafana_foundation_sdk.models.dashboard import VariableOption, VariableRefresh, VariableSort
+from grafana_foundation_sdk.builders.dashboard import Row
 
+from monitoring.grafana.board import Board, choice, dashboard, moments
 from monitoring.grafana.panels import (
     ALARM_FROM_1,
-    PROMETHEUS,
     WARN_FROM_1,
     YES_IS_VITAL,
-    Board,
     Column,
-    dashboard,
     figure,
     lines,
-    moments,
     rows,
     states_over_time,
 )
@@ -78,18 +74,7 @@ def staytus() -> Board:
             "staytus",
             "Services by status, open issues, and whether Staytus answers the exporter.",
         )
-        .with_variable(
-            QueryVariable("instance")
-            .label("Exporter")
-            .datasource(PROMETHEUS)
-            .query("label_values(staytus_up, instance)")
-            .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
-            .sort(VariableSort.ALPHABETICAL_ASC)
-            .multi(True)
-            .include_all(True)
-            .all_value(".+")
-            .current(VariableOption(selected=True, text=["All"], value=["$__all"]))
-        )
+        .with_variable(choice("instance", "Exporter", "label_values(staytus_up, instance)", many=True))
         .annotation(
             moments(
                 "Issues",

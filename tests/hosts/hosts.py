@@ -211,9 +211,8 @@ on_one_of_each = on(GUNICORN, UWSGI, APACHE_HTTPD)
 
 def _ready(served: Served) -> int:
     """How many processes of mod_wsgi have loaded wsgi.py: then they start the threads that answer."""
-    pid = served.process.pid
     ready = 0
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+    for child in served.workers():
         with contextlib.suppress(OSError):  # gone meanwhile
             is_ours = Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"(wsgi:")
             ready += is_ours and len(list(Path(f"/proc/{child}/task").iterdir())) > 64

@@ -1,14 +1,11 @@
 """The same wsgi.py under gunicorn, uWSGI and Apache mod_wsgi, before a real upstream."""
 
-import contextlib
 import gzip
 import http.client
 import json
 import re
-import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -35,22 +32,6 @@ pytestmark = pytest.mark.timeout(90)
 def without_host(page: str) -> str:
     """A page without what a process says of itself and how long things took."""
     return re.sub(r"(?m)^(process_|python_|exporter_build_|\w+_scrape_collector_duration_seconds).*\n", "", page)
-
-
-def hold(upstream: Upstream) -> threading.Event:
-    """Lets /patroni answer only when the event is set."""
-    release = threading.Event()
-    status, body = upstream.answers["/patroni"]  # type: ignore[misc]
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        release.wait(30)
-        with contextlib.suppress(OSError):  # whoever asked has gone
-            handler.send_response(status)
-            handler.end_headers()
-            handler.wfile.write(body)
-
-    upstream.answers["/patroni"] = answer
-    return release
 
 
 @on_every_host
@@ -129,7 +110,7 @@ def test_query_may_be_as_long_as_the_door_lets_it_and_the_door_says_no_to_a_long
 def test_each_process_asks_for_itself_and_no_more_than_once_at_a_time(
     host: Host, place: Place, both: Upstream, port: int
 ) -> None:
-    release = hold(both)
+    release = both.hold("/patroni")
     place.set(settings(both, PATRONI_EXPORTER_TIMEOUT="30"))
     with host.serving(place, port) as served, ThreadPoolExecutor(100) as prometheus:
         scrapes: list[Future[tuple[int, str]]] = []
@@ -163,7 +144,7 @@ def test_scrape_under_way_is_answered_whole_before_everything_ends(
 def stopped_while_scraped(host: Host, place: Place, both: Upstream, port: int) -> tuple[int, str]:
     """The answer to a scrape that was under way when the host was told to stop."""
     node = both.answers["/patroni"]
-    release = hold(both)
+    release = both.hold("/patroni")
     with host.serving(place, port) as served, ThreadPoolExecutor(1) as prometheus:
         both.requests.clear()
         scrape = prometheus.submit(served.get, "/metrics", seconds=20)
@@ -182,7 +163,7 @@ def stopped_while_scraped(host: Host, place: Place, both: Upstream, port: int) -
 
 @on_every_host
 def test_upstream_that_never_answers_keeps_no_process(host: Host, place: Place, both: Upstream, port: int) -> None:
-    release = hold(both)
+    release = both.hold("/patroni")
     place.set(settings(both, PATRONI_EXPORTER_TIMEOUT="0.5"))
     with host.serving(place, port) as served:
         assert served.up() == "0.0"
@@ -208,7 +189,7 @@ def test_reload_takes_changed_settings_without_a_gap(host: Host, place: Place, b
 
 @on_every_host
 def test_reload_lets_the_scrape_under_way_end(host: Host, place: Place, both: Upstream, port: int) -> None:
-    release = hold(both)
+    release = both.hold("/patroni")
     place.set(settings(both, PATRONI_EXPORTER_TIMEOUT="30"))
     with host.serving(place, port) as served, ThreadPoolExecutor(2) as prometheus:
         scrape = prometheus.submit(ask, served, "/metrics")

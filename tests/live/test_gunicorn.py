@@ -7,10 +7,8 @@ import shutil
 import signal
 import socket
 import tempfile
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler
 from importlib.metadata import version
 from pathlib import Path
 
@@ -35,21 +33,6 @@ pytestmark = pytest.mark.timeout(60)
 
 def command(upstream: Upstream, port: int, *arguments: str) -> tuple[str, ...]:
     return (*MODULE, "--port", str(port), "--patroni-url", upstream.url + "/patroni", *arguments)
-
-
-def hold(upstream: Upstream) -> threading.Event:
-    """Lets /patroni answer only when the event is set."""
-    release = threading.Event()
-    status, body = recorded(upstream).answers.pop("/patroni")  # type: ignore[misc]
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        release.wait(20)
-        handler.send_response(status)
-        handler.end_headers()
-        handler.wfile.write(body)
-
-    upstream.answers["/patroni"] = answer
-    return release
 
 
 def startup(port: int, host: str = "0.0.0.0", workers: int = 1) -> list[str]:
@@ -150,7 +133,7 @@ def stable(page: str) -> str:
 def test_scrape_under_way_is_answered_whole_before_the_process_ends(
     upstream: Upstream, tmp_path: Path, port: int, sig: signal.Signals
 ) -> None:
-    release = hold(upstream)
+    release = recorded(upstream).hold("/patroni")
     with serving(tmp_path, port, command(upstream, port)) as exporter, ThreadPoolExecutor(1) as scraper:
         scrape = scraper.submit(exporter.get)
         until(lambda: "/patroni" in upstream.paths)
@@ -164,7 +147,7 @@ def test_scrape_under_way_is_answered_whole_before_the_process_ends(
 
 
 def test_upstream_that_never_answers_does_not_keep_the_process(upstream: Upstream, tmp_path: Path, port: int) -> None:
-    hold(upstream)
+    recorded(upstream).hold("/patroni")
     arguments = command(upstream, port, "--timeout", "1")
     with serving(tmp_path, port, arguments) as exporter, ThreadPoolExecutor(1) as scraper:
         scrape = scraper.submit(exporter.get)
@@ -256,7 +239,7 @@ def listening(upstream: Upstream, port: int) -> Iterator[None]:
 
 
 def test_process_answers_for_itself_while_the_upstream_hangs(upstream: Upstream, tmp_path: Path, port: int) -> None:
-    release = hold(upstream)
+    release = recorded(upstream).hold("/patroni")
     arguments = command(upstream, port, "--timeout", "30")
     with serving(tmp_path, port, arguments) as exporter, ThreadPoolExecutor(8) as scrapers:
         scrapes = [scrapers.submit(exporter.get) for _ in range(8)]

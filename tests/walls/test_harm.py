@@ -7,7 +7,6 @@ import threading
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
 
 import pytest
@@ -18,37 +17,22 @@ from exporter.fetch import Fetcher
 from exporter.target import Target
 from tests.conftest import Upstream, failed, landed
 from tests.live.processes import until
-from tests.walls.scrapes import PATHS, PATRONI, RECORDED, application, as_it_is, failing, fetching, scrape
+from tests.walls.scrapes import PATHS, PATRONI, STAYTUS, application, as_it_is, failing, fetching, scrape
 from tests.walls.servers import Odd, read_request, repeating, saying, silent, whole
 
 MIB = 1024 * 1024
 
 
-class Held:
-    """An upstream that answers a path only when told."""
-
-    def __init__(self, upstream: Upstream, path: str) -> None:
-        self.release = threading.Event()
-        self._status, self._body = RECORDED[path].status, RECORDED[path].body
-        upstream.answers[path] = self._answer
-
-    def _answer(self, handler: BaseHTTPRequestHandler) -> None:
-        self.release.wait(20)
-        handler.send_response(self._status)
-        handler.end_headers()
-        handler.wfile.write(self._body)
-
-
 def test_forty_scrapes_at_once_are_one_request_for_each_document(upstream: Upstream) -> None:
     upstream.serve(PATRONI)
-    held = Held(upstream, "/patroni")
+    release = upstream.hold("/patroni")
     app = application(upstream.url)
     ups: list[float] = []
     scrapes = [threading.Thread(target=lambda: ups.append(scrape(app).told["patroni_up"][()])) for _ in range(40)]
     for thread in scrapes:
         thread.start()
     until(lambda: "/patroni" in upstream.paths)
-    held.release.set()
+    release.set()
     for thread in scrapes:
         thread.join()
     assert ups == [1.0] * 40
@@ -59,7 +43,7 @@ def test_request_that_hangs_stays_the_only_one_beyond_the_scrape_and_whoever_com
     upstream: Upstream,
 ) -> None:
     upstream.serve(PATRONI)
-    held = Held(upstream, "/patroni")
+    release = upstream.hold("/patroni")
     app = application(upstream.url)
     for _ in range(8):
         scraped = scrape(app, 0.8)
@@ -67,20 +51,21 @@ def test_request_that_hangs_stays_the_only_one_beyond_the_scrape_and_whoever_com
         assert scraped.told["patroni_cluster_members"] == {("lab",): 3.0}
     assert upstream.paths.count("/patroni") == 1
     assert upstream.paths.count("/cluster") == 8
-    held.release.set()
+    release.set()
     assert scrape(app).told["patroni_up"] == {(): 1.0}
     assert upstream.paths.count("/patroni") <= 2  # the late answer, or one of its own where that came before
 
 
 def test_scrape_that_had_given_up_when_the_answer_came_does_not_tell_so_to_others(upstream: Upstream) -> None:
-    held = Held(upstream, "/api/v1/services/all")
+    upstream.serve(STAYTUS)
+    release = upstream.hold("/api/v1/services/all")
     app = application("", upstream.url, STAYTUS_COLLECT="services", POLLING_INTERVAL_SECONDS="60")
 
     class Releasing(logging.Handler):
         """The answer comes when the scrape says that it has given up, and before it writes its page."""
 
         def emit(self, _: logging.LogRecord) -> None:
-            held.release.set()
+            release.set()
             until(lambda: fetching() == 0)
 
     log, releasing = logging.getLogger("exporter.scrape"), Releasing()

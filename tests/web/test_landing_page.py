@@ -37,16 +37,8 @@ def test_page_does_not_wait_for_a_module_that_hangs_and_says_so(upstream: Upstre
 
 
 def test_page_and_scrape_at_once_ask_each_document_once(upstream: Upstream) -> None:
-    release = threading.Event()
-    answers = {**moment("4.1.5", "lag", "n1").answers, **SITE}
-
-    def hold(handler: BaseHTTPRequestHandler) -> None:
-        release.wait(10)
-        handler.send_response(200)
-        handler.end_headers()
-        handler.wfile.write(answers[handler.path].body)
-
-    upstream.answers.update(dict.fromkeys(answers, hold))
+    upstream.serve(answers := {**moment("4.1.5", "lag", "n1").answers, **SITE})
+    release = upstream.hold(*answers)
     exporter = client(upstream)
     with ThreadPoolExecutor(3) as pool:
         pages = [pool.submit(exporter.get, path) for path in ("/", "/metrics", "/")]

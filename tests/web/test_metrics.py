@@ -3,10 +3,8 @@
 import gzip
 import math
 import platform
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler
 
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
@@ -110,15 +108,8 @@ def test_budget_is_without_limit_where_nobody_says() -> None:
 def test_scrapes_that_waited_for_the_same_answers_get_the_same_page_and_later_ones_their_own(
     upstream: Upstream,
 ) -> None:
-    release = threading.Event()
-
-    def hold(handler: BaseHTTPRequestHandler) -> None:
-        release.wait(10)
-        handler.send_response(200)
-        handler.end_headers()
-        handler.wfile.write(LEADER[handler.path].body)
-
-    upstream.answers.update(dict.fromkeys(LEADER, hold))
+    upstream.serve(LEADER)
+    release = upstream.hold(*LEADER)
     client = create_app(settings(upstream)).test_client
     with ThreadPoolExecutor(6) as clients:
         pages = [clients.submit(lambda: client().get("/metrics").data) for _ in range(5)]
