@@ -19,10 +19,10 @@ from gunicorn.workers.base import Worker
 if (folder := str(Path(__file__).resolve().parent)) not in sys.path:
     sys.path.append(folder)  # so that exporter and wsgi are found, whatever folder gunicorn is started in
 
-from exporter.logs import GunicornLogger, known
-from exporter.modules_file import ModulesFile
-from exporter.settings import Settings, SettingsError, settings_errors_exit
-from exporter.web_config import Reread, reread_context, reread_web_config
+from exporter.config.modules_file import ModulesFile
+from exporter.config.settings import Settings, SettingsError, settings_errors_exit
+from exporter.log import GunicornLogger, known
+from exporter.web.web_config import Reread, reread_context, reread_web_config
 
 
 def load() -> tuple[Settings, str, ModulesFile | None, Reread[ssl.SSLContext] | None]:

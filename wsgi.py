@@ -4,7 +4,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from exporter import create_app
-from exporter.settings import settings_errors_exit
+from exporter.config.settings import settings_errors_exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from exporter.__main__ import into_environment
-from exporter.settings import Settings, SettingsError
-from exporter.web_config import read_web_config
+from exporter.config.settings import Settings, SettingsError
+from exporter.web.web_config import read_web_config
 
 command = Path(sys.argv[1]).read_text().split("\0")[:-1]
 if "exporter" in command:  # not so where gunicorn is started in its place

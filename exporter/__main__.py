@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from exporter import reference
-from exporter.exposition import exposition
-from exporter.fetch import Fetcher
-from exporter.logs import log_to_standard_error
-from exporter.options import OPTIONS
-from exporter.scrape import read
-from exporter.settings import ENV_FILE, Settings, SettingsError, given_settings, settings_errors_exit
+from exporter.config.options import OPTIONS
+from exporter.config.settings import ENV_FILE, Settings, SettingsError, given_settings, settings_errors_exit
+from exporter.log import log_to_standard_error
+from exporter.scrape.exposition import exposition
+from exporter.scrape.scrape import read
+from exporter.upstream.client import Fetcher
 from exporter.version import __version__
-from exporter.web_config import checked_web_config
+from exporter.web.web_config import checked_web_config
 
 PROGRAM = "patroni-staytus-exporter"
 

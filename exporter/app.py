@@ -7,16 +7,16 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from exporter.fetch import Fetcher
-from exporter.logs import known, log_to_standard_error
-from exporter.settings import Settings
-from exporter.web.at_once import AtOnce
+from exporter.config.settings import Settings
+from exporter.log import known, log_to_standard_error
+from exporter.upstream.client import Fetcher
 from exporter.web.auth import locked
 from exporter.web.discovery import discovery_blueprint
-from exporter.web.door import door, refusal
 from exporter.web.health import health_blueprint
 from exporter.web.landing import landing_blueprint
+from exporter.web.limit import AtOnce
 from exporter.web.metrics import metrics_app
+from exporter.web.middleware import door, refusal
 from exporter.web.probe import probe_blueprint
 from exporter.web.reload import ReloadState, reload_blueprint
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from exporter.collector import Family
 from exporter.collectors import COLLECTORS
-from exporter.options import OPTIONS
-from exporter.scrape import SCRAPE_FAMILIES
+from exporter.collectors.base import Family
+from exporter.config.options import OPTIONS
+from exporter.scrape.scrape import SCRAPE_FAMILIES
 
 SERVICE_NAMES = {"patroni": "Patroni", "staytus": "Staytus"}
 

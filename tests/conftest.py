@@ -10,8 +10,8 @@ from typing import Any, Self
 
 import pytest
 
-from exporter.document import Answer
-from exporter.fetch import Flight, wait
+from exporter.collectors.document import Answer
+from exporter.upstream.client import Flight, wait
 
 
 class Upstream(ThreadingHTTPServer):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from exporter.collectors import COLLECTORS, patroni_node, staytus_issues, staytus_services
-from exporter.document import NotProvided, ParseError
+from exporter.collectors.document import NotProvided, ParseError
 from tests.recorded import RECORDINGS, VERSIONS, exposition, moment, moments, samples, staytus
 
 #: Moments that differ in what a node says of itself, with one of every role and of most states.

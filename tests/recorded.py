@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from exporter.collector import AnyCollector
 from exporter.collectors import COLLECTORS
-from exporter.document import Answer
-from exporter.fetch import Flight
-from exporter.scrape import ModuleReading, Reading, expose
-from exporter.target import Module, Target
+from exporter.collectors.base import AnyCollector
+from exporter.collectors.document import Answer
+from exporter.scrape.scrape import ModuleReading, Reading, expose
+from exporter.upstream.client import Flight
+from exporter.upstream.target import Module, Target
 
 RECORDINGS = Path(__file__).parent / "recordings"
 VERSIONS = sorted(

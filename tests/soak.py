@@ -28,10 +28,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.collectors import COLLECTORS
+from tests.limits.faults import Faulty
+from tests.limits.scrapes import descriptors
+from tests.limits.servers import Odd
 from tests.live.processes import MODULE, Served, free_port, serving
-from tests.walls.faults import Faulty
-from tests.walls.scrapes import descriptors
-from tests.walls.servers import Odd
 
 #: `python -m exporter` that gives a hung request up after five seconds in place of sixty, and tells on SIGPROF how many
 #: blocks of memory Python has in use: the resident memory alone depends on how they lie.
@@ -40,8 +40,8 @@ COMMAND = (
     MODULE[0],
     "-c",
     f"""
-import exporter.fetch, exporter.__main__ as command, gc, signal, sys
-exporter.fetch.ABANDON_AFTER = {ABANDON_AFTER}.0
+import exporter.upstream.client, exporter.__main__ as command, gc, signal, sys
+exporter.upstream.client.ABANDON_AFTER = {ABANDON_AFTER}.0
 signal.signal(signal.SIGPROF, lambda *_: (gc.collect(), print("BLOCKS", sys.getallocatedblocks(), flush=True)))
 sys.exit(command.main())
 """,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from exporter import create_app
-from exporter.settings import Settings, SettingsError
+from exporter.config.settings import Settings, SettingsError
 
 
 def test_setting_that_cannot_be_used_stops_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,7 +24,7 @@ def test_verification_that_is_off_is_said_once_at_the_start(caplog: pytest.LogCa
 
 def test_log_goes_to_standard_error_when_nobody_set_up_logging() -> None:
     code = (
-        "from exporter import create_app; from exporter.settings import Settings\n"
+        "from exporter import create_app; from exporter.config.settings import Settings\n"
         "app = create_app(Settings.load({'PATRONI_EXPORTER_URL': 'http://127.0.0.1:1'}))\n"
         "create_app(Settings.load({}))\n"
         "app.test_client().get('/metrics')"
@@ -33,7 +33,7 @@ def test_log_goes_to_standard_error_when_nobody_set_up_logging() -> None:
         [sys.executable, "-c", code], cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True
     )
     assert [re.sub("^time=[^ ]* ", "", line) for line in done.stderr.splitlines()] == [
-        'level=WARN logger=exporter.scrape msg="no document" module=patroni '
+        'level=WARN logger=exporter.scrape.scrape msg="no document" module=patroni '
         f'collector={name} url=http://127.0.0.1:1/{path} reason="no connection: connection refused"'
         for name, path in (
             ("node", "patroni"),

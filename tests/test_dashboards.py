@@ -11,7 +11,7 @@ import pytest
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from exporter.collectors import COLLECTORS
-from exporter.scrape import SCRAPE_FAMILIES
+from exporter.scrape.scrape import SCRAPE_FAMILIES
 from monitoring.grafana.__main__ import DASHBOARDS, FOLDER, text
 
 FILES = sorted(FOLDER.glob("*.json"))

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from exporter.__main__ import main
-from exporter.options import OPTIONS
-from exporter.settings import Settings
-from tests.test_options import EXPECTED_SECONDS, KEY, REFUSED
-from tests.test_settings import KEYS, ROWS, env_file
+from exporter.config.options import OPTIONS
+from exporter.config.settings import Settings
+from tests.config.test_options import EXPECTED_SECONDS, KEY, REFUSED
+from tests.config.test_settings import KEYS, ROWS, env_file
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = "patroni-staytus-exporter"

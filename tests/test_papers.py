@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from exporter.collectors import COLLECTORS
-from exporter.options import OPTIONS
-from exporter.scrape import SCRAPE_FAMILIES
-from exporter.settings import ENV_FILE
+from exporter.config.options import OPTIONS
+from exporter.config.settings import ENV_FILE
+from exporter.scrape.scrape import SCRAPE_FAMILIES
 from tests.live.processes import ROOT
 from tests.web.test_reload import RELOAD
 

@@ -19,22 +19,22 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector as PrometheusCollector
 
-from exporter.allowed import AllowList, NotAllowed, Place, TargetError
-from exporter.collector import AnyCollector
 from exporter.collectors import COLLECTORS
-from exporter.document import Answer, NotProvided, ParseError, moment
-from exporter.fetch import Fetcher, Flight
-from exporter.modules import read_modules
-from exporter.options import OPTIONS
-from exporter.request import FetchError
-from exporter.scrape import ModuleReading, Reading, expose, families
-from exporter.settings import Settings, SettingsError
-from exporter.target import Module, Target
+from exporter.collectors.base import AnyCollector
+from exporter.collectors.document import Answer, NotProvided, ParseError, moment
+from exporter.config.allow_list import AllowList, NotAllowed, Place, TargetError
+from exporter.config.modules import read_modules
+from exporter.config.options import OPTIONS
+from exporter.config.settings import Settings, SettingsError
+from exporter.config.yaml_file import YAMLError
+from exporter.scrape.scrape import ModuleReading, Reading, expose, families
+from exporter.upstream.client import Fetcher, Flight
+from exporter.upstream.target import Module, Target
+from exporter.upstream.transfer import FetchError
 from exporter.web.metrics import budget
-from exporter.yaml_file import YAMLError
 from tests.conftest import failed
-from tests.walls.documents import JSON, TEXTS, answers, each_place, written
-from tests.walls.servers import Odd, saying
+from tests.limits.documents import JSON, TEXTS, answers, each_place, written
+from tests.limits.servers import Odd, saying
 
 EXAMPLES = int(os.environ.get("PROPERTIES", "0"))
 settings.register_profile(

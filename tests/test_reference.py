@@ -10,10 +10,10 @@ import pytest
 from exporter import reference
 from exporter.__main__ import main
 from exporter.collectors import COLLECTORS
-from exporter.options import OPTIONS
-from exporter.scrape import SCRAPE_FAMILIES
-from exporter.settings import Settings
-from tests.test_settings import KEYS, patroni, settings, staytus
+from exporter.config.options import OPTIONS
+from exporter.config.settings import Settings
+from exporter.scrape.scrape import SCRAPE_FAMILIES
+from tests.config.test_settings import KEYS, patroni, settings, staytus
 
 ROOT = Path(__file__).parent.parent
 

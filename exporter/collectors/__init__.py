@@ -1,6 +1,11 @@
-"""The registration of all collectors: by service, in the order of the exposition; the first tells whether it is up."""
+"""What each document of a service means: one file per document, with its model, its parser and its metric families.
 
-from exporter.collector import AnyCollector
+May import no other package. Never sends a request, never reads a setting, and knows nothing of HTTP but a status code.
+
+COLLECTORS lists all collectors by service, in the order of the exposition. The first one decides whether the service
+is up.
+"""
+
 from exporter.collectors import (
     patroni_cluster,
     patroni_config,
@@ -10,6 +15,7 @@ from exporter.collectors import (
     staytus_issues,
     staytus_services,
 )
+from exporter.collectors.base import AnyCollector
 
 COLLECTORS: dict[str, tuple[AnyCollector, ...]] = {
     "patroni": (

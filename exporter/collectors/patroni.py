@@ -1,6 +1,6 @@
 """What the documents of Patroni have in common: which answers count, and the labels of whom they speak of."""
 
-from exporter.document import Answer, NotProvided, ParseError
+from exporter.collectors.document import Answer, NotProvided, ParseError
 
 SCOPE = ("scope",)
 SCOPE_NAME = ("scope", "name")

@@ -4,9 +4,9 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from exporter.collector import Collector, Family, Number, Subject, Values, gauge, gauges, info, stateset
+from exporter.collectors.base import Collector, Family, Number, Subject, Values, gauge, gauges, info, stateset
+from exporter.collectors.document import Answer, Fields, distinct, encodable
 from exporter.collectors.patroni import SCOPE, counting
-from exporter.document import Answer, Fields, distinct, encodable
 
 # Model ----------------------------------------------------------------------------------------------------------------
 

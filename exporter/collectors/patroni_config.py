@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from exporter.collector import Collector, Family, Number, gauge, stateset
+from exporter.collectors.base import Collector, Family, Number, gauge, stateset
+from exporter.collectors.document import Answer
 from exporter.collectors.patroni import SCOPE, SCOPE_NAME, counting
-from exporter.document import Answer
 
 T = TypeVar("T")
 

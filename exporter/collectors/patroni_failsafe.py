@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from exporter.collector import Collector, Family, Subject, Values
+from exporter.collectors.base import Collector, Family, Subject, Values
+from exporter.collectors.document import Answer, NotProvided
 from exporter.collectors.patroni import SCOPE_NAME, counting
-from exporter.document import Answer, NotProvided
 
 # Model ----------------------------------------------------------------------------------------------------------------
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from exporter.collector import Collector, Family, gauge, gauges
+from exporter.collectors.base import Collector, Family, gauge, gauges
+from exporter.collectors.document import Answer, Fields
 from exporter.collectors.patroni import SCOPE, counting
-from exporter.document import Answer, Fields
 
 # Model ----------------------------------------------------------------------------------------------------------------
 

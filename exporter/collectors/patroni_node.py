@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from exporter.collector import Collector, Family, Number, Subject, gauge, info
+from exporter.collectors.base import Collector, Family, Number, Subject, gauge, info
+from exporter.collectors.document import Answer, Fields, ParseError
 from exporter.collectors.patroni import SCOPE_NAME
-from exporter.document import Answer, Fields, ParseError
 
 # Model ----------------------------------------------------------------------------------------------------------------
 

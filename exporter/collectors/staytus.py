@@ -1,6 +1,6 @@
 """The envelope that every answer of the Staytus API comes in, and its errors, most of which have HTTP status 200."""
 
-from exporter.document import Answer, Fields, ParseError
+from exporter.collectors.document import Answer, Fields, ParseError
 
 
 def envelope(answer: Answer) -> tuple[Fields, ...]:

@@ -3,9 +3,9 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from exporter.collector import Collector, Family, Number, Values, gauges, info
+from exporter.collectors.base import Collector, Family, Number, Values, gauges, info
+from exporter.collectors.document import Answer, Fields, distinct
 from exporter.collectors.staytus import envelope
-from exporter.document import Answer, Fields, distinct
 
 #: How many open issues are told one by one, so that the number of series stays bounded.
 OPEN_LIMIT = 100

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from exporter.collector import Collector, Family, info, stateset
+from exporter.collectors.base import Collector, Family, info, stateset
+from exporter.collectors.document import Answer, Fields, distinct
 from exporter.collectors.staytus import envelope
-from exporter.document import Answer, Fields, distinct
 
 # Model ----------------------------------------------------------------------------------------------------------------
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Response
 
-from exporter.logs import known
-from exporter.settings import SettingsError
-from exporter.web_config import reread_web_config
+from exporter.config.settings import SettingsError
+from exporter.log import known
+from exporter.web.web_config import reread_web_config
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -9,11 +9,11 @@ from werkzeug.exceptions import BadRequest, ServiceUnavailable
 
 from exporter.collectors import patroni_cluster, patroni_node
 from exporter.collectors.patroni_cluster import Cluster, Member
-from exporter.fetch import Fetcher
-from exporter.modules_file import ModulesFile
-from exporter.scrape import Reading, read
-from exporter.target import Module
-from exporter.web.at_once import AtOnce
+from exporter.config.modules_file import ModulesFile
+from exporter.scrape.scrape import Reading, read
+from exporter.upstream.client import Fetcher
+from exporter.upstream.target import Module
+from exporter.web.limit import AtOnce
 from exporter.web.metrics import budget
 from exporter.web.probe import asked_module, asked_target
 

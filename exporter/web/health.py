@@ -4,9 +4,9 @@ import math
 
 from flask import Blueprint, Response, jsonify
 
-from exporter.fetch import Fetcher
-from exporter.scrape import read
-from exporter.target import Module
+from exporter.scrape.scrape import read
+from exporter.upstream.client import Fetcher
+from exporter.upstream.target import Module
 
 
 def health_blueprint(modules: tuple[Module, ...], fetcher: Fetcher) -> Blueprint:

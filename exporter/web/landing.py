@@ -18,9 +18,9 @@ from exporter.collectors.patroni_history import History
 from exporter.collectors.patroni_node import Node
 from exporter.collectors.staytus_issues import Issues
 from exporter.collectors.staytus_services import Services
-from exporter.fetch import Fetcher
-from exporter.scrape import ModuleReading, families, read
-from exporter.target import Module
+from exporter.scrape.scrape import ModuleReading, families, read
+from exporter.upstream.client import Fetcher
+from exporter.upstream.target import Module
 from exporter.version import __version__
 
 M = TypeVar("M")

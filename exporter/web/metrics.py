@@ -18,11 +18,11 @@ from prometheus_client.samples import Sample
 from werkzeug.exceptions import BadRequest, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response
 
-from exporter.exposition import exposition
-from exporter.fetch import Fetcher, Flight
-from exporter.logs import known
-from exporter.scrape import ModuleReading, expose, families, read
-from exporter.target import Module
+from exporter.log import known
+from exporter.scrape.exposition import exposition
+from exporter.scrape.scrape import ModuleReading, expose, families, read
+from exporter.upstream.client import Fetcher, Flight
+from exporter.upstream.target import Module
 from exporter.version import __version__
 
 if TYPE_CHECKING:

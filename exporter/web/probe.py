@@ -9,16 +9,16 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import BadRequest, Forbidden
 from werkzeug.wrappers import Response as AnyResponse
 
-from exporter.allowed import NotAllowed, TargetError
-from exporter.exposition import exposition
-from exporter.fetch import Fetcher
-from exporter.modules import ProbeModule
-from exporter.modules_file import ModulesFile
-from exporter.scrape import ModuleReading, read
-from exporter.secrets import without_secrets
-from exporter.target import Module
-from exporter.values import switch
-from exporter.web.at_once import AtOnce
+from exporter.config.allow_list import NotAllowed, TargetError
+from exporter.config.modules import ProbeModule
+from exporter.config.modules_file import ModulesFile
+from exporter.config.readers import switch
+from exporter.scrape.exposition import exposition
+from exporter.scrape.scrape import ModuleReading, read
+from exporter.upstream.client import Fetcher
+from exporter.upstream.redaction import without_secrets
+from exporter.upstream.target import Module
+from exporter.web.limit import AtOnce
 from exporter.web.metrics import Scrape, budget, check_names, page
 
 

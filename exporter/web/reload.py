@@ -7,7 +7,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from werkzeug.exceptions import BadRequest, Forbidden, InternalServerError
 
-from exporter.modules_file import ModulesFile
+from exporter.config.modules_file import ModulesFile
 
 
 class ReloadState(Collector):

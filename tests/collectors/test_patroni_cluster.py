@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from exporter.collectors.document import Answer, NotProvided, ParseError
 from exporter.collectors.patroni_cluster import COLLECTOR, FAMILIES, Cluster, Member, Switchover, parse
-from exporter.document import Answer, NotProvided, ParseError
 from tests.recorded import moment
 
 LAG = moment("4.1.5", "lag", "n1").answers["/cluster"]

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from exporter.collectors.document import Answer, ParseError
 from exporter.collectors.patroni_config import COLLECTOR, FAMILIES, Config, parse
-from exporter.document import Answer, ParseError
 
 SUBJECT = {"scope": "lab", "name": "n1"}
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from exporter.collectors.document import Answer, NotProvided, ParseError
 from exporter.collectors.patroni_failsafe import FAMILIES, Failsafe, parse
-from exporter.document import Answer, NotProvided, ParseError
 from tests.recorded import moment
 
 TOPOLOGY = moment("4.1.5", "dcs-down-failsafe", "n1").answers["/failsafe"]

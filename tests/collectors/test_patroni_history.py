@@ -2,8 +2,8 @@
 
 import pytest
 
+from exporter.collectors.document import Answer, ParseError
 from exporter.collectors.patroni_history import FAMILIES, History, parse
-from exporter.document import Answer, ParseError
 
 LATER = "2026-11-20T23:40:19+00:00"
 

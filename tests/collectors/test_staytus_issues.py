@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from exporter.collectors.document import Answer, ParseError
 from exporter.collectors.staytus_issues import COLLECTOR, FAMILIES, Issue, Issues, parse
-from exporter.document import Answer, ParseError
 from tests.recorded import staytus
 
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from exporter.collectors.document import Answer, ParseError
 from exporter.collectors.staytus_services import COLLECTOR, Service, Services, Status, parse
-from exporter.document import Answer, ParseError
 from tests.recorded import staytus
 
 

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from exporter.__main__ import into_environment
-from exporter.modules import read_modules
-from exporter.settings import Settings
+from exporter.config.modules import read_modules
+from exporter.config.settings import Settings
 from tests.live.installed import needs, path_of
 from tests.live.processes import ROOT
 

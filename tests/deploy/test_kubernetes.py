@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from exporter.__main__ import into_environment
-from exporter.modules import read_modules
-from exporter.settings import Settings
+from exporter.config.modules import read_modules
+from exporter.config.settings import Settings
 from exporter.version import __version__
 from tests.deploy.manifests import KUBERNETES, Manifest, Manifests, build
 from tests.live.processes import ROOT

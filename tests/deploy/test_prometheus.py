@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from tests.conftest import Upstream
+from tests.limits.scrapes import RECORDED
 from tests.live.installed import needs, path_of
 from tests.live.processes import MODULE, ROOT, free_port, recorded, serving, until
 from tests.live.prometheus import Prometheus, prometheus
-from tests.walls.scrapes import RECORDED
 
 FOLDER = ROOT / "deploy" / "prometheus"
 FILES = sorted(path.name for path in FOLDER.glob("*.yml"))

@@ -6,8 +6,8 @@ import pytest
 
 from tests.conftest import Upstream
 from tests.hosts.hosts import Place, checkout
+from tests.limits.scrapes import STAYTUS
 from tests.live.processes import free_port, recorded
-from tests.walls.scrapes import STAYTUS
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from exporter import create_app
-from exporter.settings import Settings
-from exporter.web.door import LONGEST
+from exporter.config.settings import Settings
+from exporter.web.middleware import LONGEST
 from tests.conftest import Upstream
 from tests.hosts.hosts import (
     HOSTS,
@@ -226,7 +226,7 @@ def test_log_has_no_line_for_a_scrape_and_one_for_what_fails(
             assert told.pop("time")[-1] == "Z"
             assert told == {
                 "level": "WARN",
-                "logger": "exporter.scrape",
+                "logger": "exporter.scrape.scrape",
                 "msg": "no document",
                 "module": "patroni",
                 "collector": "history",

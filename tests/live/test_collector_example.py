@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.document import Answer
+from exporter.collectors.document import Answer
 from tests.conftest import Upstream
 from tests.live.processes import ROOT, run
 from tests.live.test_dist import NOT_OURS

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from exporter import create_app
-from exporter.document import Answer
-from exporter.settings import Settings
+from exporter.collectors.document import Answer
+from exporter.config.settings import Settings
 from tests.conftest import Upstream
 from tests.live.installed import needs
 from tests.live.processes import until

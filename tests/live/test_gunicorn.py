@@ -64,7 +64,7 @@ def test_log_is_json_where_told_so_and_as_quiet_as_told(upstream: Upstream, tmp_
     events = [json.loads(line) for line in exporter.log.read_text().splitlines()]
     assert [(event["logger"], event["level"]) for event in events] == [
         *[("gunicorn.error", "INFO")] * 4,
-        *[("exporter.scrape", "WARN")] * 5,
+        *[("exporter.scrape.scrape", "WARN")] * 5,
         *[("gunicorn.error", "INFO")] * 3,
     ]
     with serving(tmp_path, port, (*arguments, "error")) as exporter:

@@ -239,7 +239,7 @@ def shown(example: str, folder: Path) -> bool:
 
 SCRAPE = "import runpy, sys; sys.argv = ['exporter', 'scrape']; runpy.run_module('exporter', run_name='__main__')"
 ASK = """
-from exporter.fetch import Fetcher, wait; from exporter.target import Target; import sys
+from exporter.upstream.client import Fetcher, wait; from exporter.upstream.target import Target; import sys
 target = Target(sys.argv[1], 5, False, cert_file=sys.argv[2], key_file=sys.argv[3])
 wait([flight := Fetcher().ask(target, "x", str)], 10)
 print(flight.error)

@@ -10,8 +10,8 @@ import pytest
 from werkzeug.serving import make_server
 
 from exporter import create_app
-from exporter.document import Answer
-from exporter.settings import Settings
+from exporter.collectors.document import Answer
+from exporter.config.settings import Settings
 from tests.conftest import Upstream
 from tests.live.browser import Page, browser
 from tests.live.installed import needs

@@ -3,10 +3,10 @@
 import subprocess
 
 from exporter import create_app
-from exporter.settings import Settings
+from exporter.config.settings import Settings
 from tests.conftest import Upstream
+from tests.limits.scrapes import RECORDED
 from tests.live.installed import needs, path_of
-from tests.walls.scrapes import RECORDED
 
 
 @needs("promtool")

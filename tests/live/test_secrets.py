@@ -13,17 +13,17 @@ from urllib.parse import quote
 
 import pytest
 
-from exporter import values
-from exporter.fetch import Fetcher
-from exporter.options import OPTIONS, Option
-from exporter.scrape import read
-from exporter.settings import Settings, SettingsError, given_settings
+from exporter.config import readers
+from exporter.config.options import OPTIONS, Option
+from exporter.config.settings import Settings, SettingsError, given_settings
+from exporter.scrape.scrape import read
+from exporter.upstream.client import Fetcher
+from tests.limits.servers import Odd, whole
 from tests.live.processes import MODULE, Served, free_port, run, serving
 from tests.locks import users, web_config
-from tests.walls.servers import Odd, whole
 
 SECRETS = [option for option in OPTIONS if option.secret]
-URLS = [option for option in OPTIONS if option.read is values.url]
+URLS = [option for option in OPTIONS if option.read is readers.url]
 
 
 def core(option: Option) -> str:

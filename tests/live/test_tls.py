@@ -12,12 +12,12 @@ import pytest
 import trustme
 
 from exporter import create_app
-from exporter.settings import Settings
+from exporter.config.settings import Settings
 from tests.certificates import Files, authority, issue, self_signed
+from tests.limits.servers import Odd
 from tests.live.installed import needs, path_of
 from tests.live.tls import context, serial, upstream_with
-from tests.test_settings import KEYS
-from tests.walls.servers import Odd
+from tests.config.test_settings import KEYS
 
 UNTRUSTED = "TLS: the server's certificate comes of an authority that is not trusted"
 CLOSED = "the connection was closed without an answer"

@@ -3,13 +3,13 @@
 import subprocess
 from pathlib import Path
 
-from exporter.settings import SettingsError
-from exporter.web_config import checked_web_config
+from exporter.config.settings import SettingsError
+from exporter.web.web_config import checked_web_config
 from tests.certificates import HERE, authority, issue
 from tests.live.installed import needs, path_of
 from tests.locks import tls, web_config
-from tests.test_tls import LOCKED_KEY, OTHERWISE, REFUSED_TLS
-from tests.test_web_config import NOTHING, REFUSED
+from tests.web.test_tls import LOCKED_KEY, OTHERWISE, REFUSED_TLS
+from tests.web.test_web_config import NOTHING, REFUSED
 
 #: What is refused here alone, by what the reason says: what would be a trap, and what Python's TLS cannot do.
 STRICTER = (

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from exporter.collectors import COLLECTORS
-from exporter.document import NotProvided, ParseError
+from exporter.collectors.document import NotProvided, ParseError
 from tests.collectors.test_patroni_node import read_samples
 from tests.live.installed import path_of
 from tests.live.processes import ROOT

@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 from werkzeug.test import Client
 
 from exporter import create_app
-from exporter.document import Answer
-from exporter.settings import Settings
+from exporter.collectors.document import Answer
+from exporter.config.settings import Settings
 from tests.conftest import Upstream
 from tests.recorded import staytus
 

@@ -15,9 +15,9 @@ from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
 from exporter import create_app
-from exporter.settings import Settings, SettingsError
+from exporter.config.settings import Settings, SettingsError
 from exporter.web.auth import REMEMBERED, Logins, hash_of, locked
-from exporter.web.door import HEADERS
+from exporter.web.middleware import HEADERS
 from tests.locks import hashed, users, web_config
 
 PATHS = (

@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from exporter.document import Answer
+from exporter.collectors.document import Answer
 from tests.conftest import Upstream
 from tests.recorded import VERSIONS, moment, moments
 from tests.web.test_probe import client_of

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from exporter import create_app
-from exporter.settings import Settings
+from exporter.config.settings import Settings
 from tests.conftest import Upstream
 from tests.recorded import moment, staytus
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from exporter.document import Answer
+from exporter.collectors.document import Answer
 from exporter.web.landing import age, iso, postgresql, size
 from tests.conftest import Upstream
 from tests.recorded import Moment, moment, moments, staytus

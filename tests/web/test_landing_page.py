@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 
 from exporter import __version__
-from exporter.document import Answer
+from exporter.collectors.document import Answer
 from tests.conftest import Upstream
 from tests.live.processes import ROOT
 from tests.recorded import moment

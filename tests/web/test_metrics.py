@@ -11,7 +11,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter import __version__, create_app
-from exporter.settings import Settings
+from exporter.config.settings import Settings
 from exporter.web.metrics import budget
 from tests.conftest import Upstream
 from tests.recorded import RECORDINGS, moment

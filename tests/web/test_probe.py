@@ -12,11 +12,11 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from exporter import create_app
-from exporter.settings import Settings
+from exporter.config.settings import Settings
 from tests.conftest import Upstream
+from tests.limits.servers import Odd, silent
 from tests.live.processes import families, until
 from tests.recorded import RECORDINGS, moment, staytus
-from tests.walls.servers import Odd, silent
 
 LEADER = moment("4.1.5", "failsafe-enabled", "n1").answers
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from exporter import create_app
-from exporter.settings import Settings
+from exporter.config.settings import Settings
 from tests.live.processes import families
-from tests.test_modules_file import BAD, modules
+from tests.config.test_modules_file import BAD, modules
 
 RELOAD = ("exporter_config_last_reload_successful", "exporter_config_last_reload_success_timestamp_seconds")
 

@@ -1,0 +1,282 @@
+"""How TLS is served: from the words of a web configuration file to the context and the sockets that gunicorn uses."""
+
+import contextlib
+import errno
+import ipaddress
+import logging
+import os
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from exporter.config.readers import file_content
+from exporter.log import known
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a client has for its handshake as a whole, and then for each read and write.
+PATIENCE = 5.0
+
+#: What may be asked of clients, and what of it can be done here, where a certificate that is asked for is verified.
+CLIENT_AUTH_TYPES = {
+    "": ssl.CERT_NONE,
+    "NoClientCert": ssl.CERT_NONE,
+    "RequestClientCert": ssl.CERT_NONE,
+    "RequireClientCert": ssl.CERT_REQUIRED,  # the old spelling of the next
+    "RequireAnyClientCert": ssl.CERT_REQUIRED,
+    "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
+    "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
+}
+_ANY = ("RequireClientCert", "RequireAnyClientCert")
+
+VERSIONS = ("TLS10", "TLS11", "TLS12", "TLS13")
+
+#: The cipher suites of TLS 1.2 that Go's crypto/tls has offered, by its names, with OpenSSL's.
+CIPHER_SUITES = {
+    f"TLS_{key}_WITH_{go}": f"{prefix}{openssl}"
+    for key, prefix in (("ECDHE_ECDSA", "ECDHE-ECDSA-"), ("ECDHE_RSA", "ECDHE-RSA-"), ("RSA", ""))
+    for go, openssl in (
+        ("AES_128_CBC_SHA", "AES128-SHA"),
+        ("AES_256_CBC_SHA", "AES256-SHA"),
+        ("AES_128_GCM_SHA256", "AES128-GCM-SHA256"),
+        ("AES_256_GCM_SHA384", "AES256-GCM-SHA384"),
+        ("CHACHA20_POLY1305_SHA256", "CHACHA20-POLY1305"),
+    )
+    if (key, openssl) != ("RSA", "CHACHA20-POLY1305")  # there is none
+}
+#: Those of TLS 1.3, which are all on, there as here; to name them chooses none.
+CIPHER_SUITES_13 = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
+
+CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
+
+
+@dataclass(frozen=True)
+class ServerTLS:
+    """The section tls_server_config, key by key, with its defaults; paths are absolute, empty is not given."""
+
+    cert_file: str = ""
+    key_file: str = ""
+    client_ca_file: str = ""
+    cert: str = ""
+    key: str = field(default="", repr=False)
+    client_ca: str = ""
+    client_auth_type: str = ""
+    client_allowed_sans: tuple[str, ...] | None = None
+    min_version: str = "TLS12"
+    max_version: str = "TLS13"
+    cipher_suites: tuple[str, ...] = ()
+    prefer_server_cipher_suites: bool = True
+    curve_preferences: tuple[str, ...] = ()
+
+    @property
+    def is_on(self) -> bool:
+        """Tells whether TLS is served, which is so when anything but a version or an algorithm is given."""
+        certificate = (self.cert_file, self.cert, self.key_file, self.key)
+        return any((*certificate, self.client_ca_file, self.client_ca, self.client_auth_type))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that it is made of."""
+        return tuple(filter(None, (self.cert_file, self.key_file, self.client_ca_file)))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is done otherwise than the words say, each as one sentence."""
+        if not self.is_on:
+            return ("tls_server_config has no certificate: no TLS is served",) if self != ServerTLS() else ()
+        told = []
+        if self.client_auth_type == "RequestClientCert":
+            told.append("client_auth_type RequestClientCert: certificates are not asked for, since none is looked at")
+        if self.client_auth_type in _ANY:
+            told.append(f"client_auth_type {self.client_auth_type}: certificates are verified with client_ca too")
+        if self.min_version < "TLS12":
+            told.append(f"min_version {self.min_version}: TLS12 is the oldest that is served")
+        return tuple(told)
+
+
+def server_context(tls: ServerTLS) -> ssl.SSLContext:
+    """Returns what gunicorn serves with; raises ValueError, which names the key, for what cannot be served."""
+    _check(tls)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["http/1.1"])
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if tls.min_version == "TLS13" else ssl.TLSVersion.TLSv1_2
+    context.maximum_version = ssl.TLSVersion.TLSv1_3 if tls.max_version == "TLS13" else ssl.TLSVersion.TLSv1_2
+    suites = [CIPHER_SUITES[name] for name in tls.cipher_suites if name in CIPHER_SUITES]
+    if suites:
+        context.set_ciphers(":".join(suites))
+    elif tls.cipher_suites:
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+    if not tls.prefer_server_cipher_suites:
+        context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+    for curve in tls.curve_preferences:
+        context.set_ecdh_curve(CURVES[curve])
+
+    _load_certificate(context, tls)
+    if (mode := CLIENT_AUTH_TYPES[tls.client_auth_type]) != ssl.CERT_NONE:
+        _load_authorities(context, tls)
+        context.verify_flags |= (
+            ssl.VERIFY_X509_PARTIAL_CHAIN
+        )  # what is in client_ca is trusted, a root or not, as in Go
+    context.verify_mode = mode
+    context.sslsocket_class = _socket_class(tls.client_allowed_sans)
+    return context
+
+
+def _check(tls: ServerTLS) -> None:
+    """Raises ValueError where the keys do not go together, and where Python's TLS cannot do what they say."""
+    mode = CLIENT_AUTH_TYPES[tls.client_auth_type]
+    authority = tls.client_ca_file or tls.client_ca
+    if not tls.cert_file and not tls.cert:
+        raise ValueError("cert_file is missing")
+    if not tls.key_file and not tls.key:
+        raise ValueError("key_file is missing")
+    if authority and tls.client_auth_type in ("", "NoClientCert"):
+        raise ValueError("client_ca_file is there without a client_auth_type that asks for certificates")
+    if tls.client_auth_type in _ANY and not authority:
+        raise ValueError(
+            f"client_auth_type {tls.client_auth_type}: a certificate cannot be asked for without verifying it here; "
+            "expected client_ca_file, or another client_auth_type"
+        )
+    if tls.client_allowed_sans is not None and mode != ssl.CERT_REQUIRED:
+        raise ValueError("client_allowed_sans needs the client_auth_type RequireAndVerifyClientCert")
+    if tls.max_version < max("TLS12", tls.min_version):
+        raise ValueError(f"max_version {tls.max_version}: expected TLS12 or TLS13, and not less than min_version")
+    if len(tls.curve_preferences) > 1:
+        raise ValueError("curve_preferences: one curve can be chosen here, or all by leaving them out")
+
+
+def _load_certificate(context: ssl.SSLContext, tls: ServerTLS) -> None:
+    with contextlib.ExitStack() as stack:
+        cert, key = (
+            _readable(name, path) if path else stack.enter_context(_in_memory(name, text))
+            for name, path, text in (("cert_file", tls.cert_file, tls.cert), ("key_file", tls.key_file, tls.key))
+        )
+        try:
+            context.load_cert_chain(cert, key, password=_no_passphrase)
+        except ssl.SSLError as error:
+            mismatch = error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH")
+            reason = "the key is not that of the certificate" if mismatch else "expected a certificate and a key in PEM"
+            raise ValueError(f"cert_file, key_file: {reason}") from None
+
+
+def _load_authorities(context: ssl.SSLContext, tls: ServerTLS) -> None:
+    try:
+        if tls.client_ca_file:
+            context.load_verify_locations(_readable("client_ca_file", tls.client_ca_file))
+        elif tls.client_ca:
+            context.load_verify_locations(cadata=tls.client_ca)
+        else:
+            context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
+    except (ssl.SSLError, UnicodeError):
+        name = "client_ca_file" if tls.client_ca_file else "client_ca"
+        raise ValueError(f"{name}: expected certificates in PEM") from None
+
+
+def _readable(name: str, path: str) -> str:
+    """Returns the path; ssl would not name it in its errors, and would wait for a FIFO."""
+    try:
+        file_content(path)
+        return path
+    except OSError as error:
+        raise ValueError(f"{name}: {path!r}: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def _in_memory(name: str, pem: str) -> Iterator[str]:
+    """Gives a path for a text, since ssl reads files alone; it is never on a disk."""
+    if not hasattr(os, "memfd_create"):
+        raise ValueError(f"{name} is missing: a certificate within the file can be read on Linux alone")
+    with os.fdopen(os.memfd_create(name), "wb", buffering=0) as file:
+        file.write(pem.encode())
+        yield f"/proc/self/fd/{file.fileno()}"
+
+
+def _no_passphrase() -> str:
+    raise ValueError("key_file: the private key has a passphrase; expected one without")
+
+
+def _reason(error: ssl.SSLError) -> str:
+    """Returns OpenSSL's reason in plain words."""
+    reason = getattr(error, "verify_message", "") or error.reason or "broken off"
+    return reason.lower().replace("_", " ")
+
+
+# Connections ----------------------------------------------------------------------------------------------------------
+
+
+class _ServerSocket(ssl.SSLSocket):
+    """A connection on which no client can keep a thread of gunicorn waiting without end.
+
+    gunicorn waits for a handshake and for a request as long as the client likes, and lingers in its only accepting
+    thread when it closes. Here all of it has a time limit, and what did not become a connection is closed at once.
+    """
+
+    allowed_sans: frozenset[str] | None = None
+
+    def setblocking(self, flag: bool) -> None:
+        """Waits PATIENCE where gunicorn would wait for ever; on a closed socket it is nothing."""
+        if self.fileno() != -1:
+            self.settimeout(PATIENCE if flag else 0.0)
+
+    def do_handshake(self, block: bool = False) -> None:
+        self.settimeout(PATIENCE)
+        try:
+            super().do_handshake(block)
+        except TimeoutError:
+            self._end("no handshake in time")
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):  # it has gone, as who only looks whether the port is open
+            self._give_up()
+        except ssl.SSLError as error:
+            if error.reason == "HTTP_REQUEST":
+                with contextlib.suppress(OSError):
+                    socket.socket.sendall(self, b"HTTP/1.0 400 Bad Request\r\n\r\nThis port speaks HTTPS.\n")
+                self._end("it speaks plain HTTP")
+            self._end(_reason(error))
+        if self.allowed_sans is not None and not self.allowed_sans & _names(self.getpeercert() or {}):
+            self._end("its certificate has no name of client_allowed_sans")
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        try:
+            return super().recv(buflen, flags)
+        except TimeoutError:
+            self._give_up()
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        try:
+            return super().send(data, flags)
+        except TimeoutError:
+            self._give_up()
+
+    def _end(self, reason: str) -> NoReturn:
+        """Ends what became no connection, so that its client can still read what was said last, and says why."""
+        with contextlib.suppress(OSError):
+            client = self.getpeername()[0]
+            log.info("no TLS with %s: %s", client, reason, extra=known("no TLS", client=client, reason=reason))
+            self.shutdown(socket.SHUT_WR)
+            self.settimeout(1.0)
+            for _ in range(16):
+                if not socket.socket.recv(self, 4096):
+                    break
+        self._give_up()
+
+    def _give_up(self) -> NoReturn:
+        # gunicorn takes a reset without a word, and has nothing left to linger for.
+        self.close()
+        raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+
+def _socket_class(allowed_sans: tuple[str, ...] | None) -> type[_ServerSocket]:
+    if allowed_sans is None:
+        return _ServerSocket
+    return type("_ServerSocketForSome", (_ServerSocket,), {"allowed_sans": frozenset(allowed_sans)})
+
+
+def _names(certificate: Mapping[str, Any]) -> set[str]:
+    """Returns the subject alternative names of a certificate, addresses as one writes them."""
+    names = set()
+    for kind, name in certificate.get("subjectAltName", ()):
+        with contextlib.suppress(ValueError):
+            names.add(str(ipaddress.ip_address(name)) if kind == "IP Address" else name)
+    return names

@@ -1,0 +1,33 @@
+"""Rows: what each constructor makes of a model."""
+
+from exporter.collectors.base import Family, gauge, gauges, info, stateset
+
+
+def test_gauge_is_one_sample_or_none() -> None:
+    family: Family[dict[str, int]] = gauge("patroni_x", "X.", lambda model: model.get("x"), subject=("scope",))
+    assert (family.name, family.help, family.subject, family.labels) == ("patroni_x", "X.", ("scope",), ())
+    assert list(family.samples({"x": 7}, {})) == [((), 7.0)]
+    assert list(family.samples({}, {})) == []
+
+
+def test_gauges_leave_out_rows_without_a_number() -> None:
+    family: Family[dict[str, float | None]] = gauges(
+        "patroni_x", "X.", ("k",), lambda model: [((k,), v) for k, v in model.items()]
+    )
+    assert list(family.samples({"a": True, "b": None, "c": 2.5}, {})) == [(("a",), 1.0), (("c",), 2.5)]
+
+
+def test_info_is_one_for_each_row() -> None:
+    family = info("patroni_x_info", "X.", ("k", "v"), lambda model: model)
+    assert list(family.samples([("a", None), ("b", "c")], {})) == [(("a", None), 1.0), (("b", "c"), 1.0)]
+
+
+def test_stateset_is_one_for_the_current_state_and_an_unknown_state_is_one_more() -> None:
+    family = stateset("patroni_x", "X.", ("who", "x"), ("on", "off"), lambda model: model)
+    assert list(family.samples([("a", "off"), ("b", "new")], {})) == [
+        (("a", "on"), 0.0),
+        (("a", "off"), 1.0),
+        (("b", "on"), 0.0),
+        (("b", "off"), 0.0),
+        (("b", "new"), 1.0),
+    ]

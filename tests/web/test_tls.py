@@ -1,0 +1,219 @@
+"""TLS as it is served: what cannot be is refused at the start, what is done otherwise is said, and changes are seen."""
+
+import os
+import ssl
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trustme
+
+from exporter.config.settings import SettingsError
+from exporter.web.tls import CIPHER_SUITES, ServerTLS, server_context
+from exporter.web.web_config import checked_web_config, reread_context
+from tests.certificates import HERE, issue
+from tests.locks import tls, users, web_config
+
+
+@pytest.fixture(scope="module")
+def ca() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, ca: trustme.CA) -> Path:
+    """A folder with a certificate for this host, its key, and the authority that gave it."""
+    issue(ca, tmp_path, "server", *HERE)
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    return tmp_path
+
+
+NO_PAIR = "cert_file, key_file: expected a certificate and a key in PEM"
+
+
+REFUSED_TLS = [
+    ({"cert_file": ""}, "cert_file is missing"),
+    ({"key_file": ""}, "key_file is missing"),
+    ({"cert_file": "gone"}, "cert_file: '{folder}/gone': No such file or directory"),
+    ({"key_file": "gone"}, "key_file: '{folder}/gone': No such file or directory"),
+    ({"key_file": "."}, "key_file: '{folder}': Is a directory"),
+    ({"cert_file": "web.yml"}, NO_PAIR),
+    ({"key_file": "web.yml"}, NO_PAIR),
+    ({"key_file": "other.key"}, "cert_file, key_file: the key is not that of the certificate"),
+    ({"key_file": "locked.key"}, "key_file: the private key has a passphrase; expected one without"),
+    (
+        {"client_ca_file": "ca.pem"},
+        "client_ca_file is there without a client_auth_type that asks for certificates",
+    ),
+    (
+        {"client_ca_file": "ca.pem", "client_auth_type": "NoClientCert"},
+        "client_ca_file is there without a client_auth_type that asks for certificates",
+    ),
+    (
+        {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "gone"},
+        "client_ca_file: '{folder}/gone': No such file or directory",
+    ),
+    (
+        {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "web.yml"},
+        "client_ca_file: expected certificates in PEM",
+    ),
+    (
+        {"client_auth_type": "RequireAndVerifyClientCert", "client_ca": "none"},
+        "client_ca: expected certificates in PEM",
+    ),
+    (
+        {"client_auth_type": "RequireAnyClientCert"},
+        "client_auth_type RequireAnyClientCert: a certificate cannot be asked for without verifying it here; "
+        "expected client_ca_file, or another client_auth_type",
+    ),
+    (
+        {"client_allowed_sans": "[a]", "client_auth_type": "VerifyClientCertIfGiven"},
+        "client_allowed_sans needs the client_auth_type RequireAndVerifyClientCert",
+    ),
+    ({"max_version": "TLS11"}, "max_version TLS11: expected TLS12 or TLS13, and not less than min_version"),
+    (
+        {"max_version": "TLS12", "min_version": "TLS13"},
+        "max_version TLS12: expected TLS12 or TLS13, and not less than min_version",
+    ),
+    (
+        {"curve_preferences": "[X25519, CurveP256]"},
+        "curve_preferences: one curve can be chosen here, or all by leaving them out",
+    ),
+]
+
+
+@pytest.mark.parametrize(("keys", "line"), REFUSED_TLS)
+def test_tls_that_cannot_be_served_is_refused_at_the_start(
+    folder: Path, ca: trustme.CA, keys: dict[str, str], line: str
+) -> None:
+    issue(ca, folder, "other", *HERE)
+    (folder / "locked.key").write_text(LOCKED_KEY)
+    path = web_config(folder, tls(**keys))
+    for start in (checked_web_config, reread_context):
+        with pytest.raises(SettingsError) as refused:
+            start(path)
+        assert str(refused.value) == f"{path}: tls_server_config: {line.format(folder=folder)}"
+
+
+def test_fifo_in_place_of_a_certificate_is_refused_and_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "fifo")
+    with pytest.raises(SettingsError) as refused:
+        checked_web_config(path := web_config(folder, tls(cert_file="fifo")))
+    assert str(refused.value) == f"{path}: tls_server_config: cert_file: '{folder}/fifo': not a regular file"
+
+
+# A key for these tests alone, with the passphrase "x".
+LOCKED_KEY = """\
+-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIH0MF8GCSqGSIb3DQEFDTBSMDEGCSqGSIb3DQEFDDAkBBC6x5yTlUwFrDRFUgP+
+UOjtAgIIADAMBggqhkiG9w0CCQUAMB0GCWCGSAFlAwQBKgQQdOg2sWgnEEYKVzX5
+c2cA3QSBkJ/0cFcwiKR53QeCIuGT9KSdF0r9+LKvUWz90+S9vskcPeecYf+4iRyK
+AJc1c14vqRC35R0THKaMAiTHtlRQfYyPhcK7amb7OYCXAIvQAgxQRhX428t459F5
+/uNdOQx7j4NKFH9H4oxk6kL+oAOpUNmFdwAODQL+f7IfOWzWW/ADS0QKuuyAtq2Y
+xVo11LtPgQ==
+-----END ENCRYPTED PRIVATE KEY-----
+"""
+
+
+# What is done otherwise -----------------------------------------------------------------------------------------------
+
+
+OTHERWISE = [
+    ({"client_auth_type": "VerifyClientCertIfGiven"}, ()),
+    (
+        {"client_auth_type": "RequestClientCert"},
+        ("client_auth_type RequestClientCert: certificates are not asked for, since none is looked at",),
+    ),
+    (
+        {"client_auth_type": "RequireClientCert", "client_ca_file": "ca.pem"},
+        ("client_auth_type RequireClientCert: certificates are verified with client_ca too",),
+    ),
+    ({"min_version": "TLS10"}, ("min_version TLS10: TLS12 is the oldest that is served",)),
+    (
+        {"cert_file": "", "key_file": "", "min_version": "TLS13"},
+        ("tls_server_config has no certificate: no TLS is served",),
+    ),
+]
+
+
+@pytest.mark.parametrize(("keys", "remarks"), OTHERWISE)
+def test_what_is_done_otherwise_is_said(folder: Path, keys: dict[str, str], remarks: tuple[str, ...]) -> None:
+    assert checked_web_config(web_config(folder, tls(**keys))).tls.remarks == remarks
+
+
+def test_versions_suites_and_curve_reach_the_context(folder: Path) -> None:
+    files = ServerTLS(cert_file=str(folder / "server.pem"), key_file=str(folder / "server.key"))
+    default = server_context(files)
+    assert (default.minimum_version, default.maximum_version) == (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
+    assert (default.verify_mode, bool(default.options & ssl.OP_CIPHER_SERVER_PREFERENCE)) == (ssl.CERT_NONE, True)
+
+    only_13 = server_context(replace(files, cipher_suites=("TLS_AES_128_GCM_SHA256",)))
+    assert only_13.minimum_version == ssl.TLSVersion.TLSv1_3
+    chosen = server_context(
+        replace(
+            files,
+            max_version="TLS12",
+            cipher_suites=tuple(CIPHER_SUITES),
+            prefer_server_cipher_suites=False,
+            curve_preferences=("CurveP384",),
+        )
+    )
+    of_12 = [suite["name"] for suite in chosen.get_ciphers() if suite["protocol"] != "TLSv1.3"]
+    assert sorted(of_12) == sorted(CIPHER_SUITES.values())
+    assert (chosen.maximum_version, bool(chosen.options & ssl.OP_CIPHER_SERVER_PREFERENCE)) == (
+        ssl.TLSVersion.TLSv1_2,
+        False,
+    )
+
+
+def test_certificate_within_the_file_is_served_and_is_on_no_disk(folder: Path, ca: trustme.CA) -> None:
+    leaf = ca.issue_cert("localhost")
+    inline = ServerTLS(
+        cert=leaf.cert_chain_pems[0].bytes().decode(),
+        key=leaf.private_key_pem.bytes().decode(),
+        client_ca=ca.cert_pem.bytes().decode(),
+        client_auth_type="RequireAndVerifyClientCert",
+    )
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    context = server_context(inline)
+    assert (context.verify_mode, len(context.get_ca_certs())) == (ssl.CERT_REQUIRED, 1)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+# Changes --------------------------------------------------------------------------------------------------------------
+
+
+def test_changed_certificate_is_a_new_context_and_half_a_change_leaves_the_last(folder: Path, ca: trustme.CA) -> None:
+    contexts = reread_context(web_config(folder, tls()))
+    first = contexts.get()
+    assert contexts.get() is first
+    key = (folder / "server.key").read_bytes()
+    issue(ca, folder, "server", *HERE)
+    second = contexts.get()
+    assert second is not first
+    new = (folder / "server.key").read_bytes()
+    (folder / "server.key").write_bytes(key)
+    assert contexts.get() is second
+    (folder / "server.key").write_bytes(new)
+    assert contexts.get() is not second
+
+
+def test_certificate_that_comes_after_the_file_that_names_it_is_seen(folder: Path, ca: trustme.CA) -> None:
+    contexts = reread_context(web_config(folder, tls()))
+    first = contexts.get()
+    web_config(folder, tls(cert_file="later.pem", key_file="later.key"))
+    assert contexts.get() is first
+    issue(ca, folder, "later", *HERE)
+    assert contexts.get() is not first
+
+
+def test_tls_that_is_gone_from_the_file_goes_on_until_a_restart(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = web_config(folder, tls())
+    contexts = reread_context(path)
+    first = contexts.get()
+    web_config(folder, users(alice="a"))
+    assert contexts.get() is first
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: tls_server_config is gone: to serve without TLS takes a restart; "
+        "what was read before goes on to count"
+    ]

@@ -1,0 +1,243 @@
+"""The web configuration file: what is accepted and refused as by the exporter-toolkit, and that changes are seen."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from exporter.config.settings import SettingsError
+from exporter.web.tls import ServerTLS
+from exporter.web.web_config import WebConfig, checked_web_config, read_web_config, reread_web_config
+from tests.locks import users, web_config
+
+#: The hash in the documentation of the exporter-toolkit.
+HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
+
+
+# What is accepted -----------------------------------------------------------------------------------------------------
+
+
+def test_all_keys_are_read(tmp_path: Path) -> None:
+    path = web_config(
+        tmp_path,
+        f"""\
+tls_server_config:
+  cert_file: "certs/server.crt"
+  key_file: /etc/server.key
+  client_auth_type: RequireAndVerifyClientCert
+  client_ca_file: ca.crt
+  client_allowed_sans: [prometheus, 10.0.0.1]
+  min_version: TLS13
+  max_version: TLS13
+  cipher_suites: [TLS_AES_128_GCM_SHA256]
+  prefer_server_cipher_suites: false
+  curve_preferences: [X25519]
+http_server_config:
+  http2: false
+  headers:
+    X-Frame-Options: deny
+    X-XSS-Protection: 1
+    Strict-Transport-Security: ""
+    Content-Security-Policy: >
+      default-src 'self';
+      img-src *
+basic_auth_users:
+  alice: {HASH}
+  12: '{HASH}'
+""",
+    )
+    assert read_web_config(path) == WebConfig(
+        tls=ServerTLS(
+            cert_file=f"{tmp_path}/certs/server.crt",
+            key_file="/etc/server.key",
+            client_ca_file=f"{tmp_path}/ca.crt",
+            client_auth_type="RequireAndVerifyClientCert",
+            client_allowed_sans=("prometheus", "10.0.0.1"),
+            min_version="TLS13",
+            max_version="TLS13",
+            cipher_suites=("TLS_AES_128_GCM_SHA256",),
+            prefer_server_cipher_suites=False,
+            curve_preferences=("X25519",),
+        ),
+        users={"alice": HASH, "12": HASH},
+        headers=(
+            ("X-Frame-Options", "deny"),
+            ("X-XSS-Protection", "1"),
+            ("Content-Security-Policy", "default-src 'self'; img-src *"),
+        ),
+    )
+
+
+NOTHING = [
+    "",
+    "# nothing\n",
+    "---\n",
+    "tls_server_config:\nhttp_server_config:\nbasic_auth_users:\n",
+    "tls_server_config: {}\nhttp_server_config: {headers: }\nbasic_auth_users: {}\n",
+    "tls_server_config: {cert_file: , client_auth_type: ~, min_version: null, client_allowed_sans: }\n",
+    "\ufeffhttp_server_config: {http2: yes}\n",
+]
+
+
+@pytest.mark.parametrize("text", NOTHING)
+def test_file_that_says_nothing_asks_for_nothing(tmp_path: Path, text: str) -> None:
+    assert checked_web_config(web_config(tmp_path, text)) == WebConfig()
+
+
+@pytest.mark.parametrize("version", ["a", "b", "x", "y"])
+def test_hashes_of_every_tool_are_accepted(tmp_path: Path, version: str) -> None:
+    text = f"basic_auth_users: {{alice: {HASH.replace('2y', '2' + version)}}}"
+    assert list(read_web_config(web_config(tmp_path, text)).users) == ["alice"]
+
+
+def test_hash_is_in_no_repr(tmp_path: Path) -> None:
+    path = web_config(tmp_path, f"tls_server_config: {{key: canary1}}\nbasic_auth_users: {{alice: {HASH}}}\n")
+    shown = repr(read_web_config(path)) + repr(read_web_config(path).told())
+    assert "canary1" not in shown
+    assert HASH[7:] not in shown
+
+
+# What is refused ------------------------------------------------------------------------------------------------------
+
+KEYS = (
+    "cert_file, key_file, client_ca_file, cert, key, client_ca, client_auth_type, client_allowed_sans, min_version, "
+    "max_version, cipher_suites, prefer_server_cipher_suites, curve_preferences"
+)
+BCRYPT = "expected a bcrypt hash, such as htpasswd -nBC 10 makes"
+
+
+REFUSED = [
+    ("- a\n", "1: expected a mapping, found a list"),
+    ("hello", "1: expected a mapping, found a text"),
+    ("a: b: c\n", "1: not YAML: mapping values are not allowed in this context"),
+    ("a: [\n\n", "3: not YAML: did not find expected node content"),
+    ("a: &x 1\nb: *y\n", "2: not YAML: found undefined alias; a text that begins with * or [ needs quotes"),
+    ("{}\n---\n{}\n", "2: not YAML: but found another document"),
+    ("\x01", "1: not YAML: unacceptable character #x0001: control characters are not allowed"),
+    ("[" * 5000, "2: not YAML: did not find expected node content"),
+    (
+        "\ntls_config: {}\n",
+        "2: tls_config: unknown key; expected tls_server_config, http_server_config, basic_auth_users, rate_limit",
+    ),
+    ("rate_limit: {interval: 1s}\n", "1: rate_limit: there is no limit of requests here; leave it out"),
+    (
+        "tls_server_config:\n  cert_fil: x\n",
+        f"2: tls_server_config.cert_fil: unknown key; expected {KEYS}",
+    ),
+    (
+        "tls_server_config:\n  key_file: a\n  key_file: b\n",
+        "3: tls_server_config.key_file: given twice, before in line 2",
+    ),
+    ("tls_server_config: {}\ntls_server_config: {}\n", "2: tls_server_config: given twice, before in line 1"),
+    ("tls_server_config: {cert_file: [a]}\n", "1: tls_server_config.cert_file: expected a text, found a list"),
+    ("tls_server_config: [cert_file]\n", "1: tls_server_config: expected a mapping, found a list"),
+    (
+        "tls_server_config: {client_auth_type: Require}\n",
+        "1: tls_server_config.client_auth_type: 'Require': expected one of NoClientCert, RequestClientCert, "
+        "RequireClientCert, RequireAnyClientCert, VerifyClientCertIfGiven, RequireAndVerifyClientCert",
+    ),
+    (
+        "tls_server_config: {min_version: TLSv1.2}\n",
+        "1: tls_server_config.min_version: 'TLSv1.2': expected one of TLS10, TLS11, TLS12, TLS13",
+    ),
+    (
+        "tls_server_config: {curve_preferences: [CurveP1]}\n",
+        "1: tls_server_config.curve_preferences[0]: 'CurveP1': expected one of CurveP256, CurveP384, CurveP521, X25519",
+    ),
+    ("tls_server_config: {cipher_suites: A}\n", "1: tls_server_config.cipher_suites: expected a list, found a text"),
+    (
+        "tls_server_config: {prefer_server_cipher_suites: 'true'}\n",
+        "1: tls_server_config.prefer_server_cipher_suites: expected true or false, found a text",
+    ),
+    ("http_server_config: {http2: 1}\n", "1: http_server_config.http2: expected true or false, found a number"),
+    (
+        "http_server_config:\n  headers:\n    Server: x\n",
+        "3: http_server_config.headers.Server: unknown key; expected Content-Security-Policy, "
+        "Strict-Transport-Security, X-Content-Type-Options, X-Frame-Options, X-XSS-Protection",
+    ),
+    (
+        "http_server_config: {headers: {X-Frame-Options: DENY}}\n",
+        "1: http_server_config.headers.X-Frame-Options: 'DENY': expected one of deny, sameorigin",
+    ),
+    (
+        "http_server_config: {headers: {X-Content-Type-Options: ''}}\n",
+        "1: http_server_config.headers.X-Content-Type-Options: '': expected one of nosniff",
+    ),
+    (
+        "http_server_config: {headers: {Content-Security-Policy: ü}}\n",
+        "1: http_server_config.headers.Content-Security-Policy: '\\xfc': expected ASCII that can be printed",
+    ),
+    ("basic_auth_users:\n  alice: s3cret\n", f"2: basic_auth_users.alice: {BCRYPT}"),
+    ("basic_auth_users:\n  alice:\n", f"2: basic_auth_users.alice: {BCRYPT}, found nothing"),
+    (f"basic_auth_users: {{a: {HASH[:-1]}}}\n", f"1: basic_auth_users.a: {BCRYPT}"),
+    (f"basic_auth_users: {{a: {HASH}G}}\n", f"1: basic_auth_users.a: {BCRYPT}"),
+    (f"basic_auth_users: {{a: {HASH.replace('$10$', '$03$')}}}\n", f"1: basic_auth_users.a: {BCRYPT}"),
+    (f"basic_auth_users: {{a: {HASH.replace('$10$', '$32$')}}}\n", f"1: basic_auth_users.a: {BCRYPT}"),
+    (f"basic_auth_users: {{a: {HASH.replace('2y', '2c')}}}\n", f"1: basic_auth_users.a: {BCRYPT}"),
+    (f"basic_auth_users: {{a: {HASH.replace('zou', 'zoz')}}}\n", f"1: basic_auth_users.a: {BCRYPT}"),
+    (f"basic_auth_users:\n  a: {HASH}\n  a: {HASH}\n", "3: basic_auth_users.a: given twice, before in line 2"),
+    ('basic_auth_users: {"a\\nb": x}\n', f"1: basic_auth_users.a\\nb: {BCRYPT}"),
+    ("basic_auth_users: {[a]: x}\n", "1: basic_auth_users: a key that is not a text"),
+]
+
+
+@pytest.mark.parametrize(("text", "line"), REFUSED)
+def test_file_that_cannot_be_used_is_refused_with_its_line_and_key(tmp_path: Path, text: str, line: str) -> None:
+    path = web_config(tmp_path, text)
+    with pytest.raises(SettingsError) as refused:
+        read_web_config(path)
+    assert str(refused.value) == f"{path}:{line}"
+
+
+@pytest.mark.parametrize("name", ["gone.yml", "."])
+def test_file_that_is_not_there_is_refused(tmp_path: Path, name: str) -> None:
+    reason = "is a directory" if name == "." else "no such file or directory"
+    with pytest.raises(SettingsError) as refused:
+        read_web_config(str(tmp_path / name))
+    assert str(refused.value) == f"{tmp_path / name}: {reason}"
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "web.yml").write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(SettingsError, match=r"web\.yml: not text in UTF-8$"):
+        read_web_config(str(tmp_path / "web.yml"))
+
+
+# Changes --------------------------------------------------------------------------------------------------------------
+
+
+def test_changed_users_are_seen_and_a_bad_file_leaves_the_last_ones(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = web_config(tmp_path, users(alice="a"))
+    config = reread_web_config(path)
+    first = config.get()
+    assert (list(first.users), config.get() is first) == (["alice"], True)
+
+    web_config(tmp_path, users(bob="b", carol="c"))
+    assert list(config.get().users) == ["bob", "carol"]
+
+    with caplog.at_level(logging.ERROR):
+        web_config(tmp_path, "basic_auth_users: {bob: plain}\n")
+        assert [list(config.get().users) for _ in range(3)] == [["bob", "carol"]] * 3
+        Path(path).unlink()
+        assert [list(config.get().users) for _ in range(3)] == [["bob", "carol"]] * 3
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}:1: basic_auth_users.bob: {BCRYPT}; what was read before goes on to count",
+        f"{path}: no such file or directory; what was read before goes on to count",
+    ]
+    web_config(tmp_path, users(dave="d"))
+    assert list(config.get().users) == ["dave"]
+
+
+def test_file_behind_a_link_that_is_turned_is_seen(tmp_path: Path) -> None:
+    for name, text in (("old", users(alice="a")), ("new", users(bob="b"))):
+        (tmp_path / name).mkdir()
+        web_config(tmp_path / name, text)
+    link = tmp_path / "current"
+    link.symlink_to("old")
+    config = reread_web_config(str(link / "web.yml"))
+    assert list(config.get().users) == ["alice"]
+    (tmp_path / "next").symlink_to("new")
+    (tmp_path / "next").rename(link)  # as Kubernetes does with a secret
+    assert list(config.get().users) == ["bob"]
