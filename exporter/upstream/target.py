@@ -1,74 +1,126 @@
-"""A server that is asked, and how: all that the HTTP client is told of it."""
+"""What is requested and how: the URL of a target, and the options of its module in the forms that requests has."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
+from functools import cached_property
+from ipaddress import IPv4Address, IPv6Address
 
-from exporter.config import readers
-from exporter.config.readers import Headers
+from requests import PreparedRequest, Session
+from requests.auth import AuthBase, HTTPBasicAuth
 
-Networks = tuple[IPv4Network | IPv6Network, ...]
+from exporter.upstream.adapter import CurlAdapter
+from exporter.upstream.headers import Secret, header_lines, header_value, printable_line
+from exporter.version import __version__
+
+#: Decides whether the address of a host and port may be connected to.
+AddressPolicy = Callable[[str, int, IPv4Address | IPv6Address], bool]
 
 
 @dataclass(frozen=True)
-class HeaderFile:
-    """Headers that come of a file, which is read again with each request, so that a secret in it can be rotated.
+class Header(AuthBase):
+    """Sets one header. `prefix` precedes its value, such as `Bearer `; `secret` is whether the value must be hidden."""
 
-    The file holds the value of the header with this `name`, in which something can stand `before` it, or the password
-    of this `user`, or, without either, lines of the form Name: value.
+    name: str
+    value: Secret
+    prefix: str = ""
+    secret: bool = True
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        request.headers[self.name] = self.value.read(
+            lambda text: header_value(self.prefix + text), f"the value of {self.name}, one line of ASCII"
+        )
+        return request
+
+
+@dataclass(frozen=True)
+class HeaderLines(AuthBase):
+    """Sets the headers that stand in lines of the form `Name: value`."""
+
+    lines: Secret
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        headers = self.lines.read(header_lines, "lines of the form Name: value, each name once")
+        request.headers.update(headers)
+        return request
+
+
+@dataclass(frozen=True)
+class Login(AuthBase):
+    """Sets basic authentication (RFC 7617) in UTF-8."""
+
+    user: str
+    password: Secret
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        password = self.password.read(printable_line, "a password, one line") if self.password.file else self.password.text
+        authenticated: PreparedRequest = HTTPBasicAuth(self.user.encode(), password.encode())(request)
+        return authenticated
+
+
+@dataclass(frozen=True)
+class Credentials(AuthBase):
+    """All headers of a module, in the form of requests' `auth`: it is called for each request."""
+
+    parts: tuple[Header | HeaderLines | Login, ...] = ()
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        """Sets the headers; raises OSError or ValueError when a file that holds one cannot be used."""
+        for part in self.parts:
+            part(request)
+        return request
+
+
+@dataclass(frozen=True)
+class RequestOptions:
+    """How the targets of a module are requested.
+
+    `timeout` is how many seconds a scrape waits, and how long a connection may take; `interval` for how many seconds a
+    response is used again. `verify`, `cert` (None, a file, or a file and that of its key) and `auth` are those of
+    requests. `server_name` is the name in the TLS certificate where it is not the URL's host. `allows` decides which
+    addresses a host name may lead to; None allows every address.
     """
 
-    path: str
-    name: str = ""
-    user: str = field(default="", repr=False)
-    before: str = ""
+    timeout: float
+    verify: bool | str = True
+    interval: float = 0.0
+    cert: str | tuple[str, str] | None = None
+    auth: Credentials = Credentials()
+    server_name: str = ""
+    allows: AddressPolicy | None = field(default=None, compare=False, repr=False)
 
-    def headers(self) -> Headers:
-        """Returns the headers as they are now; raises OSError, or ValueError that names the file and no content."""
-        try:
-            return self.headers_of(readers.file_content(self.path).decode("utf-8-sig").strip())
-        except ValueError:
-            a_value = "a password, one line" if self.user else f"the value of {self.name}, one line of ASCII"
-            what = a_value if self.user or self.name else "lines of the form Name: value, each name once"
-            raise ValueError(f"{self.path}: expected a file that holds {what}") from None
+    @cached_property
+    def session(self) -> Session:
+        """The session that prepares the requests of this module and holds its transport adapter.
 
-    def headers_of(self, text: str) -> Headers:
-        """Returns the headers that a file with this text gives; raises ValueError when it gives none."""
-        if self.user:
-            return readers.basic_login(self.user.encode(), readers.line(text).encode())
-        return ((self.name, readers.header_value(self.before + text)),) if self.name else readers.header_lines(text)
+        The environment, cookies and redirects do not change a request: no proxy, no ~/.netrc, no REQUESTS_CA_BUNDLE.
+        """
+        session = Session()
+        session.trust_env = False
+        session.headers.clear()
+        session.headers.update({"User-Agent": f"patroni-staytus-exporter/{__version__}", "Accept-Encoding": "identity"})
+        session.auth = self.auth
+        session.verify = self.verify
+        session.cert = self.cert
+        adapter = CurlAdapter(server_name=self.server_name, allows=self.allows)
+        session.mount("http://", adapter)
+        session.mount("https://", adapter)
+        return session
 
 
 @dataclass(frozen=True)
 class Target:
-    """One server of a service and how it is asked.
-
-    `url` is the base of its API, without a slash at its end and without userinfo. `timeout` and `interval` are seconds;
-    an answer younger than the interval is used again. `verify` is True, False or the path of a CA bundle, for a
-    certificate with the `server_name`, or with the URL's host where that is empty. `cert_file` and `key_file` are the
-    paths of the client's certificate and key, or empty; files are read when they are used. `headers` and those of the
-    `header_files` go with every request and can be secret. An address is connected to only when it is in one of the
-    networks that it `admits`, where there are any, and in none that it `refuses`.
-    """
+    """One server: the base URL of its API, without a slash at its end and without userinfo."""
 
     url: str
-    timeout: float
-    verify: bool | str
-    interval: float = 0.0
-    headers: Headers = field(default=(), repr=False)
-    header_files: tuple[HeaderFile, ...] = ()
-    cert_file: str = ""
-    key_file: str = ""
-    server_name: str = ""
-    admits: Networks = ()
-    refuses: Networks = ()
+    options: RequestOptions
 
     def __hash__(self) -> int:
-        return hash(self.url)  # which tells nearly all of them apart, and to hash the rest takes long
+        return hash(self.url)  # targets seldom share it, and hashing the options takes longer
 
 
 @dataclass(frozen=True)
 class Module:
-    """A target with a name; its service (patroni or staytus) tells which collectors can read it, `collect` which do."""
+    """A target with a name. `service` is patroni or staytus; `collect` are the names of its collectors that are on."""
 
     name: str
     service: str
