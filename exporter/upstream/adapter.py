@@ -1,84 +1,124 @@
-"""Requests over the wire: libcurl's multi interface in one thread, which waits for all of them at once."""
+"""The transport adapter of requests that sends through libcurl's multi interface: one thread for all requests."""
 
+import logging
+import os
 import selectors
 import socket
 import threading
 import time
-import weakref
 from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import pycurl
+from requests import PreparedRequest, Response
+from requests.adapters import BaseAdapter
 
-from exporter.upstream.target import Target
-from exporter.upstream.transfer import Done, Request, not_sent
+from exporter.upstream.errors import ConnectionFailed, FetchError, URLNotValid
+from exporter.upstream.transfer import AddressPolicy, Done, Timeout, Transfer
 
-#: Connections that are kept after an answer.
+log = logging.getLogger(__name__)
+
+#: Connections that are kept open after a response.
 KEPT = 256
 
 
-class Transport:
-    """Sends requests, any number at once; its thread starts with the first and ends when nobody has the transport."""
+class CurlAdapter(BaseAdapter):
+    """Sends the requests of one module.
 
-    def __init__(self) -> None:
-        self._loop = _Loop()
-        weakref.finalize(self, self._loop.end).atexit = False  # a daemon: the process does not wait for who hangs
+    Unlike in requests' own adapter the read timeout is for the whole response, and a response is read whole before
+    it is returned. Proxies are not used. A kept connection that the server has closed is replaced.
+    """
 
-    def send(self, target: Target, path: str, seconds: float, done: Done) -> None:
-        """Asks for `path` below the target's URL. The server has the target's timeout to accept the connection, and
-        `seconds` for all. Proxies, netrc, cookies and variables of the environment do not count, and a redirect is not
-        followed. A kept connection that turns out to be stale is replaced unseen.
+    def __init__(self, *, server_name: str = "", allows: AddressPolicy | None = None) -> None:
+        super().__init__()
+        self._server_name = server_name
+        self._allows = allows
 
-        Raises RuntimeError when the system has no thread for us.
-        """
+    def begin(
+        self,
+        request: PreparedRequest,
+        done: Done,
+        *,
+        timeout: Timeout = None,
+        verify: bool | str = True,
+        cert: str | tuple[str, str] | None = None,
+    ) -> None:
+        """Sends a request without waiting; `done` receives its Response or FetchError, usually in another thread."""
         try:
-            request = Request(target, path, seconds, done)
-        except (OSError, ValueError) as error:
-            done(not_sent(error))
-        else:
-            self._loop.begin(request)
+            transfer = Transfer(
+                request,
+                done,
+                timeout=timeout,
+                verify=verify,
+                cert=cert,
+                server_name=self._server_name,
+                allows=self._allows,
+            )
+            while not _loop().begin(transfer):
+                pass  # that one has just ended
+        except OSError as error:
+            done(URLNotValid(f"{error.filename}: {(error.strerror or '').lower()}", request, sent=False))
+        except ValueError as error:
+            done(URLNotValid(str(error), request, sent=False))
+        except RuntimeError:
+            done(ConnectionFailed("no thread could be started for the request", request, sent=False))
+
+    def send(
+        self,
+        request: PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: bool | str = True,
+        cert: Any = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Returns the response to a request; raises FetchError, a requests.RequestException, when there is none."""
+        future: Future[Response | FetchError] = Future()
+        self.begin(request, future.set_result, timeout=timeout, verify=verify, cert=cert)
+        result = future.result()
+        if isinstance(result, FetchError):
+            raise result
+        return result
+
+    def close(self) -> None:
+        """Does nothing: connections are shared by all adapters of the process."""
 
 
 class _Loop:
-    """The thread: it waits for all sockets at once and lets libcurl do what they are ready for."""
+    """The thread that waits for all sockets and lets libcurl handle those that are ready."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._new: deque[Request] = deque()
-        self._thread: threading.Thread | None = None
-        self._ended = False
+        self._new: deque[Transfer] = deque()
+        self.ended = False
         self._woken, self._wake = socket.socketpair()
         self._sockets = selectors.DefaultSelector()
         self._sockets.register(self._woken, selectors.EVENT_READ)
         self._watched: set[int] = set()
         self._until: float | None = None
-        self._under_way: dict[pycurl.Curl, Request] = {}
+        self._in_flight: dict[pycurl.Curl, Transfer] = {}
         self._unused: list[pycurl.Curl] = []
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._wait)
         self._multi.setopt(pycurl.M_MAXCONNECTS, KEPT)
+        threading.Thread(target=self._run, name="fetch", daemon=True).start()
 
-    def begin(self, request: Request) -> None:
+    def begin(self, transfer: Transfer) -> bool:
+        """Takes a request; returns False when the thread has ended."""
         with self._lock:
-            if self._thread is None or not self._thread.is_alive():  # a fault of ours ended it
-                thread = threading.Thread(target=self._run, name="fetch", daemon=True)
-                thread.start()
-                self._thread = thread
-            self._new.append(request)
+            if self.ended:
+                return False
+            self._new.append(transfer)
             if len(self._new) == 1:
                 self._wake.send(b"w")
-
-    def end(self) -> None:
-        with self._lock:
-            self._ended = True
-            if self._thread is None:
-                self._close()
-            else:
-                self._wake.send(b"e")
+            return True
 
     def _watch(self, what: int, descriptor: int, _multi: Any, _data: Any) -> None:
-        """libcurl says which socket it waits for, and for what."""
+        """libcurl calls this when it waits for a socket, or no longer does."""
         if what != pycurl.POLL_REMOVE:
             (self._sockets.modify if descriptor in self._watched else self._sockets.register)(descriptor, _EVENTS[what])
             self._watched.add(descriptor)
@@ -87,73 +127,74 @@ class _Loop:
             self._watched.remove(descriptor)
 
     def _wait(self, milliseconds: int) -> None:
-        """libcurl says when it wants to be called if no socket is ready before; -1 is never."""
+        """libcurl calls this with the time after which it must be called if no socket is ready; -1 is never."""
         self._until = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
 
     def _run(self) -> None:
-        while True:
-            wait = None if self._until is None else max(0.0, self._until - time.monotonic())
-            for key, events in self._sockets.select(wait):
-                if key.fileobj is self._woken:
-                    self._woken.recv(64)
-                    if self._ended:
-                        return self._close()
-                    self._start()
-                else:
-                    action = (pycurl.CSELECT_IN if events & selectors.EVENT_READ else 0) | (
-                        pycurl.CSELECT_OUT if events & selectors.EVENT_WRITE else 0
-                    )
-                    self._multi.socket_action(key.fd, action)
-            if self._until is not None and self._until <= time.monotonic():
-                self._until = None
-                self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-            self._finish()
+        try:
+            while True:
+                self._step()
+        except BaseException:
+            log.exception("the thread that sends requests failed; the next request starts another one")
+        finally:
+            with self._lock:
+                self.ended = True
+            for transfer in (*self._in_flight.values(), *self._new):
+                _settle(transfer, _internal_error)
+            for curl in self._in_flight:
+                self._multi.remove_handle(curl)
+            for resource in (self._multi, self._sockets, self._woken, self._wake):
+                resource.close()
+
+    def _step(self) -> None:
+        wait = None if self._until is None else max(0.0, self._until - time.monotonic())
+        for key, events in self._sockets.select(wait):
+            if key.fileobj is self._woken:
+                self._woken.recv(64)
+                self._start()
+            else:
+                action = (pycurl.CSELECT_IN if events & selectors.EVENT_READ else 0) | (
+                    pycurl.CSELECT_OUT if events & selectors.EVENT_WRITE else 0
+                )
+                self._multi.socket_action(key.fd, action)
+        if self._until is not None and self._until <= time.monotonic():
+            self._until = None
+            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        self._finish()
 
     def _start(self) -> None:
         with self._lock:
             new, self._new = self._new, deque()
-        for request in new:
+        for transfer in new:
             curl = self._unused.pop() if self._unused else pycurl.Curl()
             try:
-                request.set_up(curl)
+                transfer.set_up(curl)
                 self._multi.add_handle(curl)
-            except (ValueError, pycurl.error) as error:
-                curl.reset()
-                self._unused.append(curl)
-                request.done(not_sent(error))
+            except Exception as error:
+                self._put_back(curl)
+                reason = f"the request cannot be sent: {error.args[-1] if error.args else type(error).__name__}"
+                _settle(transfer, lambda transfer, reason=reason: URLNotValid(reason, transfer.request, sent=False))
             else:
-                self._under_way[curl] = request
+                self._in_flight[curl] = transfer
 
     def _finish(self) -> None:
-        more = len(self._under_way)
+        more = len(self._in_flight)
         while more:
-            more, answered, failed = self._multi.info_read()
-            for curl in answered:
-                request = self._take(curl)
-                answer = request.answer(curl)
-                self._put_back(curl)
-                request.done(answer)
+            more, ended, failed = self._multi.info_read()
+            for curl in ended:
+                self._end(curl, partial(Transfer.response, curl=curl))
             for curl, code, text in failed:
-                request = self._take(curl)
-                error = request.error(curl, code, text)
-                self._put_back(curl)
-                request.done(error)
+                self._end(curl, partial(Transfer.error, curl=curl, code=code, text=text))
 
-    def _take(self, curl: pycurl.Curl) -> Request:
+    def _end(self, curl: pycurl.Curl, result: Callable[[Transfer], Response | FetchError]) -> None:
         self._multi.remove_handle(curl)
-        return self._under_way.pop(curl)
+        _settle(self._in_flight.pop(curl), result)
+        self._put_back(curl)
 
     def _put_back(self, curl: pycurl.Curl) -> None:
         curl.reset()
         if len(self._unused) < 64:
             self._unused.append(curl)
-
-    def _close(self) -> None:
-        for curl in self._under_way:
-            self._multi.remove_handle(curl)
-        self._multi.close()
-        for resource in (self._sockets, self._woken, self._wake):
-            resource.close()
 
 
 _EVENTS = {
@@ -161,3 +202,44 @@ _EVENTS = {
     pycurl.POLL_OUT: selectors.EVENT_WRITE,
     pycurl.POLL_INOUT: selectors.EVENT_READ | selectors.EVENT_WRITE,
 }
+
+
+def _settle(transfer: Transfer, result: Callable[[Transfer], Response | FetchError]) -> None:
+    """Passes the result of a request on; a failure of our own is logged and ends this request alone."""
+    try:
+        transfer.done(result(transfer))
+    except Exception:
+        log.exception("a request ended with an internal error")
+        transfer.done(_internal_error(transfer))
+
+
+def _internal_error(transfer: Transfer) -> FetchError:
+    return FetchError("an internal error ended the request; the log of the exporter has its traceback", transfer.request)
+
+
+_current: _Loop | None = None
+_current_lock = threading.Lock()
+_inherited: list[_Loop] = []
+
+
+def _loop() -> _Loop:
+    """Returns the loop of this process, which starts with its first request."""
+    global _current
+    with _current_lock:
+        if _current is None or _current.ended:
+            _current = _Loop()
+        return _current
+
+
+def _forget_inherited_loop() -> None:
+    """Leaves the loop to the parent of a forked process, which has its thread and shares its sockets.
+
+    It is not closed: that would say good-bye to the parent's servers, over the parent's connections.
+    """
+    global _current, _current_lock
+    if _current is not None:
+        _inherited.append(_current)
+    _current, _current_lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_inherited_loop)

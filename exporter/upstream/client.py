@@ -1,174 +1,144 @@
-"""The requests of all scrapes: one at a time for each document, joined by whoever asks, and the answers while young."""
+"""The requests in flight: at most one for each target and path, joined by later scrapes, and responses while young."""
 
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from exporter.collectors.document import Answer, NotProvided, ParseError
-from exporter.upstream.adapter import Transport
+from requests import Response
+
+from exporter.upstream.errors import FetchError, URLNotValid
 from exporter.upstream.target import Target
-from exporter.upstream.transfer import FetchError
 
 #: Seconds after which a request that was sent and not answered is given up, and its socket closed.
 ABANDON_AFTER = 60.0
 
-#: Bytes from which on an answer is parsed in a thread of its own, so that all others need not wait for it.
+#: Seconds after which a request that has not ended by then is not joined any more: an internal error has lost it.
+SLACK = 10.0
+
+#: Bytes from which on a response is read in a thread of its own, so that the other requests do not wait.
 LARGE = 64 * 1024
 
-#: Answers that are kept while young before those that are not are looked for and forgotten.
+#: Responses that are kept before those that are not young any more are removed.
 KEPT = 1000
 
+Read = Callable[[Response], Any]
+Key = tuple[Target, str]
 
-@dataclass(eq=False, repr=False)
-class Flight:
-    """One request on its way; since `ended` (monotonic seconds) its model is there, or the error why there is none."""
 
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    ended: float | None = None
-    model: Any = None
+@dataclass(frozen=True)
+class Result:
+    """The end of a request, in monotonic seconds: what its reader returned, or the exception."""
+
+    ended: float
+    value: Any = None
     error: BaseException | None = None
-    waiting: list["_Waiting"] = field(default_factory=list)
-
-    def serves(self, interval: float) -> bool:
-        """Tells whether it is still under way, or ended so short a time (in seconds) ago."""
-        return self.ended is None or time.monotonic() - self.ended < interval
-
-    def seconds_since(self, start: float) -> float:
-        """Returns how long after `start` (monotonic seconds) it ended, or how long ago that was if it did not."""
-        return max(0.0, (self.ended or time.monotonic()) - start)
 
 
-class _Waiting:
-    """Somebody who waits for some flights to end, and is woken once; Futures take three times as long for the same."""
+class Client:
+    """Sends the requests of all scrapes of this process, and of none of its parent.
 
-    def __init__(self, under_way: list[Flight]):
-        self._left = len(under_way)
-        self.woken = threading.Lock()
-        self.woken.acquire()
-        for flight in under_way:
-            flight.waiting.append(self)
-
-    def count(self) -> None:
-        """Counts one that has ended."""
-        self._left -= 1
-        if not self._left:
-            self.woken.release()
-
-
-def wait(flights: Sequence[Flight], seconds: float) -> None:
-    """Waits until all these flights of one fetcher have ended, for so many seconds at the most."""
-    with flights[0].lock:
-        under_way = [flight for flight in flights if flight.ended is None]
-        waiting = _Waiting(under_way) if under_way else None
-    if waiting and not waiting.woken.acquire(timeout=max(0.0, seconds)):
-        with flights[0].lock:
-            for flight in under_way:
-                if flight.ended is None:
-                    flight.waiting.remove(waiting)
-
-
-class Fetcher:
-    """Fetches documents for all scrapes of this process; it makes everything on first use, and anew after a fork.
-
-    There is one request in flight for each target and document, since Patroni and Staytus have five threads each and
-    one that hangs there stays taken after its client has gone. Whoever asks meanwhile joins it.
+    Patroni and Staytus have five threads each, and a request that hangs there holds its thread even after the client
+    has closed the connection. So there is one request in flight for each target and path.
     """
 
     def __init__(self) -> None:
-        self._left_behind: list[Transport] = []
-        self._begin()
-        begin = weakref.WeakMethod(self._begin_in_child)
-        os.register_at_fork(after_in_child=lambda: (again := begin()) and again())
+        self._reset()
+        os.register_at_fork(after_in_child=partial(_reset_in_child, weakref.ref(self)))
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._flights: dict[tuple[Target, str], Flight] = {}
+        self._requests: dict[Key, tuple[Future[Result], float]] = {}
         self._most = KEPT
-        self._transport: Transport | None = None
-
-    def _begin_in_child(self) -> None:
-        """Knows nothing yet; the parent has the thread, may hold the lock, and shares the sockets of its transport, so
-        that to close that here would say good-bye to the parent's servers.
-        """
-        if self._transport is not None:
-            self._left_behind.append(self._transport)
-        self._begin()
 
     @property
-    def under_way(self) -> int:
-        """How many requests are under way."""
+    def in_flight(self) -> int:
+        """The number of requests in flight."""
         with self._lock:
-            return sum(flight.ended is None for flight in self._flights.values())
+            return sum(not future.done() for future, _ in self._requests.values())
 
-    def ask(self, target: Target, path: str, parse: Callable[[Answer], Any]) -> Flight:
-        """Returns the request for `path` below the target's URL: the one under way, or that of an answer younger than
-        the target's interval, or a new one, which others can join.
+    def begin(self, target: Target, path: str, read: Read) -> Future[Result]:
+        """Returns the result of the request for a path below the target's URL, without waiting for it.
 
-        Its model is what `parse` makes of the answer, once for all who wait, so it may not be mutable; its error is
-        FetchError, or what `parse` raises.
+        It is that of the request in flight, that of a response younger than the target's interval, or that of a new
+        request, which later callers join. `read` turns the response into a value once for all of them, so the value
+        must not be mutable. The error is a FetchError, or the internal error that `read` raised.
         """
         key = (target, path)
+        options = target.options
+        limit = max(ABANDON_AFTER, options.timeout)
+        now = time.monotonic()
         with self._lock:
-            flight = self._flights.get(key)
-            if flight is not None and flight.serves(target.interval):
-                return flight
-            self._make_room()
-            flight = self._flights[key] = Flight(self._lock)
-            if self._transport is None:
-                self._transport = Transport()
-            transport = self._transport
+            found = self._requests.get(key)
+            if found and _serves(found, options.interval, now):
+                return found[0]
+            self._remove_old(now)
+            future: Future[Result] = Future()
+            self._requests[key] = (future, now + limit + SLACK)
         try:
-            seconds = max(ABANDON_AFTER, target.timeout)
-            transport.send(target, path, seconds, partial(self._answered, key, flight, parse))
-        except RuntimeError:  # the system has no more threads for us
-            self._end(key, flight, error=FetchError("no thread could be started to ask", sent=False))
-        return flight
+            request = target.request(path)
+        except (OSError, ValueError) as error:
+            reason = f"{error.filename}: {(error.strerror or '').lower()}" if isinstance(error, OSError) else str(error)
+            self._end(key, future, error=URLNotValid(reason, sent=False))
+            return future
+        done = partial(self._receive, key, future, read)
+        timeout = (options.timeout, limit)
+        options.adapter.begin(request, done, timeout=timeout, verify=options.verify, cert=options.cert)
+        return future
 
-    def _make_room(self) -> None:
-        """Forgets the answers that nobody may use any more, each time that there are twice as many as were left."""
-        if len(self._flights) >= self._most:
-            self._flights = {key: kept for key, kept in self._flights.items() if kept.serves(key[0].interval)}
-            self._most = max(KEPT, 2 * len(self._flights))
+    def _remove_old(self, now: float) -> None:
+        """Removes the responses that are too old to be used again, each time that their number has doubled."""
+        if len(self._requests) >= self._most:
+            self._requests = {
+                key: found for key, found in self._requests.items() if _serves(found, key[0].options.interval, now)
+            }
+            self._most = max(KEPT, 2 * len(self._requests))
 
-    def _answered(
-        self, key: tuple[Target, str], flight: Flight, parse: Callable[[Answer], Any], answer: Answer | FetchError
-    ) -> None:
-        if isinstance(answer, FetchError):
-            self._end(key, flight, error=answer)
-        elif len(answer.body) < LARGE:
-            self._parse(key, flight, parse, answer)
+    def _receive(self, key: Key, future: Future[Result], read: Read, response: Response | FetchError) -> None:
+        if isinstance(response, FetchError):
+            self._end(key, future, error=response)
+        elif len(response.content) < LARGE:
+            self._read(key, future, read, response)
         else:
             try:
                 threading.Thread(
-                    target=self._parse, args=(key, flight, parse, answer), name="parse", daemon=True
+                    target=self._read, args=(key, future, read, response), name="read", daemon=True
                 ).start()
             except RuntimeError:
-                self._end(key, flight, error=FetchError("no thread could be started to parse"))
+                self._end(key, future, error=FetchError("no thread could be started to read the response"))
 
-    def _parse(self, key: tuple[Target, str], flight: Flight, parse: Callable[[Answer], Any], answer: Answer) -> None:
+    def _read(self, key: Key, future: Future[Result], read: Read, response: Response) -> None:
         try:
-            model = parse(answer)
-        except BaseException as error:
-            if isinstance(error, ParseError | NotProvided):
-                # What was read hangs on their tracebacks: 16 MiB, for as long as somebody knows the flight.
-                error.__traceback__ = error.__context__ = None
-            self._end(key, flight, error=error)
+            value = read(response)
+        except Exception as error:
+            self._end(key, future, error=error)
         else:
-            self._end(key, flight, model)
+            self._end(key, future, value)
 
-    def _end(
-        self, key: tuple[Target, str], flight: Flight, model: Any = None, error: BaseException | None = None
-    ) -> None:
-        """Makes room for the next request, before anybody hears of the end of this one and asks again."""
+    def _end(self, key: Key, future: Future[Result], value: Any = None, error: BaseException | None = None) -> None:
+        """Ends the request. It leaves the table first, so that a caller that is woken by it can send the next one."""
+        result = Result(time.monotonic(), value, error)
         with self._lock:
-            flight.model, flight.error, flight.ended = model, error, time.monotonic()
-            if key[0].interval <= 0 or not getattr(error, "sent", True):
-                del self._flights[key]
-            for waiting in flight.waiting:
-                waiting.count()
-            flight.waiting.clear()
+            is_known = self._requests.get(key, (None,))[0] is future
+            if is_known and (key[0].options.interval <= 0 or not getattr(error, "sent", True)):
+                del self._requests[key]
+        future.set_result(result)
+
+
+def _serves(found: tuple[Future[Result], float], interval: float, now: float) -> bool:
+    """Returns whether a request is in flight, or ended less than `interval` seconds ago."""
+    future, until = found
+    if not future.done():
+        return now < until
+    return now - future.result().ended < interval
+
+
+def _reset_in_child(client: weakref.ref[Client]) -> None:
+    """Forgets the requests of the parent, which end there, and its lock, which may be held."""
+    if alive := client():
+        alive._reset()

@@ -1,44 +1,54 @@
-"""What a server says of the secrets that it was shown is hidden, before anything is quoted of it."""
+"""Secrets that a server repeats in its response are hidden before the response is read."""
 
 import base64
 import html
 import json
+from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 from urllib.parse import quote, quote_plus
 
-from exporter.upstream.target import Target
+from requests import PreparedRequest
 
-#: Characters that a secret has at least; what is shorter stands in any text by chance.
-LEAST = 4
+from exporter.upstream.target import Credentials, Header
+
+#: Characters of the shortest secret that is hidden, and of the shortest that has only letters: one that is shorter, such
+#: as `patroni` or `postgres`, occurs in documents by chance.
+SHORTEST, SHORTEST_WORD = 4, 12
+
+#: Headers that the session sets.
+_PUBLIC = ("user-agent", "accept-encoding")
 
 
-def without_secrets(body: bytes, target: Target) -> bytes:
-    """Returns the body with *** in place of the secrets of this target, also as HTML, JSON or a URL spell them.
-
-    A server that shows a bad request to whoever sent it says them all again.
-    """
-    spellings = {spelling for secret in _secrets(target) for spelling in _spellings(secret)}
-    for spelling in sorted(spellings, key=len, reverse=True):
-        if len(spelling) >= LEAST:
-            body = body.replace(spelling.encode(), b"***")
+def without_secrets(body: bytes, credentials: Credentials, request: PreparedRequest) -> bytes:
+    """Returns the body with *** in place of the secrets of a request, also as HTML, JSON or a URL spell them."""
+    if credentials.parts:
+        spellings = {spelling for secret in _secrets(credentials, request) for spelling in _spellings(secret)}
+        for spelling in sorted(spellings, key=len, reverse=True):
+            body = body.replace(spelling, b"***")
     return body
 
 
-def _secrets(target: Target) -> set[str]:
-    headers = set(target.headers)
-    for file in target.header_files:
-        with suppress(OSError, ValueError):
-            headers |= set(file.headers())
-    secrets = {value for _, value in headers}
-    secrets |= {value.partition(" ")[2] for name, value in headers if name.lower() == "authorization"}
-    for login in [secret.partition(" ")[2] for secret in secrets if secret.startswith("Basic ")]:
-        with suppress(ValueError):  # a header that somebody gave as it is
-            text = base64.b64decode(login).decode()
-            secrets |= {login, text, text.partition(":")[2]}
-    return secrets
+def _secrets(credentials: Credentials, request: PreparedRequest) -> Iterator[str]:
+    public = {part.name.lower() for part in credentials.parts if isinstance(part, Header) and not part.secret}
+    for name, value in request.headers.items():
+        if name.lower() in public or name.lower() in _PUBLIC:
+            continue
+        yield value
+        scheme, _, token = value.partition(" ")
+        if name.lower() == "authorization":
+            yield token
+        if scheme == "Basic":
+            with suppress(ValueError):  # a header of the operator's own
+                login = base64.b64decode(token).decode()
+                yield from (token, login, login.partition(":")[2])
 
 
-def _spellings(secret: str) -> set[str]:
+@lru_cache(maxsize=256)
+def _spellings(secret: str) -> frozenset[bytes]:
+    if len(secret) < (SHORTEST_WORD if secret.isalpha() else SHORTEST):
+        return frozenset()
     in_json = json.dumps(secret)[1:-1]
-    in_urls = {quote(secret), quote(secret, safe=""), quote_plus(secret)}
-    return {secret, html.escape(secret), in_json, in_json.replace("/", r"\/"), *in_urls}
+    in_urls = (quote(secret), quote(secret, safe=""), quote_plus(secret))
+    texts = {secret, html.escape(secret), in_json, in_json.replace("/", r"\/"), *in_urls}
+    return frozenset(text.encode() for text in texts)

@@ -1,19 +1,15 @@
 """What is requested and how: the URL of a target, and the options of its module in the forms that requests has."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from ipaddress import IPv4Address, IPv6Address
 
-from requests import PreparedRequest, Session
+from requests import PreparedRequest, Request, Response, Session
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from exporter.upstream.adapter import CurlAdapter
 from exporter.upstream.headers import Secret, header_lines, header_value, printable_line
+from exporter.upstream.transfer import AddressPolicy
 from exporter.version import __version__
-
-#: Decides whether the address of a host and port may be connected to.
-AddressPolicy = Callable[[str, int, IPv4Address | IPv6Address], bool]
 
 
 @dataclass(frozen=True)
@@ -90,21 +86,37 @@ class RequestOptions:
 
     @cached_property
     def session(self) -> Session:
-        """The session that prepares the requests of this module and holds its transport adapter.
+        """The session that prepares the requests of this module, with its transport adapter mounted.
 
-        The environment, cookies and redirects do not change a request: no proxy, no ~/.netrc, no REQUESTS_CA_BUNDLE.
+        The environment does not change a request: no proxy, no ~/.netrc, no REQUESTS_CA_BUNDLE.
         """
-        session = Session()
+        session = _Session()
         session.trust_env = False
         session.headers.clear()
         session.headers.update({"User-Agent": f"patroni-staytus-exporter/{__version__}", "Accept-Encoding": "identity"})
         session.auth = self.auth
         session.verify = self.verify
         session.cert = self.cert
-        adapter = CurlAdapter(server_name=self.server_name, allows=self.allows)
-        session.mount("http://", adapter)
-        session.mount("https://", adapter)
+        session.mount("http://", self.adapter)
+        session.mount("https://", self.adapter)
         return session
+
+    @cached_property
+    def adapter(self) -> CurlAdapter:
+        """The transport adapter of the session."""
+        return CurlAdapter(server_name=self.server_name, allows=self.allows)
+
+    @cached_property
+    def template(self) -> PreparedRequest:
+        """A prepared request of this module, without its URL and credentials; a copy takes 3 µs, preparing one 71."""
+        return self.session.prepare_request(Request("GET", "http://localhost/", auth=lambda request: request))
+
+
+class _Session(Session):
+    """A session that does not follow redirects: it would send the credentials to any host."""
+
+    def get_redirect_target(self, resp: Response) -> None:
+        return None
 
 
 @dataclass(frozen=True)
@@ -113,6 +125,15 @@ class Target:
 
     url: str
     options: RequestOptions
+
+    def request(self, path: str) -> PreparedRequest:
+        """Returns the request for a path below the URL.
+
+        Raises OSError or ValueError when a file with credentials cannot be used.
+        """
+        request = self.options.template.copy()
+        request.url = f"{self.url}/{path}"
+        return self.options.auth(request)
 
     def __hash__(self) -> int:
         return hash(self.url)  # targets seldom share it, and hashing the options takes longer

@@ -1,93 +1,103 @@
-"""One request as libcurl is told of it: its headers, TLS and limits, and what may happen on its way."""
+"""One request as libcurl sends it, and the requests.Response or FetchError that comes of it."""
 
 import re
 import socket
 import time
 from collections.abc import Callable
-from ipaddress import ip_address
+from io import BytesIO
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import certifi
 import pycurl
+from requests import PreparedRequest, Response
+from requests.structures import CaseInsensitiveDict
+from requests.utils import get_encoding_from_headers
 
-from exporter.collectors.document import Answer
-from exporter.config import readers
-from exporter.upstream.errors import reason
-from exporter.upstream.target import Target
-from exporter.version import __version__
+from exporter.upstream.errors import ConnectionFailed, ConnectTimedOut, FetchError, ReadTimedOut, curl_error
+from exporter.upstream.headers import file_content
 
-#: Bytes of an answer, before and after decompression. libcurl itself allows 300 kB for all of its header.
+#: Bytes of a response, before and after decompression. libcurl limits the header to 300 kB.
 SIZE_LIMIT = 16 * 1024 * 1024
 
-#: Seconds after which a kept connection is not used again: since it was last used, and since it was made, as the
-#: certificates of either side may have been replaced meanwhile.
+#: Seconds after which a kept connection is not used again: since its last use, and since it was made, because the
+#: certificates of either side may have been replaced.
 KEPT_IDLE, KEPT_AT_MOST = 60, 300
 
-#: Seconds in which a kept connection that the server has closed meanwhile shows that.
+#: Seconds within which a kept connection that the server has closed is noticed and replaced.
 STALE_WITHIN = 1.0
+
+#: Decides whether the address of a host and port may be connected to.
+AddressPolicy = Callable[[str, int, IPv4Address | IPv6Address], bool]
+
+#: Receives the result of a request. It runs in the thread that sends all requests, so it must be quick.
+Done = Callable[[Response | FetchError], None]
+
+#: Seconds for the connection and for the whole response, or one number for both; None is no limit, as in requests.
+Timeout = float | tuple[float | None, float | None] | None
 
 _ADDRESS = re.compile(r"https?://(\[|[\d.]+(:|/|$))")
 
 
-class FetchError(Exception):
-    """There is no answer; the text says why, and holds neither header nor userinfo.
+class Transfer:
+    """A request in flight. The TLS files are read here, in the calling thread, because a disk can hang.
 
-    `sent` tells whether the server may have got the request.
+    Raises OSError or ValueError when a file cannot be used.
     """
 
-    def __init__(self, reason: str, *, sent: bool = True):
-        super().__init__(reason)
-        self.sent = sent
-
-
-#: Takes what became of a request. It must be quick: mostly it runs in the thread that all requests share.
-Done = Callable[[Answer | FetchError], None]
-
-
-class Request:
-    """A request on its way; `seconds` is how long the whole of it may take.
-
-    The files of its target are read here, in the thread of whoever asks: a disk that hangs is then no other's matter.
-    Raises OSError or ValueError for a file that cannot be used.
-    """
-
-    def __init__(self, target: Target, path: str, seconds: float, done: Done) -> None:
-        self.target = target
+    def __init__(
+        self,
+        request: PreparedRequest,
+        done: Done,
+        *,
+        timeout: Timeout = None,
+        verify: bool | str = True,
+        cert: str | tuple[str, str] | None = None,
+        server_name: str = "",
+        allows: AddressPolicy | None = None,
+    ) -> None:
+        self.request = request
         self.done = done
-        self._path = path
-        self._seconds = seconds
-        self._headers = _headers(target)
-        self._tls = _tls(target) if target.url.startswith("https:") else {}
-        self._chunks: list[bytes] = []
-        self._size = 0
+        self._connect_timeout, self._total_timeout = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+        self._verify, self._cert = verify, cert
+        self._server_name = server_name
+        self._url = str(request.url)
+        self._tls = _tls(verify, cert) if self._url.startswith("https:") else {}
+        self._allows = None if _ADDRESS.match(self._url) else allows
+        self._header = BytesIO()
+        self._body = bytearray()
         self._sent_first = 0.0
         self._refused = ""
 
     def set_up(self, curl: pycurl.Curl) -> None:
-        """Tells libcurl all about it."""
-        target, headers = self.target, self._headers
-        url = f"{target.url}/{self._path}"
-        if target.server_name and url.startswith("https:"):
-            # The name is asked for (SNI) and verified in place of the URL's host, which is connected to and in Host.
+        """Sets the options of libcurl for this request."""
+        url = self._url
+        headers = [f"{name}: {value}" if value else f"{name};" for name, value in _text_items(self.request.headers)]
+        if self._server_name and url.startswith("https:"):
+            # The name is sent (SNI) and verified in place of the URL's host, which is connected to and is in Host.
             host = url.split("/")[2]
-            name = f"[{target.server_name}]" if ":" in target.server_name else target.server_name
+            name = f"[{self._server_name}]" if ":" in self._server_name else self._server_name
             url = url.replace(f"//{host}", f"//{name}{_port(host)}", 1)
             curl.setopt(pycurl.CONNECT_TO, [f"::{host if _port(host) else host + ':443'}"])
-            headers = [*headers, f"Host: {host}".encode()]
+            headers.append(f"Host: {host}")
+        if "Accept" not in self.request.headers:
+            headers.append("Accept:")
         for option, value in {
             pycurl.URL: url,
-            pycurl.HTTPHEADER: [*headers, b"Accept:"],
-            pycurl.ACCEPT_ENCODING: "gzip, deflate",  # what is read; the header above asks for neither
-            pycurl.CONNECTTIMEOUT_MS: _milliseconds(target.timeout),
-            pycurl.TIMEOUT_MS: _milliseconds(self._seconds),
+            pycurl.HTTPHEADER: [header.encode("latin-1") for header in headers],
+            pycurl.ACCEPT_ENCODING: "gzip, deflate",  # what is decoded; the header of the request wins
+            pycurl.CONNECTTIMEOUT_MS: _milliseconds(self._connect_timeout),
+            pycurl.TIMEOUT_MS: _milliseconds(self._total_timeout),
             pycurl.PREREQFUNCTION: self._connected,
+            pycurl.HEADERFUNCTION: self._header.write,
             pycurl.WRITEFUNCTION: self._write,
             pycurl.MAXFILESIZE_LARGE: SIZE_LIMIT,
             pycurl.PROXY: "",
             pycurl.NOSIGNAL: 1,
-            # libcurl remembers addresses too as names looked up, and goes through all of them with each request.
-            pycurl.DNS_CACHE_TIMEOUT: 0 if _ADDRESS.match(target.url) else 60,
+            # libcurl also caches addresses as if they were names, and searches all of them for each request.
+            pycurl.DNS_CACHE_TIMEOUT: 0 if _ADDRESS.match(url) else 60,
             pycurl.PATH_AS_IS: 1,
             pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
             pycurl.MAXAGE_CONN: KEPT_IDLE,
@@ -95,94 +105,96 @@ class Request:
             **self._tls,
         }.items():
             curl.setopt(option, value)
-        if target.admits or target.refuses:
+        if self.request.method == "HEAD":
+            curl.setopt(pycurl.NOBODY, 1)
+        elif self.request.method != "GET" or self.request.body:
+            curl.setopt(pycurl.POSTFIELDS, self.request.body or b"")
+            curl.setopt(pycurl.CUSTOMREQUEST, self.request.method)
+        if self._allows:
             curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
-            curl.setopt(pycurl.FRESH_CONNECT, 1)  # one that was made for others may lead to another address
+            curl.setopt(pycurl.FRESH_CONNECT, 1)  # a connection made for another module may lead to another address
             curl.setopt(pycurl.FORBID_REUSE, 1)
 
-    def answer(self, curl: pycurl.Curl) -> Answer:
-        """Returns what came, which is whole."""
-        return Answer(curl.getinfo(pycurl.RESPONSE_CODE), b"".join(self._chunks))
+    def response(self, curl: pycurl.Curl) -> Response:
+        """Returns the response, whose content is whole and decompressed."""
+        response = Response()
+        response.request = self.request
+        response.url = self._url
+        response.status_code = curl.getinfo(pycurl.RESPONSE_CODE)
+        # After 1xx responses there are more headers than one; the last one counts.
+        status, *lines = self._header.getvalue().decode("latin-1").strip().rpartition("\r\n\r\n")[2].split("\r\n")
+        response.reason = status.split(" ", 2)[-1]
+        for line in lines:
+            name, _, value = line.partition(":")
+            known, value = response.headers.get(name), value.strip()
+            response.headers[name] = f"{known}, {value}" if known else value
+        response.encoding = get_encoding_from_headers(response.headers)
+        response.raw = BytesIO(self._body)
+        return response
 
     def error(self, curl: pycurl.Curl, code: int, text: str) -> FetchError:
-        """Returns the error as a person would say it, from libcurl's number and text."""
+        """Returns the exception for libcurl's error code and text."""
         sent = curl.getinfo(pycurl.REQUEST_SIZE) > 0
-        if self._refused:
-            return FetchError(self._refused, sent=sent)
+        if self._refused or code == pycurl.E_FILESIZE_EXCEEDED:
+            return ConnectionFailed(self._refused or _too_large(), self.request, sent=sent)
+        if code == pycurl.E_OPERATION_TIMEDOUT and sent:
+            return ReadTimedOut(f"no whole response within {self._total_timeout:g} s", self.request)
         if code == pycurl.E_OPERATION_TIMEDOUT:
-            if sent:
-                return FetchError(f"no whole answer within {self._seconds:g} s")
-            return FetchError(f"no connection within {self.target.timeout:g} s", sent=False)
-        if code == pycurl.E_FILESIZE_EXCEEDED:
-            return FetchError(_too_large())
-        return FetchError(reason(curl, code, text, self.target), sent=sent)
+            return ConnectTimedOut(f"no connection within {self._connect_timeout:g} s", self.request, sent=False)
+        return curl_error(curl, code, text, self.request, verify=self._verify, cert=self._cert)
 
     def _write(self, chunk: bytes) -> int | None:
-        """Takes a part of the body; what is not None ends the request."""
-        self._size += len(chunk)
-        if self._size > SIZE_LIMIT:
+        """Takes a part of the body; any result but None ends the request."""
+        if len(self._body) + len(chunk) > SIZE_LIMIT:
             self._refused = _too_large()
             return 0
-        self._chunks.append(chunk)
+        self._body += chunk
         return None
 
     def _connected(self, *_: object) -> int:
-        """Lets libcurl send over this connection: the first one, or another one where a kept one was stale."""
+        """Allows libcurl to send over this connection: the first one, or the one that replaces a stale one."""
         self._sent_first = self._sent_first or time.monotonic()
         if time.monotonic() - self._sent_first > STALE_WITHIN:
-            self._refused = "the connection was closed without an answer"
+            self._refused = "the connection was closed without a response"
             return int(pycurl.PREREQFUNC_ABORT)
         return int(pycurl.PREREQFUNC_OK)
 
     def _open_socket(self, _purpose: int, address: Any) -> socket.socket | int:
-        """Makes the socket for an address that libcurl has looked up and is about to connect to, if it is allowed."""
-        family, kind, protocol, (host, *_) = address
+        """Returns the socket for an address that libcurl has looked up, if the address is allowed."""
+        family, kind, protocol, (host, port, *_) = address
         ip = ip_address(host.decode() if isinstance(host, bytes) else host)
-        admits, refuses = self.target.admits, self.target.refuses
-        if (admits and not any(ip in network for network in admits)) or any(ip in network for network in refuses):
+        if self._allows and not self._allows(urlsplit(self._url).hostname or "", port, ip):
             self._refused = f"the address {ip} is not allowed"
             return int(pycurl.SOCKET_BAD)
         return socket.socket(family, kind, protocol)
 
 
-def not_sent(error: Exception) -> FetchError:
-    """Returns the error of a request that could not even be begun."""
-    if isinstance(error, OSError):
-        return FetchError(f"{error.filename}: {(error.strerror or '').lower()}", sent=False)
-    if isinstance(error, pycurl.error):
-        return FetchError(f"the request cannot be sent: {error.args[-1]}", sent=False)
-    return FetchError(str(error), sent=False)
+def _text_items(headers: CaseInsensitiveDict[str | bytes]) -> list[tuple[str, str]]:
+    return [(name, value.decode("latin-1") if isinstance(value, bytes) else value) for name, value in headers.items()]
 
 
-def _headers(target: Target) -> list[bytes]:
-    """Returns each header once; those of files win, since only they can have changed since the start."""
-    own = (("User-Agent", f"patroni-staytus-exporter/{__version__}"), ("Accept-Encoding", "identity"))
-    of_files = (header for file in target.header_files for header in file.headers())
-    headers = {name.lower(): (name, value) for name, value in (*own, *target.headers, *of_files)}
-    return [f"{name}: {value}".encode("latin-1") for name, value in headers.values()]
-
-
-def _tls(target: Target) -> dict[int, Any]:
+def _tls(verify: bool | str, cert: str | tuple[str, str] | None) -> dict[int, Any]:
     options: dict[int, Any] = {pycurl.SSLVERSION: pycurl.SSLVERSION_TLSv1_2}
-    if target.verify is False:
+    if verify is False:
         options |= {pycurl.SSL_VERIFYPEER: 0, pycurl.SSL_VERIFYHOST: 0}
-    elif target.verify is True:
+    elif verify is True:
         options[pycurl.CAINFO] = certifi.where()
-    elif Path(str(target.verify)).is_dir():
-        options[pycurl.CAPATH] = str(target.verify)
+    elif Path(verify).is_dir():
+        options[pycurl.CAPATH] = verify
     else:
-        # Read here, since libcurl keeps what it read of a file for a day.
-        options[pycurl.CAINFO_BLOB] = _pem(str(target.verify))
-    if target.cert_file:
-        # Read here too, so that no connection is used again that was made with what has been replaced since.
-        options[pycurl.SSLCERT_BLOB] = _pem(target.cert_file)
-        options[pycurl.SSLKEY_BLOB] = _pem(target.key_file or target.cert_file)
-        options[pycurl.SSL_SESSIONID_CACHE] = 0  # a resumed session would show the certificate that was replaced
+        # Read here, because libcurl caches the content of a file for a day.
+        options[pycurl.CAINFO_BLOB] = _pem(verify)
+    if cert:
+        cert_file, key_file = (cert, cert) if isinstance(cert, str) else cert
+        # Read here too, so that no connection is used again that was made with a replaced certificate.
+        options[pycurl.SSLCERT_BLOB] = _pem(cert_file)
+        options[pycurl.SSLKEY_BLOB] = _pem(key_file)
+        options[pycurl.SSL_SESSIONID_CACHE] = 0  # a resumed session would present the replaced certificate
     return options
 
 
 def _pem(file: str) -> bytes:
-    pem = readers.file_content(file)
+    pem = file_content(file)
     if b"-----BEGIN" not in pem:
         raise ValueError(f"{file}: expected PEM")
     return pem
@@ -193,9 +205,9 @@ def _port(host: str) -> str:
     return colon + port
 
 
-def _milliseconds(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
+def _milliseconds(seconds: float | None) -> int:
+    return 0 if seconds is None else max(1, round(seconds * 1000))
 
 
 def _too_large() -> str:
-    return f"the answer is larger than {SIZE_LIMIT // 1024 // 1024} MiB"
+    return f"the response is larger than {SIZE_LIMIT // 1024 // 1024} MiB"
