@@ -29,6 +29,27 @@ def log_to_standard_error(level: str, form: str) -> None:
         log.addHandler(to_stderr)
 
 
+class Event:
+    """What a log call reports: `log.warning(Event("scrape failed", module="patroni", reason="timeout"))`.
+
+    Our formatter writes msg and the fields as keys of the line. `str()` returns them as text, for other formatters.
+
+    `key` identifies the event, so that a line is not repeated within a minute: first the target, then what tells the
+    lines of one target apart, such as the collector and the kind of reason. The logger, the msg and the field `module`
+    always belong to it. Default: the fields that are not numbers. Leave out of `key` what a client can vary.
+    """
+
+    __slots__ = ("fields", "key", "msg")
+
+    def __init__(self, msg: str, /, *, key: tuple[str, ...] = (), **fields: str | float):
+        self.msg = msg
+        self.fields = fields
+        self.key = key
+
+    def __str__(self) -> str:
+        return f"{self.msg} {_logfmt(self.fields)}".rstrip()
+
+
 def known(event: str, **fields: str | float) -> dict[str, Any]:
     """Returns the `extra` of a log call: where lines have keys, what happened is the msg, and each field has its key.
 
@@ -46,11 +67,13 @@ class Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns the line of this event, its time in UTC."""
+        event = record.msg if isinstance(record.msg, Event) else Event(record.getMessage())
         fields = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
             "level": NAMES.get(record.levelno, "ERROR"),
             "logger": record.name,
-            "msg": record.getMessage(),
+            "msg": event.msg,
+            **event.fields,
             **getattr(record, "known", {}),
         }
         if held_back := getattr(record, "held_back", 0):

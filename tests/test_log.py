@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from exporter.log import Lines, OncePerPeriod, known, log_to_standard_error
+from exporter.log import Event, Lines, OncePerPeriod, known, log_to_standard_error
 from tests.live.processes import event
 
 
@@ -17,7 +17,9 @@ def test_level_is_that_of_our_log() -> None:
         assert logging.getLogger("exporter.scrape.scrape").getEffectiveLevel() == getattr(logging, level.upper())
 
 
-def record(message: str, level: int = logging.WARNING, at: float = 1700000000.5, **more: Any) -> logging.LogRecord:
+def record(
+    message: str | Event, level: int = logging.WARNING, at: float = 1700000000.5, **more: Any
+) -> logging.LogRecord:
     made = logging.LogRecord("exporter.scrape.scrape", level, "", 0, message, (), None)
     made.__dict__.update(more, created=at)
     return made
@@ -66,6 +68,37 @@ def test_what_is_known_has_keys_in_place_of_the_sentence() -> None:
         "reason": 'says "no"',
         "held_back": 2,
     }
+
+
+def test_event_fields_are_keys_of_the_line() -> None:
+    failed = record(Event("scrape failed", module="patroni", seconds=0.25, bytes=3, reason='says "no"', key=("a", "b")))
+    assert (
+        Lines("logfmt").format(failed)
+        == f'{BEGIN} msg="scrape failed" module=patroni seconds=0.25 bytes=3 reason="says \\"no\\""'
+    )
+    assert json.loads(Lines("json").format(failed)) == {
+        "time": "2023-11-14T22:13:20.500Z",
+        "level": "WARN",
+        "logger": "exporter.scrape.scrape",
+        "msg": "scrape failed",
+        "module": "patroni",
+        "seconds": 0.25,
+        "bytes": 3,
+        "reason": 'says "no"',
+    }
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (Event("started"), "started"),
+        (Event("scrape failed", module="a b", seconds=0.5), 'scrape failed module="a b" seconds=0.5'),
+        (Event("scrape failed", reason="a\nb%s{}"), 'scrape failed reason="a\\nb%s{}"'),
+    ],
+)
+def test_event_as_text(event: Event, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("exporter").warning(event)
+    assert caplog.messages == [text]
 
 
 def test_levels_have_the_names_of_prometheus() -> None:
