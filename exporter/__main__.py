@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import math
 import os
 import re
 import socket
@@ -15,8 +14,8 @@ from exporter.config.options import OPTIONS
 from exporter.config.settings import ENV_FILE, Settings, SettingsError, given_settings, settings_errors_exit
 from exporter.log import log_to_standard_error
 from exporter.scrape.exposition import exposition
-from exporter.scrape.scrape import read
-from exporter.upstream.client import Fetcher
+from exporter.scrape.scrape import Scrape
+from exporter.upstream.client import Client
 from exporter.version import __version__
 from exporter.web.web_config import checked_web_config
 
@@ -24,22 +23,22 @@ PROGRAM = "patroni-staytus-exporter"
 
 COMMANDS = """\
 commands:
-  serve                  serve /metrics through gunicorn; what is done without a command
+  serve                  serve /metrics with gunicorn (the default)
   check                  print the settings, secrets masked, and whether each module answers
   scrape                 print one scrape
   reference metrics      print METRICS.md
   reference settings     print the table of settings
   reference env          print .env.sample
 
-Each argument is another spelling of the environment variable behind it, and wins over it. Settings without an
-argument are variables only: see `reference settings`. Variables are also read from the file .env beside wsgi.py, or the
-one that EXPORTER_ENV_FILE names.
+Each argument sets the environment variable in brackets, and takes precedence over it. Other settings are environment
+variables only: see `reference settings`. Variables are also read from the file .env beside wsgi.py, or from the file
+that EXPORTER_ENV_FILE names.
 """
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        # One line, and what stands before an @ can be a password; argparse quotes a value or sets it behind a =.
+        # One line. The text before an @ can be a password; argparse quotes a value, or writes it after a =.
         line = re.sub(r"(['\"](?:--[\w-]+=)?|=).*@", r"\1***@", " ".join(message.split()))
         self.exit(2, f"{self.prog}: {line} (see --help)\n")
 
@@ -62,9 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def into_environment(arguments: list[str]) -> list[str]:
-    """Puts the arguments into the environment, where workers inherit them, and returns the words of the command.
+    """Puts the arguments into the environment, which workers inherit, and returns the words of the command.
 
-    What is empty counts for nothing, save where empty is a value: the old Patroni exporter's systemd unit passes such.
+    Empty arguments are ignored, except where empty is a value: the old Patroni exporter's systemd unit passes them.
     """
     parser = _parser()
     given, rest = parser.parse_known_args(arguments)
@@ -100,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve() -> int:
-    # Before gunicorn, which tries five times in ten lines, so that what cannot be used is one line.
+    # gunicorn itself would try five times and log ten lines.
     _try_to_bind(Settings.load().listen())
     from gunicorn.app.wsgiapp import WSGIApplication
 
@@ -113,7 +112,7 @@ def _serve() -> int:
 
 
 def _try_to_bind(address: str) -> None:
-    """Raises SettingsError when nobody can listen on this address; tries nothing where gunicorn is told another one."""
+    """Raises SettingsError when the address cannot be listened on; does nothing when gunicorn has another address."""
     if os.environ.keys() & {"LISTEN_FDS", "GUNICORN_CMD_ARGS"}:
         return
     host, _, port = address.rpartition(":")
@@ -126,36 +125,36 @@ def _try_to_bind(address: str) -> None:
 
 
 def _check() -> int:
-    """Prints every setting with its source and every module with what became of it; 1 when a module does not answer."""
+    """Prints each setting with its source and the state of each document; returns 1 when a module is down."""
     settings = Settings.load()
     web = settings.web_config_file
-    locks = checked_web_config(web).told() if web else []  # before the first line, so that one that is bad is one line
+    web_lines = checked_web_config(web).told() if web else []  # first, so that an error is one line without others
     file = settings.load_file()
     for option, given in given_settings(os.environ):
         shown = "(none)" if given.value is None else "********" if option.secret else option.show(given.value)
         print(f"{option.variable} = {shown}  ({given.source})")
     print(f"{ENV_FILE} = {os.environ.get(ENV_FILE) or '.env beside wsgi.py'}")
     print(f"listens on {settings.listen()}")
-    for line in locks:
+    for line in web_lines:
         print(f"{web}: {line}")
     if file:
         for module in file.modules().values():
             print(f"{file.path}: module {module.name}: {module.service}, {','.join(module.collect)}")
-    logging.getLogger("exporter").setLevel(logging.CRITICAL)  # what fails is printed below, once
-    readings = read(settings.modules, Fetcher(), math.inf)
-    for reading in readings:
-        for document in reading.documents:
-            state = {True: "answers", False: document.failure, None: "does not exist in this version"}[document.success]
-            place = f"{reading.module.target.url}/{document.collector.path}"
-            print(f"{reading.module.name} {document.collector.name}: {place}: {state} ({document.seconds:.3f} s)")
-    return 0 if all(reading.up for reading in readings) else 1
+    logging.getLogger("exporter").setLevel(logging.CRITICAL)  # failures are printed below
+    results = Scrape(settings.modules, Client()).results()
+    for result in results:
+        for document in result.documents:
+            url = f"{result.module.target.url}/{document.collector.path}"
+            name = f"{result.module.name} {document.collector.name}"
+            print(f"{name}: {url}: {document.description} ({document.seconds:.3f} s)")
+    return 0 if all(result.up for result in results) else 1
 
 
 def _scrape() -> int:
     settings = Settings.load()
     log_to_standard_error(settings.log_level, settings.log_format)
-    readings = read(settings.modules, Fetcher(), math.inf)
-    sys.stdout.buffer.write(exposition(readings).encode())  # in UTF-8, whatever the locale is
+    text = exposition(Scrape(settings.modules, Client()).results())
+    sys.stdout.buffer.write(text.encode())  # in UTF-8 in every locale
     return 0
 
 

@@ -1,59 +1,61 @@
-"""The application: the only place where rooms are wired together."""
+"""The application factory, which wires the packages together."""
 
 import logging
-from typing import TYPE_CHECKING
+from typing import cast
+from wsgiref.types import WSGIApplication
 
 from flask import Flask
+from prometheus_client import make_wsgi_app
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from exporter.config.settings import Settings
-from exporter.log import known, log_to_standard_error
-from exporter.upstream.client import Fetcher
+from exporter.log import Event, log_to_standard_error
+from exporter.upstream.client import Client
 from exporter.web.auth import locked
 from exporter.web.discovery import discovery_blueprint
 from exporter.web.health import health_blueprint
 from exporter.web.landing import landing_blueprint
-from exporter.web.limit import AtOnce
-from exporter.web.metrics import metrics_app
-from exporter.web.middleware import door, refusal
+from exporter.web.limit import ConcurrencyLimit
+from exporter.web.metrics import registry_of, scraping
+from exporter.web.middleware import error_response, middleware
 from exporter.web.probe import probe_blueprint
 from exporter.web.reload import ReloadState, reload_blueprint
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
+log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """Returns the application with these settings, or with those of the environment.
+    """Returns the application for these settings, or for those of the environment; sends no request.
 
-    Asks nobody. Raises SettingsError for a setting that cannot be used.
+    Raises SettingsError for a setting that cannot be used.
     """
     settings = settings or Settings.load()
     log_to_standard_error(settings.log_level, settings.log_format)
     for module in settings.modules:
-        if module.target.url.startswith("https:") and module.target.verify is False:
-            told = known("TLS certificate is not verified", module=module.name, url=module.target.url)
-            logging.getLogger(__name__).warning("%s: its TLS certificate is not verified", module.name, extra=told)
+        if module.target.url.startswith("https:") and module.target.options.verify is False:
+            log.warning(Event("TLS certificate is not verified", module=module.name, url=module.target.url))
     file = settings.load_file()
     if file:
         file.log_state()
 
-    fetcher = Fetcher()
+    client = Client()
+    registry = registry_of(settings.modules, *([ReloadState(file)] if file else []))
+    limit = ConcurrencyLimit(settings.probes)
+
     app = Flask("exporter", static_folder=None)
-    app.config["PROPAGATE_EXCEPTIONS"] = True  # to the door
-    app.register_error_handler(HTTPException, refusal)
+    app.config["PROPAGATE_EXCEPTIONS"] = True  # to the middleware
+    app.register_error_handler(HTTPException, error_response)
     app.url_map.merge_slashes = False  # it would redirect to the host that the client names
-    app.register_blueprint(health_blueprint(settings.modules, fetcher))
-    app.register_blueprint(landing_blueprint(settings.modules, fetcher, probes=file is not None))
-    at_once = AtOnce(settings.probes)
-    app.register_blueprint(probe_blueprint(file, fetcher, at_once))
-    app.register_blueprint(discovery_blueprint(file, fetcher, at_once))
+    app.register_blueprint(health_blueprint(settings.modules, client))
+    app.register_blueprint(landing_blueprint(settings.modules, client, probes=file is not None))
+    app.register_blueprint(probe_blueprint(file, client, limit))
+    app.register_blueprint(discovery_blueprint(file, client, limit))
     app.register_blueprint(reload_blueprint(file, settings.lifecycle))
-    state = (ReloadState(file),) if file else ()
-    metrics = {"/metrics": metrics_app(settings.modules, fetcher, *state)}
-    doors: WSGIApplication = DispatcherMiddleware(app.wsgi_app, metrics)
+
+    exposition = scraping(make_wsgi_app(registry), settings.modules, client)
+    wsgi = cast(WSGIApplication, DispatcherMiddleware(app.wsgi_app, {"/metrics": exposition}))
     if settings.web_config_file:
-        doors = locked(doors, settings.web_config_file, open_health=settings.open_health)
-    app.wsgi_app = door(doors)  # type: ignore[assignment, method-assign]
+        wsgi = locked(wsgi, settings.web_config_file, open_health=settings.open_health)
+    app.wsgi_app = middleware(wsgi)  # type: ignore[assignment, method-assign]
     return app

@@ -6,7 +6,7 @@ from typing import Any
 from exporter.collectors import COLLECTORS
 from exporter.collectors.base import Family
 from exporter.config.options import OPTIONS
-from exporter.scrape.scrape import SCRAPE_FAMILIES
+from exporter.scrape.families import SCRAPE_FAMILIES
 
 SERVICE_NAMES = {"patroni": "Patroni", "staytus": "Staytus"}
 

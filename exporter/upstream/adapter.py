@@ -173,7 +173,7 @@ class _Loop:
             except Exception as error:
                 self._put_back(curl)
                 reason = f"the request cannot be sent: {error.args[-1] if error.args else type(error).__name__}"
-                _settle(transfer, lambda transfer, reason=reason: URLNotValid(reason, transfer.request, sent=False))
+                transfer.done(URLNotValid(reason, transfer.request, sent=False))
             else:
                 self._in_flight[curl] = transfer
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from requests import Response
+from requests import Response as Response
 
 from exporter.upstream.errors import FetchError, URLNotValid
 from exporter.upstream.target import Target

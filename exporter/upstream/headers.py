@@ -78,3 +78,6 @@ class Secret:
             return reader(file_content(self.file).decode("utf-8-sig").strip())
         except ValueError:
             raise ValueError(f"{self.file}: expected a file that holds {expected}") from None
+
+    def __str__(self) -> str:
+        return self.file or "***"

@@ -27,6 +27,9 @@ class Header(AuthBase):
         )
         return request
 
+    def __str__(self) -> str:
+        return f"{self.name}: {self.value if self.secret else self.value.text}"
+
 
 @dataclass(frozen=True)
 class HeaderLines(AuthBase):
@@ -39,6 +42,9 @@ class HeaderLines(AuthBase):
         request.headers.update(headers)
         return request
 
+    def __str__(self) -> str:
+        return f"headers: {self.lines}"
+
 
 @dataclass(frozen=True)
 class Login(AuthBase):
@@ -48,9 +54,12 @@ class Login(AuthBase):
     password: Secret
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        password = self.password.read(printable_line, "a password, one line") if self.password.file else self.password.text
+        password = self.password.read(str if not self.password.file else printable_line, "a password, one line")
         authenticated: PreparedRequest = HTTPBasicAuth(self.user.encode(), password.encode())(request)
         return authenticated
+
+    def __str__(self) -> str:
+        return f"basic authentication as {self.user}: {self.password}"
 
 
 @dataclass(frozen=True)

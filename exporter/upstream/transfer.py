@@ -74,7 +74,7 @@ class Transfer:
     def set_up(self, curl: pycurl.Curl) -> None:
         """Sets the options of libcurl for this request."""
         url = self._url
-        headers = [f"{name}: {value}" if value else f"{name};" for name, value in _text_items(self.request.headers)]
+        headers = [f"{name}: {value}" if value else f"{name};" for name, value in self.request.headers.items()]
         if self._server_name and url.startswith("https:"):
             # The name is sent (SNI) and verified in place of the URL's host, which is connected to and is in Host.
             host = url.split("/")[2]
@@ -167,10 +167,6 @@ class Transfer:
             self._refused = f"the address {ip} is not allowed"
             return int(pycurl.SOCKET_BAD)
         return socket.socket(family, kind, protocol)
-
-
-def _text_items(headers: CaseInsensitiveDict[str | bytes]) -> list[tuple[str, str]]:
-    return [(name, value.decode("latin-1") if isinstance(value, bytes) else value) for name, value in headers.items()]
 
 
 def _tls(verify: bool | str, cert: str | tuple[str, str] | None) -> dict[int, Any]:

@@ -1,4 +1,4 @@
-"""/sd: the members of a Patroni cluster as Prometheus discovers targets through HTTP, from the live `/cluster`."""
+"""/sd: the members of a Patroni cluster for Prometheus' HTTP service discovery, from the live `/cluster`."""
 
 import re
 import time
@@ -10,62 +10,63 @@ from werkzeug.exceptions import BadRequest, ServiceUnavailable
 from exporter.collectors import patroni_cluster, patroni_node
 from exporter.collectors.patroni_cluster import Cluster, Member
 from exporter.config.modules_file import ModulesFile
-from exporter.scrape.scrape import Reading, read
-from exporter.upstream.client import Fetcher
+from exporter.scrape.results import DocumentResult
+from exporter.scrape.scrape import Scrape
+from exporter.upstream.client import Client
 from exporter.upstream.target import Module
-from exporter.web.limit import AtOnce
-from exporter.web.metrics import budget
-from exporter.web.probe import asked_module, asked_target
+from exporter.web.limit import ConcurrencyLimit
+from exporter.web.metrics import scrape_seconds
+from exporter.web.probe import requested_module, requested_target
 
-#: The URL of a member's REST API, as far as a target of Prometheus can tell it.
+#: The URL of a member's REST API, as far as a Prometheus target can represent it.
 URL = re.compile(r"(?P<scheme>https?)://(?P<address>(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d+)?)(/.*)?")
 
-#: What Prometheus discovers: the address of a target, and its labels.
+#: A target group of Prometheus: the address of a target, and its labels.
 Group = dict[str, list[str] | dict[str, str]]
 
 
-def discovery_blueprint(file: ModulesFile | None, fetcher: Fetcher, at_once: AtOnce) -> Blueprint:
-    """Returns the door for the http_sd_configs of Prometheus."""
+def discovery_blueprint(file: ModulesFile | None, client: Client, limit: ConcurrencyLimit) -> Blueprint:
+    """Returns the endpoint for the http_sd_configs of Prometheus."""
     blueprint = Blueprint("discovery", __name__)
 
     @blueprint.get("/sd")
     def discover() -> Response:
-        """200 with the members, or else an error, so that Prometheus keeps those that it has."""
-        module = asked_module(file)
+        """200 with the members; else an error, with which Prometheus keeps the targets that it has."""
+        module = requested_module(file)
         if module.service != "patroni":
-            raise BadRequest(f"module {module.name} asks Staytus, which has no members to discover")
+            raise BadRequest(f"module {module.name} requests Staytus, which has no members to discover")
         texts = request.args.getlist("target")
         if not all(texts) or not texts:
-            raise BadRequest("expected a parameter target for each node that can be asked for its cluster")
-        modules = [asked_target(module, text) for text in texts]
-        with at_once.one():
-            return jsonify(_first_answer(modules, fetcher))
+            raise BadRequest("expected one or more parameters target, each a node of the cluster")
+        modules = [requested_target(module, text) for text in texts]
+        with limit.one():
+            return jsonify(_first_response(modules, client))
 
     return blueprint
 
 
-def _first_answer(modules: list[Module], fetcher: Fetcher) -> list[Group]:
-    """Asks one node after the other until one tells its cluster; raises ServiceUnavailable when none does."""
-    end = time.monotonic() + budget(request.environ, "X-Prometheus-Refresh-Interval-Seconds")
+def _first_response(modules: list[Module], client: Client) -> list[Group]:
+    """Requests one node after the other until one returns its cluster; raises ServiceUnavailable when none does."""
+    end = time.monotonic() + scrape_seconds(request.environ, "X-Prometheus-Refresh-Interval-Seconds")
     reasons = []
     for module in modules:
-        document = _document(module, patroni_cluster.COLLECTOR.name, fetcher, end)
+        document = _document(module, patroni_cluster.COLLECTOR.name, client, end)
         if document.success:
-            return _groups(document.model, document.model.scope or _scope(module, fetcher, end))
-        reasons.append(f"{module.target.url}: {document.failure or 'this is no Patroni that knows /cluster'}")
-    raise ServiceUnavailable(f"no target tells its cluster: {'; '.join(reasons)}")
+            return _groups(document.model, document.model.scope or _scope(module, client, end))
+        reasons.append(f"{module.target.url}: {document.failure or 'this version of Patroni has no /cluster'}")
+    raise ServiceUnavailable(f"no target returned its cluster: {'; '.join(reasons)}")
 
 
-def _document(module: Module, collector: str, fetcher: Fetcher, end: float) -> Reading:
+def _document(module: Module, collector: str, client: Client, end: float) -> DocumentResult:
     left = max(0.0, end - time.monotonic())
-    return read([replace(module, collect=(collector,))], fetcher, left)[0].documents[0]
+    return Scrape([replace(module, collect=(collector,))], client, left).results()[0].documents[0]
 
 
-def _scope(module: Module, fetcher: Fetcher, end: float) -> str:
-    """Returns the scope as the node says it, which /cluster does only since Patroni 3.2."""
-    document = _document(module, patroni_node.COLLECTOR.name, fetcher, end)
+def _scope(module: Module, client: Client, end: float) -> str:
+    """Returns the scope from /patroni, because /cluster has it only since Patroni 3.2."""
+    document = _document(module, patroni_node.COLLECTOR.name, client, end)
     if not document.success:
-        raise ServiceUnavailable(f"{module.target.url} does not tell the scope of its cluster: {document.failure}")
+        raise ServiceUnavailable(f"{module.target.url} did not return the scope of its cluster: {document.failure}")
     return str(document.model.scope)
 
 

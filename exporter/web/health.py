@@ -1,30 +1,28 @@
-"""/health asks each module; /-/healthy and /-/ready only say that this process answers."""
-
-import math
+"""/health requests each module; /-/healthy and /-/ready only show that this process answers."""
 
 from flask import Blueprint, Response, jsonify
 
-from exporter.scrape.scrape import read
-from exporter.upstream.client import Fetcher
+from exporter.scrape.scrape import Scrape
+from exporter.upstream.client import Client
 from exporter.upstream.target import Module
 
 
-def health_blueprint(modules: tuple[Module, ...], fetcher: Fetcher) -> Blueprint:
-    """Returns the doors for load balancers, containers and people who ask whether all is well."""
+def health_blueprint(modules: tuple[Module, ...], client: Client) -> Blueprint:
+    """Returns the endpoints for load balancers and containers."""
     blueprint = Blueprint("health", __name__)
 
     @blueprint.get("/health")
     def health() -> tuple[Response, int]:
-        """200 when the first document of each module is there, else 503, and what became of each."""
-        readings = read(modules, fetcher, math.inf, only_first=True)
-        healthy = all(reading.up for reading in readings)
+        """200 when the first document of each module was fetched, else 503, with the state of each module."""
+        results = Scrape(modules, client, only_first=True).results()
+        healthy = all(result.up for result in results)
         states = {
-            reading.module.name: {
-                "state": "up" if reading.up else "down",
-                "reason": reading.documents[0].failure,
-                "seconds": round(reading.documents[0].seconds, 6),
+            result.module.name: {
+                "state": "up" if result.up else "down",
+                "reason": result.documents[0].failure,
+                "seconds": round(result.documents[0].seconds, 6),
             }
-            for reading in readings
+            for result in results
         }
         return jsonify(status="healthy" if healthy else "unhealthy", modules=states), 200 if healthy else 503
 

@@ -18,8 +18,10 @@ from exporter.collectors.patroni_history import History
 from exporter.collectors.patroni_node import Node
 from exporter.collectors.staytus_issues import Issues
 from exporter.collectors.staytus_services import Services
-from exporter.scrape.scrape import ModuleReading, families, read
-from exporter.upstream.client import Fetcher
+from exporter.scrape.families import families_of
+from exporter.scrape.results import ModuleResult
+from exporter.scrape.scrape import Scrape
+from exporter.upstream.client import Client
 from exporter.upstream.target import Module
 from exporter.version import __version__
 
@@ -63,7 +65,7 @@ FORMS = (Form("probe.probe", "Metrics of one target"), Form("discovery.discover"
 class View:
     """What the page shows of one module; None where the module has no such document, or it did not come."""
 
-    reading: ModuleReading
+    result: ModuleResult
     node: Node | None
     cluster: Cluster | None
     history: History | None
@@ -72,18 +74,18 @@ class View:
     issues: Issues | None
 
     @classmethod
-    def of(cls, reading: ModuleReading) -> "View":
-        """Returns the view of what was read."""
+    def of(cls, result: ModuleResult) -> "View":
+        """Returns the view of a result."""
 
         def model(kind: type[M]) -> M | None:
-            return next((each.model for each in reading.documents if isinstance(each.model, kind)), None)
+            return next((each.model for each in result.documents if isinstance(each.model, kind)), None)
 
-        return cls(reading, model(Node), model(Cluster), model(History), model(Config), model(Services), model(Issues))
+        return cls(result, model(Node), model(Cluster), model(History), model(Config), model(Services), model(Issues))
 
     @property
     def scope(self) -> str:
         """The name of the cluster, empty where no document tells it."""
-        return self.reading.subject.get("scope", "")
+        return self.result.subject.get("scope", "")
 
     @property
     def timeline(self) -> int:
@@ -96,7 +98,7 @@ class View:
         return [*self._failures(), *self._patroni(), *self._staytus()]
 
     def _failures(self) -> Iterator[Notice]:
-        for document in self.reading.documents:
+        for document in self.result.documents:
             if document.failure:
                 yield Notice("bad", f"{document.collector.path}: {document.failure}")
 
@@ -125,7 +127,7 @@ class View:
                 yield Notice("warn", "an issue is open, and yet every service is ok")
 
 
-def landing_blueprint(modules: tuple[Module, ...], fetcher: Fetcher, *, probes: bool) -> Blueprint:
+def landing_blueprint(modules: tuple[Module, ...], client: Client, *, probes: bool) -> Blueprint:
     """Returns the door for people who open the address in a browser; modules are asked as they are for a scrape.
 
     With `probes` there is a modules file, and the page has the forms that lead to its targets.
@@ -138,15 +140,15 @@ def landing_blueprint(modules: tuple[Module, ...], fetcher: Fetcher, *, probes: 
 
     @blueprint.get("/")
     def landing() -> tuple[str, dict[str, str]]:
-        readings = read(modules, fetcher, PATIENCE) if request.method == "GET" else []
+        results = Scrape(modules, client, PATIENCE).results() if request.method == "GET" else []
         page = render_template(
             "landing.html",
             version=__version__,
             style=STYLE,
             now=time.time(),
             most=MOST,
-            views=[View.of(reading) for reading in readings],
-            families=[family.name for family in families(modules)],
+            views=[View.of(result) for result in results],
+            families=[family.name for module in modules for family in families_of(module)],
             forms=FORMS if probes else (),
         )
         return page, {"Content-Security-Policy": POLICY}

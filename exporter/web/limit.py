@@ -1,4 +1,4 @@
-"""How many requests that ask a target of the client's choice are served at once; the others are told to come again."""
+"""A limit on the requests that are served at once and request a target that the client chooses."""
 
 import threading
 from collections.abc import Iterator
@@ -10,19 +10,19 @@ from werkzeug.exceptions import ServiceUnavailable
 RETRY_AFTER = 1
 
 
-class AtOnce:
-    """A bound on the requests in flight in this process, which leaves threads for all that asks no such target."""
+class ConcurrencyLimit:
+    """A limit for this process, which leaves threads for requests that have no target."""
 
-    def __init__(self, most: int):
+    def __init__(self, most: int) -> None:
         self._most = most
         self._free = threading.BoundedSemaphore(most)
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Counts one request while it is served; raises ServiceUnavailable where there are as many already."""
+        """Counts one request while it is served; raises ServiceUnavailable when the limit is reached."""
         if not self._free.acquire(blocking=False):
             raise ServiceUnavailable(
-                f"{self._most} probes are under way already, which is what EXPORTER_PROBES allows: come again later",
+                f"{self._most} probes are being served, the limit of EXPORTER_PROBES: try again later",
                 retry_after=RETRY_AFTER,
             )
         try:

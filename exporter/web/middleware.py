@@ -1,37 +1,31 @@
-"""The door that all come through: odd requests are refused, faults of ours and refusals say one plain sentence, every
-answer gets its headers and, at debug level, its line in the log.
-"""
+"""The middleware around all endpoints: malformed requests, error responses, response headers and the request log."""
 
 import logging
 import re
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from werkzeug.exceptions import BadRequest, HTTPException, InternalServerError
 from werkzeug.wrappers import Response
 
-from exporter.log import known
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+from exporter.log import Event
 
 log = logging.getLogger(__name__)
 
-#: Characters of a path with its query, as they come over the wire, and the parameters of a query.
+#: Characters of a path with its query, as sent, and parameters of a query.
 LONGEST = 8000
 MOST = 500
 
-#: What is said where nobody said more.
+#: The texts of errors that have no text of their own.
 SENTENCES = {
-    404: "not found: the page at / tells what there is",
-    405: "this path does not answer to this method",
-    500: "internal error: the log of the exporter tells more",
+    404: "not found: the page at / lists the endpoints",
+    405: "this endpoint does not support this method",
+    500: "internal error: the log of the exporter has its traceback",
 }
 
-#: What goes with every answer that does not say it otherwise, and with pages.
+#: The headers of every response that does not set them itself, and those of pages.
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -39,33 +33,31 @@ PAGE_HEADERS = {
 }
 
 
-def door(app: "WSGIApplication") -> "WSGIApplication":
-    """Returns the application with this door before it; what it answers is held as a whole."""
+def middleware(app: WSGIApplication) -> WSGIApplication:
+    """Returns the application with this middleware around it; its responses are buffered."""
 
-    def wsgi(environ: "WSGIEnvironment", start_response: "StartResponse") -> "Iterable[bytes]":
+    def wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         start = time.monotonic()
         try:
-            check(environ)
+            reject_malformed(environ)
             response = Response.from_app(app, environ, buffered=True)
         except HTTPException as error:
-            response = refusal(error)
+            response = error_response(error)
         except Exception:
-            method, path = environ["REQUEST_METHOD"], _path(environ)
-            told = known("fault of the exporter", method=method, path=path)
-            log.exception("%s %s: a fault of the exporter", method, path, extra=told)
-            response = refusal(InternalServerError())
+            log.exception(Event("internal error", method=environ["REQUEST_METHOD"], path=_path(environ)))
+            response = error_response(InternalServerError())
         headers = HEADERS | PAGE_HEADERS if response.mimetype == "text/html" else HEADERS
         for name, value in headers.items():
             response.headers.setdefault(name, value)
         if log.isEnabledFor(logging.DEBUG):
-            _tell(environ, response, time.monotonic() - start)
+            _log_request(environ, response, time.monotonic() - start)
         return response(environ, start_response)
 
     return wsgi
 
 
-def check(environ: "WSGIEnvironment") -> None:
-    """Raises BadRequest for a path or a query that nobody sends who means well."""
+def reject_malformed(environ: WSGIEnvironment) -> None:
+    """Raises BadRequest for a path or a query that is malformed or too long."""
     path, query = environ.get("PATH_INFO", ""), environ.get("QUERY_STRING", "")
     if path and not path.startswith("/"):
         raise BadRequest("the path does not begin with /")  # Flask would redirect to the host that the client names
@@ -81,23 +73,22 @@ def check(environ: "WSGIEnvironment") -> None:
         raise BadRequest("the query is not printable text in UTF-8 with percent-encoding")
 
 
-def refusal(error: HTTPException) -> Response:
-    """Returns an error as one plain sentence, its own or the one for its status, in place of werkzeug's page."""
+def error_response(error: HTTPException) -> Response:
+    """Returns an error as one line of text, in place of werkzeug's page."""
     is_own = error.description and error.description != type(error).description
     sentence = error.description if is_own else SENTENCES.get(error.code or 500, error.name.lower())
     headers = [(name, value) for name, value in error.get_headers() if name != "Content-Type"]
     return Response(f"{' '.join(str(sentence).split())}\n", error.code, headers, mimetype="text/plain")
 
 
-def _path(environ: "WSGIEnvironment") -> str:
-    """Returns the path with the names of the query's parameters, since their values can be anything."""
+def _path(environ: WSGIEnvironment) -> str:
+    """Returns the path with the names of the query's parameters, without their values."""
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     names = [word.partition("=")[0] for word in environ.get("QUERY_STRING", "").split("&")]
     return str((path + "?" + "&".join(names)).rstrip("?").encode("latin-1", "replace").decode(errors="replace"))
 
 
-def _tell(environ: "WSGIEnvironment", response: Response, seconds: float) -> None:
+def _log_request(environ: WSGIEnvironment, response: Response, seconds: float) -> None:
     method, path, status = environ["REQUEST_METHOD"], _path(environ), response.status_code
     size = 0 if method == "HEAD" else sum(map(len, response.response))
-    told = known("request", method=method, path=path, status=status, seconds=round(seconds, 6), bytes=size)
-    log.debug("%s %s: %s", method, path, status, extra=told)
+    log.debug(Event("request", method=method, path=path, status=status, seconds=round(seconds, 6), bytes=size))

@@ -1,0 +1,145 @@
+"""The families of a scrape: those of its documents, and those about the scrape itself."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.samples import Sample
+
+from exporter.collectors import COLLECTORS
+from exporter.collectors.base import AnyCollector, Family, Subject, Values, gauge, gauges, stateset
+from exporter.log import Event
+from exporter.scrape.results import ModuleResult
+from exporter.upstream.target import Module
+
+log = logging.getLogger(__name__)
+
+#: The labels of a sample.
+Labels = dict[str, str]
+
+
+def _successes(result: ModuleResult) -> list[tuple[tuple[str], bool | None]]:
+    return [((document.collector.name,), document.success) for document in result.documents]
+
+
+def _durations(result: ModuleResult) -> list[tuple[tuple[str], float]]:
+    return [((document.collector.name,), document.seconds) for document in result.documents]
+
+
+#: The families about the scrape itself, by service.
+SCRAPE_FAMILIES: Mapping[str, tuple[Family[ModuleResult], ...]] = {
+    "patroni": (
+        gauge(
+            "patroni_up",
+            "1 when Patroni's REST API returned the status of its node, else 0.",
+            lambda result: result.up,
+        ),
+        gauges(
+            "patroni_scrape_collector_success",
+            "1 when the collector's document was fetched and parsed, else 0; "
+            "absent when this version of Patroni does not have it.",
+            ("collector",),
+            _successes,
+        ),
+        gauges(
+            "patroni_scrape_collector_duration_seconds",
+            "Time until the collector's document was fetched or its scrape failed, in seconds.",
+            ("collector",),
+            _durations,
+        ),
+    ),
+    "staytus": (
+        gauge(
+            "staytus_up",
+            "1 when Staytus returned its services, else 0.",
+            lambda result: result.up,
+        ),
+        stateset(
+            "staytus_health",
+            "1 for the state of Staytus, 0 for the other one; healthy means that it returned its services.",
+            ("staytus_health",),
+            ("healthy", "unhealthy"),
+            lambda result: [("healthy" if result.up else "unhealthy",)],
+        ),
+        gauges(
+            "staytus_scrape_collector_success",
+            "1 when the collector's document was fetched and parsed, else 0.",
+            ("collector",),
+            _successes,
+        ),
+        gauges(
+            "staytus_scrape_collector_duration_seconds",
+            "Time until the collector's document was fetched or its scrape failed, in seconds.",
+            ("collector",),
+            _durations,
+        ),
+    ),
+}
+
+
+def collectors_of(module: Module) -> list[AnyCollector]:
+    """Returns the collectors of a module that are on."""
+    return [collector for collector in COLLECTORS[module.service] if collector.name in module.collect]
+
+
+def families_of(module: Module) -> Iterator[Family[Any]]:
+    """Returns the families that a scrape of this module can have, in their order."""
+    for collector in collectors_of(module):
+        yield from collector.families
+    yield from SCRAPE_FAMILIES[module.service]
+
+
+def samples_by_family(result: ModuleResult) -> Iterator[tuple[Family[Any], Labels, Iterable[tuple[Values, float]]]]:
+    """Returns each family with the labels that its samples have in common and with its samples.
+
+    A family of a parsed document is also there when it has no sample. The families of a document that failed are left
+    out, and those with a common label that no document has a value for.
+    """
+    subject = result.subject
+    common: dict[tuple[str, ...], Labels | None] = {}
+    for document in result.documents:
+        if document.model is not None:
+            for family in document.collector.families:
+                if family.subject not in common:
+                    is_known = all(label in subject for label in family.subject)
+                    common[family.subject] = {label: subject[label] for label in family.subject} if is_known else None
+                labels = common[family.subject]
+                if labels is not None:
+                    yield family, labels, _samples(family, document.model, subject)
+    for own in SCRAPE_FAMILIES[result.module.service]:
+        yield own, {}, _samples(own, result, subject)
+
+
+def _samples(family: Family[Any], model: object, subject: Subject) -> Iterable[tuple[Values, float]]:
+    if not family.labels:
+        return family.samples(model, subject)
+    samples: dict[Values, float] = {}
+    for values, number in family.samples(model, subject):
+        if values in samples:
+            log.warning(Event("duplicate sample ignored", family=family.name, labels=str(values)))
+        else:
+            samples[values] = number
+    return samples.items()
+
+
+def labels_of(family: Family[Any], common: Labels, values: Values) -> Labels:
+    """Returns the labels of one sample: the common ones and its own."""
+    if not family.labels:
+        return common
+    return {**common, **{name: value for name, value in zip(family.labels, values, strict=True) if value is not None}}
+
+
+def metrics(result: ModuleResult) -> Iterator[Metric]:
+    """Returns the families with their samples as prometheus_client represents them."""
+    for family, common, samples in samples_by_family(result):
+        metric = Metric(family.name, family.help, "gauge")
+        metric.samples = [
+            Sample(family.name, labels_of(family, common, values), number, None, None) for values, number in samples
+        ]
+        yield metric
+
+
+def descriptions(module: Module) -> Iterator[Metric]:
+    """Returns the families of a module without samples, as prometheus_client's `describe` does."""
+    return (Metric(family.name, family.help, "gauge") for family in families_of(module))

@@ -1,0 +1,53 @@
+"""The results of a scrape: for each document its model, or the reason why there is none."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from exporter.collectors.base import AnyCollector, Subject
+from exporter.upstream.target import Module
+
+
+@dataclass(frozen=True)
+class DocumentResult:
+    """One document after so many seconds: its model, or the reason why the scrape of it failed.
+
+    `provided` is False when this version of the service does not have the document.
+    """
+
+    collector: AnyCollector
+    seconds: float
+    model: Any = None
+    failure: str | None = None
+    provided: bool = True
+
+    @property
+    def success(self) -> bool | None:
+        """True or False; None for a document that this version of the service does not have."""
+        return self.failure is None if self.provided else None
+
+    @property
+    def description(self) -> str:
+        """What happened, as a person reads it."""
+        return self.failure or ("answers" if self.provided else "does not exist in this version")
+
+
+@dataclass(frozen=True)
+class ModuleResult:
+    """All documents of one module, in the order of its collectors."""
+
+    module: Module
+    documents: tuple[DocumentResult, ...]
+
+    @property
+    def up(self) -> bool:
+        """Whether the first document was fetched and parsed."""
+        return self.documents[0].success is True
+
+    @property
+    def subject(self) -> Subject:
+        """The values of the labels that documents have in common; the first document that names one counts."""
+        subject: dict[str, str] = {}
+        for document in self.documents:
+            if document.model is not None:
+                subject = {**document.collector.subject(document.model), **subject}
+        return subject
