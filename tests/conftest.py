@@ -4,6 +4,7 @@ import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -11,14 +12,15 @@ from typing import Any, Self
 import pytest
 
 from exporter.collectors.document import Answer
-from exporter.upstream.client import Flight, wait
+from exporter.upstream.client import Response, Result
+from exporter.upstream.target import RequestOptions, Target
 
 
 class Upstream(ThreadingHTTPServer):
-    """A server on a free port that answers as told while one is in it, and remembers what it was asked."""
+    """A server on a free port with the responses in `answers`; it keeps the requests."""
 
     daemon_threads = True
-    request_queue_size = 128  # of many who come at once nobody has to come again a second later
+    request_queue_size = 128  # many clients at once do not have to connect again
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -37,11 +39,11 @@ class Upstream(ThreadingHTTPServer):
         self.server_close()
 
     def serve(self, answers: Mapping[str, Answer]) -> None:
-        """Gives these answers from now on."""
+        """Sends these responses from now on."""
         self.answers.update({path: (answer.status, answer.body) for path, answer in answers.items()})
 
     def hold(self, *paths: str) -> threading.Event:
-        """Lets these paths give their answers only when the event is set that is returned."""
+        """Holds the responses of these paths back until the returned event is set."""
         release = threading.Event()
         for path in paths:
             self.answers[path] = partial(_late, release, self.answers[path])
@@ -49,14 +51,14 @@ class Upstream(ThreadingHTTPServer):
 
     @property
     def paths(self) -> list[str]:
-        """What was asked, in order."""
+        """The paths of the requests, in order."""
         return [path for path, _ in self.requests]
 
 
 def _late(release: threading.Event, answer: Any, handler: BaseHTTPRequestHandler) -> None:
     status, body = answer
     release.wait(30)
-    with contextlib.suppress(OSError):  # whoever asked has gone
+    with contextlib.suppress(OSError):  # the client has gone
         handler.send_response(status)
         handler.end_headers()
         handler.wfile.write(body)
@@ -83,12 +85,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def upstream() -> Iterator[Upstream]:
-    """A fresh upstream that answers 404 to everything until told otherwise."""
+    """An upstream that returns 404 for every path without a response."""
     with Upstream() as server:
         yield server
 
 
-#: How many recorded moments were compared with Patroni's own /metrics, by version; said at the end of the run.
+#: The number of recorded moments that were compared with Patroni's own /metrics, by version; printed at the end.
 COMPARED: Counter[str] = Counter()
 
 
@@ -100,15 +102,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.line(f"all versions: {COMPARED.total()}")
 
 
-def failed(flight: Flight) -> BaseException | None:
-    """Waits until the flight has ended, and returns why it has no model."""
-    wait([flight], 10)
-    assert flight.ended is not None, "still under way"
-    return flight.error
+def at(url: str, timeout: float = 5, **options: Any) -> Target:
+    """Returns a target with these options."""
+    return Target(url, RequestOptions(timeout, **options))
 
 
-def landed(flight: Flight) -> Any:
-    """Waits until the flight has ended, and returns its model, or raises why there is none."""
-    if error := failed(flight):
-        raise error
-    return flight.model
+def whole(response: Response) -> tuple[int, bytes]:
+    """Reads the status and the body of a response."""
+    return response.status_code, response.content
+
+
+def error_of(future: Future[Result]) -> BaseException | None:
+    """Waits for the end of a request and returns its error."""
+    return future.result(10).error
+
+
+def value_of(future: Future[Result]) -> Any:
+    """Waits for the end of a request and returns its value; raises its error."""
+    result = future.result(10)
+    if result.error:
+        raise result.error
+    return result.value

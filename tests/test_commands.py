@@ -15,11 +15,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.version import __version__
+from tests.config.test_settings import KEY_OPTIONS, KEYS
 from tests.conftest import Upstream
 from tests.limits.scrapes import RECORDED
 from tests.recorded import staytus
 from tests.test_main import PROGRAM, ROOT, clean, run
-from tests.config.test_settings import KEY_OPTIONS, KEYS
 
 
 def serve(upstream: Upstream) -> dict[str, str]:

@@ -4,13 +4,11 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-
-
 
 from exporter.collectors.base import AnyCollector
 from exporter.collectors.document import Answer, NotProvided, ParseError
@@ -82,9 +80,7 @@ class Scrape:
 def _failed(module: Module, collector: AnyCollector, seconds: float, reason: str, *, kind: str) -> DocumentResult:
     url = f"{module.target.url}/{collector.path}"
     key = (module.target.url, collector.name, kind)
-    log.warning(
-        Event("scrape failed", key=key, module=module.name, collector=collector.name, url=url, reason=reason)
-    )
+    log.warning(Event("scrape failed", key=key, module=module.name, collector=collector.name, url=url, reason=reason))
     return DocumentResult(collector, seconds, failure=reason)
 
 

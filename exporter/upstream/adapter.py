@@ -214,7 +214,9 @@ def _settle(transfer: Transfer, result: Callable[[Transfer], Response | FetchErr
 
 
 def _internal_error(transfer: Transfer) -> FetchError:
-    return FetchError("an internal error ended the request; the log of the exporter has its traceback", transfer.request)
+    return FetchError(
+        "an internal error ended the request; the log of the exporter has its traceback", transfer.request
+    )
 
 
 _current: _Loop | None = None

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 import certifi
 import pycurl
 from requests import PreparedRequest, Response
-from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers
 
 from exporter.upstream.errors import ConnectionFailed, ConnectTimedOut, FetchError, ReadTimedOut, curl_error

@@ -11,11 +11,8 @@ from typing import Any
 
 import pytest
 
-from exporter.collectors.document import Answer
 from exporter.upstream import transfer
-from exporter.upstream.client import Fetcher
-from exporter.upstream.target import Target
-from tests.conftest import landed
+from exporter.upstream.client import Client
 from tests.limits.scrapes import RECORDED, application, as_it_is, failing, scrape
 from tests.limits.servers import CERTIFICATE, Odd, keeping, read_request, silent, whole
 
@@ -25,10 +22,10 @@ def test_kept_connections_that_all_went_stale_are_replaced_and_nobody_notices(
 ) -> None:
     """As when a firewall between has forgotten them: each looks alive until something is sent."""
     with Odd(keeping(b"ok", requests=1)) as server:
-        fetcher, target = Fetcher(), Target(server.url, 5, True)
-        flights = [fetcher.ask(target, f"{path}", as_it_is) for path in range(5)]
-        assert [landed(flight) for flight in flights] == [Answer(200, b"ok")] * 5
-        assert landed(fetcher.ask(target, "again", as_it_is)) == Answer(200, b"ok")
+        client, target = Client(), at(server.url)
+        futures = [client.begin(target, f"{path}", as_it_is) for path in range(5)]
+        assert [value_of(future) for future in futures] == [(200, b"ok")] * 5
+        assert value_of(client.begin(target, "again", as_it_is)) == (200, b"ok")
         assert server.connections == 6
     assert caplog.records == []
 
@@ -44,9 +41,9 @@ def test_connection_that_went_stale_is_replaced_whenever_that_is_noticed(tls: bo
         ended.set()
 
     with Odd(behave, tls=tls) as server:
-        fetcher, target = Fetcher(), Target(server.url, 5, CERTIFICATE)
+        client, target = Client(), at(server.url, verify=CERTIFICATE)
         for _ in range(3):
-            assert landed(fetcher.ask(target, "x", as_it_is)) == Answer(200, b"ok")
+            assert value_of(client.begin(target, "x", as_it_is)) == (200, b"ok")
             assert ended.wait(5)
             ended.clear()
         assert server.connections == 3
@@ -54,9 +51,9 @@ def test_connection_that_went_stale_is_replaced_whenever_that_is_noticed(tls: bo
 
 def test_handshake_that_takes_too_long_is_no_connection_and_is_tried_again_at_once() -> None:
     with Odd(silent) as server:
-        fetcher = Fetcher()
-        target = Target(server.url.replace("http:", "https:"), 0.2, CERTIFICATE, interval=60)
-        assert [failing(fetcher, target) for _ in range(2)] == ["no connection within 0.2 s"] * 2
+        client = Client()
+        target = at(server.url.replace("http:", "https:"), 0.2, verify=CERTIFICATE, interval=60)
+        assert [failing(client, target) for _ in range(2)] == ["no connection within 0.2 s"] * 2
         assert server.connections == 2
 
 
@@ -72,9 +69,9 @@ def test_kept_connection_that_is_closed_after_the_request_was_taken_is_not_tried
         time.sleep(0.4)
 
     with Odd(behave) as server:
-        fetcher, target = Fetcher(), Target(server.url, 5, True)
-        assert landed(fetcher.ask(target, "x", as_it_is)) == Answer(200, b"ok")
-        assert failing(fetcher, target) == "the connection was closed without an answer"
+        client, target = Client(), at(server.url)
+        assert value_of(client.begin(target, "x", as_it_is)) == (200, b"ok")
+        assert failing(client, target) == "the connection was closed without an answer"
 
 
 def test_many_scrapes_have_no_more_connections_than_documents() -> None:
@@ -119,18 +116,18 @@ def test_child_of_a_fork_shares_no_connection_no_answer_no_request_under_way_and
             connection.sendall(whole(str(connection.getpeername()[1]).encode()))
 
     with Odd(behave) as server:
-        fetcher, target = Fetcher(), Target(server.url, 5, True, interval=60)
+        client, target = Client(), at(server.url, 5, interval=60)
 
         def ask(path: str) -> str:
-            body: bytes = landed(fetcher.ask(target, path, as_it_is)).body
+            body: bytes = value_of(client.begin(target, path, as_it_is)).body
             return body.decode()
 
         parents = ask("x")
-        under_way = fetcher.ask(target, "hung", as_it_is)
+        under_way = client.begin(target, "hung", as_it_is)
         assert hung.wait(5)
-        with fetcher._lock:  # as another thread may at that moment
+        with client._lock:  # as another thread may at that moment
             childs = in_child(lambda: [ask("x"), ask("hung")])
         release.set()
-        assert landed(under_way).status == 200
+        assert value_of(under_way).status == 200
         assert childs is not None
         assert childs[0] == childs[1] != parents == ask("x")

@@ -14,7 +14,7 @@ import pytest
 from exporter.config.settings import Settings
 from exporter.scrape.scrape import read
 from exporter.upstream import client
-from exporter.upstream.client import Fetcher
+from exporter.upstream.client import Client
 from tests.conftest import Upstream
 from tests.limits.scrapes import PATHS, PATRONI, STAYTUS, application, descriptors, fetching, scrape
 from tests.limits.servers import CERTIFICATE, Behaviour, Odd, full_backlog, repeating, silent
@@ -126,13 +126,13 @@ def test_thousand_scrapes_of_a_hung_upstream_hold_no_more_than_one(name: str, mo
 
     with HANGING[name]() as (url, connections):
         modules = Settings.load({"PATRONI_EXPORTER_URL": url, **TRUSTED}).modules
-        fetcher = Fetcher()
+        client = Client()
         for _ in range(10):
-            read(modules, fetcher, 0.001)
+            read(modules, client, 0.001)
         until(lambda: fetching() == connections() == 5)  # a request is under way before it has a socket
         threads, files, blocks = holds()
         for _ in range(1000):
-            assert not read(modules, fetcher, 0.0001)[0].up
+            assert not read(modules, client, 0.0001)[0].up
         after = holds()
         assert after[0] <= threads  # those that were idle have ended meanwhile
         assert after[1] <= files  # those of tests before may end meanwhile

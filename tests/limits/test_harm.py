@@ -1,4 +1,4 @@
-"""Do no harm: one request in flight for each target and document, however many scrape, and nothing piles up."""
+"""Do no harm: one request in future for each target and document, however many scrape, and nothing piles up."""
 
 import gc
 import logging
@@ -11,11 +11,9 @@ from itertools import pairwise
 
 import pytest
 
-from exporter.collectors.document import Answer
 from exporter.upstream import client
-from exporter.upstream.client import Fetcher
-from exporter.upstream.target import Target
-from tests.conftest import Upstream, failed, landed
+from exporter.upstream.client import Client
+from tests.conftest import Upstream
 from tests.limits.scrapes import PATHS, PATRONI, STAYTUS, application, as_it_is, failing, fetching, scrape
 from tests.limits.servers import Odd, read_request, repeating, saying, silent, whole
 from tests.live.processes import until
@@ -101,21 +99,21 @@ def test_next_request_is_sent_when_a_minute_has_passed(monkeypatch: pytest.Monke
 def test_connection_that_was_never_made_is_tried_again_at_once() -> None:
     with Odd(saying(whole(b"ok"))) as server:
         url = server.url
-    fetcher, target = Fetcher(), Target(url, 5, True, interval=60)
-    assert [failing(fetcher, target) for _ in range(3)] == ["no connection: connection refused"] * 3
+    client, target = Client(), at(url, 5, interval=60)
+    assert [failing(client, target) for _ in range(3)] == ["no connection: connection refused"] * 3
 
 
 def test_failure_younger_than_the_interval_is_used_again_without_growing() -> None:
     with Odd(saying(b"")) as server:
-        fetcher, target = Fetcher(), Target(server.url, 5, True, interval=60)
-        first = fetcher.ask(target, "x", as_it_is)
-        assert str(failed(first)) == "the connection was closed without an answer"
+        client, target = Client(), at(server.url, 5, interval=60)
+        first = client.begin(target, "x", as_it_is)
+        assert str(error_of(first)) == "the connection was closed without an answer"
         app = application("", server.url)
         for _ in range(5):
             assert scrape(app).told["staytus_up"] == {(): 0.0}
-            assert fetcher.ask(target, "x", as_it_is) is first
+            assert client.begin(target, "x", as_it_is) is first
         assert server.connections == 1 + len(PATHS["staytus"])
-        error = failed(first)
+        error = error_of(first)
         assert error is not None
         assert (error.__traceback__, error.__context__) == (None, None)
 
@@ -129,27 +127,27 @@ def test_whoever_asks_at_the_end_of_a_request_begins_the_one_that_others_join() 
             silent(connection)
 
     with Odd(behave) as server:
-        fetcher, target = Fetcher(), Target(server.url, 5, True)
-        first = fetcher.ask(target, "x", as_it_is)
+        client, target = Client(), at(server.url)
+        first = client.begin(target, "x", as_it_is)
 
         def ask_again(_: int) -> client.Flight:
-            assert landed(first) == Answer(200, b"one")
-            return fetcher.ask(target, "x", as_it_is)
+            assert value_of(first) == (200, b"one")
+            return client.begin(target, "x", as_it_is)
 
         with ThreadPoolExecutor(8) as scrapes:
             later = set(scrapes.map(ask_again, range(8)))
         until(lambda: server.connections == 2 and fetching() == 1)
-        assert {fetcher.ask(target, "x", as_it_is)} == later
+        assert {client.begin(target, "x", as_it_is)} == later
         assert server.connections == 2
 
 
 def test_answer_that_failed_is_not_held_in_memory() -> None:
     with Odd(repeating(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536)) as server:
-        fetcher, target = Fetcher(), Target(server.url, 30, True, interval=60)
+        client, target = Client(), at(server.url, 30, interval=60)
         gc.disable()
         tracemalloc.start()
         try:
-            assert failing(fetcher, target) == "the answer is larger than 16 MiB"
+            assert failing(client, target) == "the answer is larger than 16 MiB"
             until(lambda: fetching() == 0)
             assert tracemalloc.get_traced_memory()[0] < MIB
         finally:
@@ -161,7 +159,7 @@ def test_thread_that_cannot_be_started_is_a_failure_and_the_next_scrape_tries_ag
     upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upstream.answers["/x"] = (200, b"ok")
-    fetcher, target = Fetcher(), Target(upstream.url, 5, True, interval=60)
+    client, target = Client(), at(upstream.url, 5, interval=60)
     start = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:
@@ -170,6 +168,6 @@ def test_thread_that_cannot_be_started_is_a_failure_and_the_next_scrape_tries_ag
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert failing(fetcher, target) == "no thread could be started to ask"
+    assert failing(client, target) == "no thread could be started to ask"
     monkeypatch.undo()
-    assert landed(fetcher.ask(target, "x", as_it_is)) == Answer(200, b"ok")
+    assert value_of(client.begin(target, "x", as_it_is)) == (200, b"ok")

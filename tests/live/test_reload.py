@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.processes import MODULE, Served, free_port, run, serving, until
 from tests.config.test_modules_file import BAD, modules
+from tests.live.processes import MODULE, Served, free_port, run, serving, until
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -14,10 +14,10 @@ import trustme
 from exporter import create_app
 from exporter.config.settings import Settings
 from tests.certificates import Files, authority, issue, self_signed
+from tests.config.test_settings import KEYS
 from tests.limits.servers import Odd
 from tests.live.installed import needs, path_of
 from tests.live.tls import context, serial, upstream_with
-from tests.config.test_settings import KEYS
 
 UNTRUSTED = "TLS: the server's certificate comes of an authority that is not trusted"
 CLOSED = "the connection was closed without an answer"

@@ -1,92 +1,99 @@
-"""The requests of all scrapes against real servers: who joins which, and what is kept."""
+"""The requests in flight: which callers share one, and which responses are used again."""
 
 import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import wait
 from http.server import BaseHTTPRequestHandler
 
 import pytest
+from requests import PreparedRequest, Response
 
-from exporter.collectors.document import Answer
-from exporter.config.readers import Headers
-from exporter.upstream import client
-from exporter.upstream.client import Fetcher, wait
-from exporter.upstream.target import HeaderFile, Target
-from exporter.upstream.transfer import FetchError
-from tests.conftest import Upstream, failed, landed
-from tests.upstream.test_transfer import failure, raw
+from exporter.upstream import client as client_module
+from exporter.upstream.client import Client
+from exporter.upstream.errors import FetchError
+from exporter.upstream.target import Credentials, HeaderLines
+from tests.conftest import Upstream, at, error_of, value_of, whole
 
 
-def whole(answer: Answer) -> Answer:
-    return answer
+@pytest.fixture
+def client() -> Client:
+    return Client()
 
 
-def test_whoever_asks_while_a_request_is_under_way_joins_it(upstream: Upstream) -> None:
+def test_callers_join_the_request_in_flight(upstream: Upstream, client: Client) -> None:
     upstream.answers["/x"] = (200, b"late")
     release = upstream.hold("/x")
-    fetcher, target = Fetcher(), Target(upstream.url, 5, True)
-    flights = [fetcher.ask(target, "x", whole) for _ in range(20)]
+    target = at(upstream.url)
+    futures = [client.begin(target, "x", whole) for _ in range(20)]
+    assert client.in_flight == 1
     release.set()
-    assert [landed(flight) for flight in flights] == [Answer(200, b"late")] * 20
+    assert [value_of(future) for future in futures] == [(200, b"late")] * 20
     assert upstream.paths == ["/x"]
-    assert landed(fetcher.ask(target, "x", whole)) == Answer(200, b"late")
+    assert value_of(client.begin(target, "x", whole)) == (200, b"late")
     assert upstream.paths == ["/x", "/x"]
+    assert client.in_flight == 0
 
 
-def test_other_target_and_other_document_do_not_wait(upstream: Upstream) -> None:
+def test_other_targets_and_paths_do_not_wait(upstream: Upstream, client: Client) -> None:
     upstream.answers.update({"/x": (200, b"late"), "/y": (200, b"y")})
     release = upstream.hold("/x")
-    fetcher, target = Fetcher(), Target(upstream.url, 5, True)
-    hung = fetcher.ask(target, "x", whole)
-    assert landed(fetcher.ask(target, "y", whole)) == Answer(200, b"y")
-    assert landed(fetcher.ask(Target(upstream.url, 4, True), "y", whole)) == Answer(200, b"y")
+    hung = client.begin(at(upstream.url), "x", whole)
+    assert value_of(client.begin(at(upstream.url), "y", whole)) == (200, b"y")
+    assert value_of(client.begin(at(upstream.url, 4), "y", whole)) == (200, b"y")
     release.set()
-    assert landed(hung) == Answer(200, b"late")
+    assert value_of(hung) == (200, b"late")
 
 
-def test_whoever_gives_up_waiting_leaves_nothing_behind_and_others_are_woken_once_all_are_there(
-    upstream: Upstream,
-) -> None:
-    upstream.answers.update({"/x": (200, b"late"), "/y": (200, b"y"), "/z": (200, b"late")})
-    release = upstream.hold("/x", "/z")
-    fetcher, target = Fetcher(), Target(upstream.url, 5, True)
-    flights = [fetcher.ask(target, path, whole) for path in "xyz"]
-    start = time.monotonic()
-    for _ in range(3):
-        wait(flights, 0.1)
-    assert 0.3 <= time.monotonic() - start < 3
-    assert landed(flights[1]) == Answer(200, b"y")
-    assert [len(flight.waiting) for flight in flights] == [0, 0, 0]
-    threading.Timer(0.2, release.set).start()
-    wait(flights, 10)
-    assert [flight.model for flight in flights] == [Answer(200, b"late"), Answer(200, b"y"), Answer(200, b"late")]
-    wait(flights, 10)
+def test_caller_that_gives_up(upstream: Upstream, client: Client) -> None:
+    upstream.answers["/x"] = (200, b"late")
+    release = upstream.hold("/x")
+    future = client.begin(at(upstream.url), "x", whole)
+    assert wait([future], 0.1).not_done == {future}
+    assert client.begin(at(upstream.url), "x", whole) is future
+    release.set()
+    assert value_of(future) == (200, b"late")
 
 
-def test_answer_younger_than_the_interval_is_used_again(upstream: Upstream) -> None:
+def test_young_response_is_used_again(upstream: Upstream, client: Client) -> None:
     upstream.answers["/x"] = (200, b"one")
-    fetcher, target = Fetcher(), Target(upstream.url, 5, True, interval=0.3)
-    assert landed(fetcher.ask(target, "x", whole)) == Answer(200, b"one")
+    target = at(upstream.url, interval=0.3)
+    assert value_of(client.begin(target, "x", whole)) == (200, b"one")
     upstream.answers["/x"] = (200, b"two")
-    assert landed(fetcher.ask(target, "x", whole)) == Answer(200, b"one")
-    while landed(fetcher.ask(target, "x", whole)) == Answer(200, b"one"):
+    assert value_of(client.begin(target, "x", whole)) == (200, b"one")
+    while value_of(client.begin(target, "x", whole)) == (200, b"one"):
         time.sleep(0.02)
     assert upstream.paths == ["/x", "/x"]
 
 
-def test_server_that_was_not_reached_is_tried_again_at_once_whatever_the_interval() -> None:
+def test_failed_connection_is_tried_again_at_once(client: Client) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        fetcher, target = Fetcher(), Target(f"http://127.0.0.1:{taken.getsockname()[1]}", 5, True, interval=60)
-        first = fetcher.ask(target, "x", whole)
-        assert isinstance(failed(first), FetchError)
-        while fetcher.ask(target, "x", whole) is first:
-            time.sleep(0.01)
+        target = at(f"http://127.0.0.1:{taken.getsockname()[1]}", interval=60)
+        first = client.begin(target, "x", whole)
+        assert isinstance(error_of(first), FetchError)
+        assert client.begin(target, "x", whole) is not first
+
+
+def test_request_that_never_ended_is_not_joined(
+    upstream: Upstream, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An internal error may lose a request."""
+    monkeypatch.setattr(client_module, "ABANDON_AFTER", 0.0)
+    monkeypatch.setattr(client_module, "SLACK", 0.0)
+    upstream.answers["/x"] = (200, b"late")
+    release = upstream.hold("/x")
+    target = at(upstream.url, 0.1)
+    lost = client.begin(target, "x", whole)
+    time.sleep(0.11)
+    found = client.begin(target, "x", whole)
+    assert found is not lost
+    release.set()
 
 
 def dripping(part: bytes) -> Callable[[BaseHTTPRequestHandler], None]:
-    """Sends a byte every 50 ms for as long as somebody reads."""
+    """Sends a byte every 50 ms until the client closes the connection."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         try:
@@ -101,59 +108,20 @@ def dripping(part: bytes) -> Callable[[BaseHTTPRequestHandler], None]:
 
 
 @pytest.mark.parametrize("part", [b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"])
-def test_server_that_sends_byte_by_byte_is_given_up_in_time(
-    upstream: Upstream, part: bytes, monkeypatch: pytest.MonkeyPatch
+def test_byte_by_byte_response_is_abandoned(
+    upstream: Upstream, client: Client, part: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "ABANDON_AFTER", 0.5)
+    monkeypatch.setattr(client_module, "ABANDON_AFTER", 0.5)
     upstream.answers["/x"] = dripping(part)
     start = time.monotonic()
-    assert failure(Target(upstream.url, 0.5, True)) == "no whole answer within 0.5 s"
+    assert str(error_of(client.begin(at(upstream.url, 0.5), "x", whole))) == "no whole response within 0.5 s"
     assert 0.4 < time.monotonic() - start < 3
 
 
-def test_connection_is_used_again_while_the_server_keeps_it(upstream: Upstream) -> None:
-    connections = []
+def keeping(connections: list[socket.socket]) -> Callable[[BaseHTTPRequestHandler], None]:
+    """Keeps its connections open, and notes the connection of each response."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
-        connections.append(handler.client_address)
-        handler.protocol_version = "HTTP/1.1"
-        handler.close_connection = False
-        handler.send_response(200)
-        handler.send_header("Content-Length", "2")
-        handler.end_headers()
-        handler.wfile.write(b"ok")
-
-    upstream.answers["/x"] = answer
-    fetcher, target = Fetcher(), Target(upstream.url, 5, True)
-    for _ in range(3):
-        assert landed(fetcher.ask(target, "x", whole)) == Answer(200, b"ok")
-    assert len(connections) == 3
-    assert len(set(connections)) == 1
-
-
-def test_answer_is_parsed_once_for_all_who_wait(upstream: Upstream) -> None:
-    upstream.answers["/x"] = (200, b"late")
-    release = upstream.hold("/x")
-    parsed: list[Answer] = []
-    fetcher, target = Fetcher(), Target(upstream.url, 5, True)
-
-    def parse(answer: Answer) -> Answer:
-        parsed.append(answer)
-        return answer
-
-    flights = [fetcher.ask(target, "x", parse) for _ in range(5)]
-    release.set()
-    assert [landed(flight) for flight in flights] == [Answer(200, b"late")] * 5
-    assert parsed == [Answer(200, b"late")]
-
-
-def test_kept_connection_that_went_stale_is_replaced_and_nobody_notices(upstream: Upstream) -> None:
-    connections: list[socket.socket] = []
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        if handler.connection in connections:
-            handler.connection.shutdown(socket.SHUT_RDWR)  # only now, so that it looked alive when it was chosen
-            return
         connections.append(handler.connection)
         handler.protocol_version = "HTTP/1.1"
         handler.close_connection = False
@@ -162,50 +130,93 @@ def test_kept_connection_that_went_stale_is_replaced_and_nobody_notices(upstream
         handler.end_headers()
         handler.wfile.write(b"ok")
 
-    upstream.answers["/x"] = answer
-    fetcher, target = Fetcher(), Target(upstream.url, 5, True)
-    assert [landed(fetcher.ask(target, "x", whole)) for _ in range(2)] == [Answer(200, b"ok")] * 2
+    return answer
+
+
+def test_kept_connection_is_used_again(upstream: Upstream, client: Client) -> None:
+    connections: list[socket.socket] = []
+    upstream.answers["/x"] = keeping(connections)
+    for _ in range(3):
+        assert value_of(client.begin(at(upstream.url), "x", whole)) == (200, b"ok")
+    assert [connection is connections[0] for connection in connections] == [True] * 3
+
+
+def test_stale_connection_is_replaced(upstream: Upstream, client: Client) -> None:
+    connections: list[socket.socket] = []
+    answer = keeping(connections)
+
+    def closing(handler: BaseHTTPRequestHandler) -> None:
+        if handler.connection in connections:
+            handler.connection.shutdown(socket.SHUT_RDWR)  # only now, so that it looked alive when it was chosen
+        else:
+            answer(handler)
+
+    upstream.answers["/x"] = closing
+    assert [value_of(client.begin(at(upstream.url), "x", whole)) for _ in range(2)] == [(200, b"ok")] * 2
     assert len(connections) == 2
 
 
-def test_new_connection_that_is_closed_without_an_answer_is_not_tried_again(upstream: Upstream) -> None:
-    upstream.answers["/x"] = raw(b"")
-    assert failure(Target(upstream.url, 5, True)) == "the connection was closed without an answer"
+def test_new_connection_that_is_closed_is_not_tried_again(upstream: Upstream, client: Client) -> None:
+    upstream.answers["/x"] = lambda handler: None
+    reason = "the connection was closed without a response"
+    assert str(error_of(client.begin(at(upstream.url), "x", whole))) == reason
     assert upstream.paths == ["/x"]
 
 
-def test_answers_that_nobody_may_use_any_more_do_not_pile_up(
-    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client, "KEPT", 10)
+def test_response_is_read_once(upstream: Upstream, client: Client) -> None:
+    upstream.answers["/x"] = (200, b"late")
+    release = upstream.hold("/x")
+    seen: list[bytes] = []
+
+    def read(response: Response) -> bytes:
+        seen.append(response.content)
+        return response.content
+
+    futures = [client.begin(at(upstream.url), "x", read) for _ in range(5)]
+    release.set()
+    assert [value_of(future) for future in futures] == [b"late"] * 5
+    assert seen == [b"late"]
+
+
+@pytest.mark.parametrize("size", [2, 100_000])
+def test_internal_error_of_a_reader(upstream: Upstream, client: Client, size: int) -> None:
+    upstream.answers["/x"] = (200, b"x" * size)
+    error = error_of(client.begin(at(upstream.url), "x", lambda response: 1 // (response.status_code - 200)))
+    assert isinstance(error, ZeroDivisionError)
+    assert value_of(client.begin(at(upstream.url), "x", whole)) == (200, b"x" * size)
+
+
+def test_old_responses_are_removed(upstream: Upstream, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "KEPT", 10)
+    client._most = 10
     upstream.answers.update({f"/{number}": (200, b"x") for number in range(50)})
-    fetcher, short, long = Fetcher(), *(Target(upstream.url, 5, True, interval=seconds) for seconds in (0.001, 60))
-    kept = [fetcher.ask(long, str(number), whole) for number in range(5)]
+    short, long = (at(upstream.url, interval=seconds) for seconds in (0.001, 60))
+    kept = [client.begin(long, str(number), whole) for number in range(5)]
     for number in range(50):
-        assert landed(fetcher.ask(short, str(number), whole)) == Answer(200, b"x")
+        assert value_of(client.begin(short, str(number), whole)) == (200, b"x")
         time.sleep(0.002)
-        assert len(fetcher._flights) <= 10
-    assert [fetcher.ask(long, str(number), whole) for number in range(5)] == kept
+        assert len(client._requests) <= 10
+    assert [client.begin(long, str(number), whole) for number in range(5)] == kept
 
 
-def test_file_that_hangs_keeps_nobody_waiting_but_whoever_asked_for_it(upstream: Upstream) -> None:
-    """As one on a server of files that does not answer: its reader cannot be woken."""
-    release, asked = threading.Event(), threading.Event()
+def test_file_that_hangs_delays_its_own_request_alone(upstream: Upstream, client: Client) -> None:
+    """Such as a file on a file server that does not respond: its reader cannot be woken."""
+    release, reading = threading.Event(), threading.Event()
 
-    class Hanging(HeaderFile):
-        def headers(self) -> Headers:
-            asked.set()
+    class Hanging(HeaderLines):
+        def __call__(self, request: PreparedRequest) -> PreparedRequest:
+            reading.set()
             release.wait(10)
-            return ()
+            return request
 
     upstream.answers.update({"/x": (200, b"x"), "/y": (200, b"y")})
-    fetcher, hung = Fetcher(), Target(upstream.url, 5, True, header_files=(Hanging("there"),))
-    reader = threading.Thread(target=fetcher.ask, args=(hung, "x", whole))
+    hung = at(upstream.url, auth=Credentials((Hanging(lines=None),)))  # type: ignore[arg-type]
+    reader = threading.Thread(target=client.begin, args=(hung, "x", whole))
     reader.start()
-    assert asked.wait(5)
-    joined = fetcher.ask(hung, "x", whole)
-    assert landed(fetcher.ask(Target(upstream.url, 5, True), "y", whole)) == Answer(200, b"y")
-    assert joined.ended is None
+    assert reading.wait(5)
+    joined = client.begin(hung, "x", whole)
+    assert value_of(client.begin(at(upstream.url), "y", whole)) == (200, b"y")
+    assert not joined.done()
     release.set()
     reader.join(5)
-    assert landed(joined) == Answer(200, b"x")
+    assert value_of(joined) == (200, b"x")

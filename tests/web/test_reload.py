@@ -8,8 +8,8 @@ import pytest
 
 from exporter import create_app
 from exporter.config.settings import Settings
-from tests.live.processes import families
 from tests.config.test_modules_file import BAD, modules
+from tests.live.processes import families
 
 RELOAD = ("exporter_config_last_reload_successful", "exporter_config_last_reload_success_timestamp_seconds")
 
