@@ -69,11 +69,11 @@ class CurlAdapter(BaseAdapter):
     def send(
         self,
         request: PreparedRequest,
-        stream: bool = False,
+        stream: bool = False,  # noqa: ARG002
         timeout: Any = None,
         verify: bool | str = True,
         cert: Any = None,
-        proxies: Mapping[str, str] | None = None,
+        proxies: Mapping[str, str] | None = None,  # noqa: ARG002
     ) -> Response:
         """Returns the response to a request; raises FetchError, a requests.RequestException, when there is none."""
         future: Future[Response | FetchError] = Future()

@@ -12,8 +12,8 @@ from requests import PreparedRequest
 
 from exporter.upstream.target import Credentials, Header
 
-#: Characters of the shortest secret that is hidden, and of the shortest that has only letters: one that is shorter, such
-#: as `patroni` or `postgres`, occurs in documents by chance.
+#: Characters of the shortest secret that is hidden, and of the shortest that has only letters. Shorter ones, such as
+#: `patroni` or `postgres`, occur in documents by chance.
 SHORTEST, SHORTEST_WORD = 4, 12
 
 #: Headers that the session sets.

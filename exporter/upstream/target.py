@@ -124,7 +124,7 @@ class RequestOptions:
 class _Session(Session):
     """A session that does not follow redirects: it would send the credentials to any host."""
 
-    def get_redirect_target(self, resp: Response) -> None:
+    def get_redirect_target(self, resp: Response) -> None:  # noqa: ARG002
         return None
 
 

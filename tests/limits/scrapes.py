@@ -13,10 +13,11 @@ from exporter import create_app
 from exporter.collectors import COLLECTORS
 from exporter.collectors.document import Answer
 from exporter.config.settings import Settings
-from exporter.upstream.client import Fetcher
+from exporter.upstream.client import Client
+from exporter.upstream.errors import FetchError
 from exporter.upstream.target import Target
-from exporter.upstream.transfer import FetchError
-from tests.conftest import failed
+from tests.conftest import error_of
+from tests.conftest import whole as whole_response
 from tests.recorded import moment, staytus
 
 PATRONI = moment("4.1.5", "failsafe-enabled", "n1").answers
@@ -74,12 +75,9 @@ def scrape(app: Flask, allowed: float | str | None = None) -> Scrape:
     return Scrape(read_samples(answer.text), seconds)
 
 
-def as_it_is(answer: Answer) -> Answer:
-    return answer
-
-
-def failing(fetcher: Fetcher, target: Target) -> str:
-    error = failed(fetcher.ask(target, "x", as_it_is))
+def failing(client: Client, target: Target) -> str:
+    """Returns the error text of a request."""
+    error = error_of(client.begin(target, "x", whole_response))
     assert isinstance(error, FetchError)
     return str(error)
 
@@ -96,7 +94,7 @@ def read_samples(text: str) -> dict[str, dict[tuple[str, ...], float]]:
 
 def fetching() -> int:
     """How many requests of this process are under way."""
-    return sum(known.under_way for known in gc.get_objects() if isinstance(known, Fetcher))
+    return sum(known.in_flight for known in gc.get_objects() if isinstance(known, Client))
 
 
 def descriptors(process: str | int = "self") -> int:

@@ -19,10 +19,10 @@ BOMB = gzip.compress(b" " * (64 * MIB))
 
 #: What is wrong with an answer to any document of any module, and how that is said.
 NO_ANSWERS: dict[str, tuple[Behaviour, str]] = {
-    "closed at once": (saying(b""), "the connection was closed without an answer"),
+    "closed at once": (saying(b""), "the connection was closed without a response"),
     "reset at once": (
         resetting(b""),
-        "the connection was closed without an answer; does the server ask for TLS?",
+        "the connection was closed without a response; does the server ask for TLS?",
     ),
     "reset in its header": (resetting(OK + b"X: y"), "connection reset by peer"),
     "reset in its body": (resetting(OK + b"Content-Length: 900\r\n\r\n" + NODE[:400]), "connection reset by peer"),
@@ -39,13 +39,13 @@ NO_ANSWERS: dict[str, tuple[Behaviour, str]] = {
         saying(whole(gzip.compress(NODE)[:20] + b"x" * 99, "200 OK", "Content-Encoding: gzip")),
         "the answer cannot be decompressed",
     ),
-    "too large": (saying(whole(b" " * (16 * MIB + 1))), "the answer is larger than 16 MiB"),
-    "too large without a length": (saying(OK + b"\r\n" + b" " * (16 * MIB + 1)), "the answer is larger than 16 MiB"),
+    "too large": (saying(whole(b" " * (16 * MIB + 1))), "the response is larger than 16 MiB"),
+    "too large without a length": (saying(OK + b"\r\n" + b" " * (16 * MIB + 1)), "the response is larger than 16 MiB"),
     "too large only as it comes": (
         saying(whole(gzip.compress(b" " * (16 * MIB), 0), "200 OK", "Content-Encoding: gzip")),
-        "the answer is larger than 16 MiB",
+        "the response is larger than 16 MiB",
     ),
-    "endless": (repeating(OK + b"\r\n", b" " * 65536), "the answer is larger than 16 MiB"),
+    "endless": (repeating(OK + b"\r\n", b" " * 65536), "the response is larger than 16 MiB"),
     "endless chunk of -1 bytes": (
         repeating(CHUNKED + b"-1\r\n", b" " * 65536),
         "the answer is damaged: chunk hex-length char not a hex digit: 0x2d",
@@ -54,14 +54,14 @@ NO_ANSWERS: dict[str, tuple[Behaviour, str]] = {
         repeating(CHUNKED + b"0\r\n", b"X: " + b"y" * 65000 + b"\r\n"),
         "the header of the answer is too large",
     ),
-    "gzip bomb": (saying(whole(BOMB, "200 OK", "Content-Encoding: gzip")), "the answer is larger than 16 MiB"),
+    "gzip bomb": (saying(whole(BOMB, "200 OK", "Content-Encoding: gzip")), "the response is larger than 16 MiB"),
     "deflate bomb": (
         saying(whole(zlib.compress(b" " * (64 * MIB)), "200 OK", "Content-Encoding: deflate")),
-        "the answer is larger than 16 MiB",
+        "the response is larger than 16 MiB",
     ),
     "bomb in a bomb": (
         saying(whole(gzip.compress(BOMB), "200 OK", "Content-Encoding: gzip, gzip")),
-        "the answer is larger than 16 MiB",
+        "the response is larger than 16 MiB",
     ),
     "gzip of nothing, again and again": (
         saying(whole(gzip.compress(b"") * (MIB // 16), "200 OK", "Content-Encoding: gzip")),

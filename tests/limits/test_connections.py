@@ -13,7 +13,9 @@ import pytest
 
 from exporter.upstream import transfer
 from exporter.upstream.client import Client
-from tests.limits.scrapes import RECORDED, application, as_it_is, failing, scrape
+from tests.conftest import at, value_of
+from tests.conftest import whole as whole_response
+from tests.limits.scrapes import RECORDED, application, failing, scrape
 from tests.limits.servers import CERTIFICATE, Odd, keeping, read_request, silent, whole
 
 
@@ -23,9 +25,9 @@ def test_kept_connections_that_all_went_stale_are_replaced_and_nobody_notices(
     """As when a firewall between has forgotten them: each looks alive until something is sent."""
     with Odd(keeping(b"ok", requests=1)) as server:
         client, target = Client(), at(server.url)
-        futures = [client.begin(target, f"{path}", as_it_is) for path in range(5)]
+        futures = [client.begin(target, f"{path}", whole_response) for path in range(5)]
         assert [value_of(future) for future in futures] == [(200, b"ok")] * 5
-        assert value_of(client.begin(target, "again", as_it_is)) == (200, b"ok")
+        assert value_of(client.begin(target, "again", whole_response)) == (200, b"ok")
         assert server.connections == 6
     assert caplog.records == []
 
@@ -43,7 +45,7 @@ def test_connection_that_went_stale_is_replaced_whenever_that_is_noticed(tls: bo
     with Odd(behave, tls=tls) as server:
         client, target = Client(), at(server.url, verify=CERTIFICATE)
         for _ in range(3):
-            assert value_of(client.begin(target, "x", as_it_is)) == (200, b"ok")
+            assert value_of(client.begin(target, "x", whole_response)) == (200, b"ok")
             assert ended.wait(5)
             ended.clear()
         assert server.connections == 3
@@ -70,8 +72,8 @@ def test_kept_connection_that_is_closed_after_the_request_was_taken_is_not_tried
 
     with Odd(behave) as server:
         client, target = Client(), at(server.url)
-        assert value_of(client.begin(target, "x", as_it_is)) == (200, b"ok")
-        assert failing(client, target) == "the connection was closed without an answer"
+        assert value_of(client.begin(target, "x", whole_response)) == (200, b"ok")
+        assert failing(client, target) == "the connection was closed without a response"
 
 
 def test_many_scrapes_have_no_more_connections_than_documents() -> None:
@@ -119,15 +121,15 @@ def test_child_of_a_fork_shares_no_connection_no_answer_no_request_under_way_and
         client, target = Client(), at(server.url, 5, interval=60)
 
         def ask(path: str) -> str:
-            body: bytes = value_of(client.begin(target, path, as_it_is)).body
+            body: bytes = value_of(client.begin(target, path, whole_response))[1]
             return body.decode()
 
         parents = ask("x")
-        under_way = client.begin(target, "hung", as_it_is)
+        under_way = client.begin(target, "hung", whole_response)
         assert hung.wait(5)
         with client._lock:  # as another thread may at that moment
             childs = in_child(lambda: [ask("x"), ask("hung")])
         release.set()
-        assert value_of(under_way).status == 200
+        assert value_of(under_way)[0] == 200
         assert childs is not None
         assert childs[0] == childs[1] != parents == ask("x")

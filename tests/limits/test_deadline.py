@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager
 import pytest
 
 from exporter.config.settings import Settings
-from exporter.scrape.scrape import read
-from exporter.upstream import client
+from exporter.scrape.scrape import Scrape
+from exporter.upstream import client as client_module
 from exporter.upstream.client import Client
 from tests.conftest import Upstream
 from tests.limits.scrapes import PATHS, PATRONI, STAYTUS, application, descriptors, fetching, scrape
@@ -81,7 +81,7 @@ def healthy(upstream: Upstream) -> Upstream:
 def test_scrape_ends_in_time_and_all_that_it_began_ends_after_its_minute(
     name: str, limit: str, healthy: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "ABANDON_AFTER", 0.6)
+    monkeypatch.setattr(client_module, "ABANDON_AFTER", 0.6)
     timeout, allowed, seconds = ("0.3", 10.0, 0.3) if limit == "timeout" else ("0.6", 0.8, 0.3)
     before = descriptors()
     with HANGING[name]() as (url, connections):
@@ -108,7 +108,7 @@ def test_scrape_ends_in_time_and_all_that_it_began_ends_after_its_minute(
 
 
 def test_staytus_that_hangs_is_the_same(healthy: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "ABANDON_AFTER", 0.4)
+    monkeypatch.setattr(client_module, "ABANDON_AFTER", 0.4)
     with odd(silent) as (url, _):
         scraped = scrape(application(healthy.url, url, STAYTUS_TIMEOUT="0.2"))
         assert 0.2 <= scraped.seconds < 0.2 + SLACK
@@ -128,11 +128,11 @@ def test_thousand_scrapes_of_a_hung_upstream_hold_no_more_than_one(name: str, mo
         modules = Settings.load({"PATRONI_EXPORTER_URL": url, **TRUSTED}).modules
         client = Client()
         for _ in range(10):
-            read(modules, client, 0.001)
+            Scrape(modules, client, 0.001).results()
         until(lambda: fetching() == connections() == 5)  # a request is under way before it has a socket
         threads, files, blocks = holds()
         for _ in range(1000):
-            assert not read(modules, client, 0.0001)[0].up
+            assert not Scrape(modules, client, 0.0001).results()[0].up
         after = holds()
         assert after[0] <= threads  # those that were idle have ended meanwhile
         assert after[1] <= files  # those of tests before may end meanwhile
@@ -142,7 +142,7 @@ def test_thousand_scrapes_of_a_hung_upstream_hold_no_more_than_one(name: str, mo
 def test_forty_scrapes_that_hang_at_once_keep_nobody_from_the_rest(
     healthy: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "ABANDON_AFTER", 1.0)
+    monkeypatch.setattr(client_module, "ABANDON_AFTER", 1.0)
     with odd(silent) as (url, _):
         app = application(url, healthy.url, PATRONI_EXPORTER_TIMEOUT="1")
         seconds: list[float] = []
@@ -173,7 +173,7 @@ def test_header_that_is_no_number_of_seconds_is_ignored_with_one_debug_line(
 def test_header_of_any_size_leaves_at_most_the_timeout_of_the_module(
     allowed: str, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "ABANDON_AFTER", 0.4)
+    monkeypatch.setattr(client_module, "ABANDON_AFTER", 0.4)
     with odd(silent) as (url, _):
         scraped = scrape(application(url, PATRONI_EXPORTER_TIMEOUT="0.4"), allowed)
         assert seconds <= scraped.seconds < seconds + SLACK

@@ -30,7 +30,7 @@ def test_name_that_is_looked_up_for_ever_costs_its_module_its_timeout_and_nothin
             assert (told["patroni_up"], told["staytus_up"]) == ({(): 0.0}, {(): 1.0})
             assert 0.5 <= seconds < 2
             (failure,) = [event for event in exporter.events("exporter.scrape.scrape") if event["collector"] == "node"]
-            assert (failure["url"], failure["reason"]) == ("http://hangs.example/patroni", "no answer within 0.5 s")
+            assert (failure["url"], failure["reason"]) == ("http://hangs.example/patroni", "no response within 0.5 s")
             held = threads(process), descriptors(process)
             for _ in range(20):
                 told, _ = scrape(port, 0.05)

@@ -148,7 +148,7 @@ def test_reason_is_logged_once_in_its_minute_and_then_with_a_count_and_never_a_t
             exporter.end()
     reason = "HTTP 200 with a body that is not JSON: b'<html>'"
     said = [{key: value for key, value in event.items() if key != "time"} for event in exporter.events("exporter")]
-    document = {"level": "WARN", "logger": "exporter.scrape.scrape", "msg": "no document", "module": "patroni"}
+    document = {"level": "WARN", "logger": "exporter.scrape.scrape", "msg": "scrape failed", "module": "patroni"}
     node = {**document, "collector": "node", "url": f"{server.url}/patroni", "reason": reason}
     cluster = {**document, "collector": "cluster", "url": f"{server.url}/cluster", "reason": reason}
     assert said == [node, cluster, {**node, "held_back": "9"}, {**cluster, "held_back": "9"}]

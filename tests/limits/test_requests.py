@@ -68,7 +68,7 @@ REFUSED = {
     "a body that never comes": (
         request(b"/metrics", b"Content-Length: 99999999999", method=b"POST"),
         405,
-        "this path does not answer to this method\n",
+        "this endpoint does not support this method\n",
     ),
 }
 
@@ -153,7 +153,7 @@ def test_fault_of_ours_is_one_sentence_to_who_asked_and_one_event_in_the_log(
     with free_port() as port:
         environ = {"PATRONI_EXPORTER_PORT": str(port), "PATRONI_EXPORTER_URL": recorded(upstream).url}
         with serving(tmp_path, port, gunicorn, environ=environ) as exporter:
-            assert exporter.get("/fault") == (500, "internal error: the log of the exporter tells more\n")
+            assert exporter.get("/fault") == (500, "internal error: the log of the exporter has its traceback\n")
             assert exporter.up() == "1.0"
             assert exporter.end() == 0
     (told,) = exporter.events("exporter")
@@ -161,7 +161,7 @@ def test_fault_of_ours_is_one_sentence_to_who_asked_and_one_event_in_the_log(
     assert {key: value for key, value in told.items() if key != "time"} == {
         "level": "ERROR",
         "logger": "exporter.web.middleware",
-        "msg": "fault of the exporter",
+        "msg": "internal error",
         "method": "GET",
         "path": "/fault",
     }
