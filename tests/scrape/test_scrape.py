@@ -1,6 +1,5 @@
-"""One scrape of real servers: up, success and duration, whom a failure hits, and what is said of it."""
+"""A scrape of real servers: which documents are requested, when it ends, and what it logs."""
 
-import json
 import logging
 import math
 import threading
@@ -10,19 +9,16 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector as PrometheusCollector
 
 from exporter.collectors import COLLECTORS
-from exporter.collectors.base import Collector, Family, gauge, info
 from exporter.collectors.document import Answer
-from exporter.config.options import PATRONI_COLLECTORS, STAYTUS_COLLECTORS
-from exporter.scrape.scrape import SCRAPE_FAMILIES, ModuleReading, Reading, expose, families, read
-from exporter.upstream.client import Fetcher, Flight
-from exporter.upstream.target import Module, Target
-from tests.conftest import Upstream
+from exporter.scrape.families import SCRAPE_FAMILIES, families_of, metrics
+from exporter.scrape.scrape import Scrape
+from exporter.upstream.client import Client
+from exporter.upstream.headers import Secret
+from exporter.upstream.target import Credentials, Header, Module
+from tests.conftest import Upstream, at
 from tests.recorded import moment, staytus
 
 LEADER = moment("4.1.5", "failsafe-enabled", "n1").answers
@@ -31,30 +27,37 @@ STAYTUS = {
     "/api/v1/issues/all": staytus("issues_all_four_states"),
 }
 
+Samples = dict[str, dict[tuple[str, ...], float]]
+
 
 def both(upstream: Upstream, timeout: float = 5) -> tuple[Module, Module]:
-    target = Target(upstream.url, timeout, True)
+    target = at(upstream.url, timeout)
     return (
         Module("patroni", "patroni", target, ("node", "cluster", "history", "config", "failsafe")),
         Module("staytus", "staytus", target, ("services", "issues")),
     )
 
 
-def values(metrics: list[Metric]) -> dict[str, dict[tuple[str, ...], float]]:
-    """Families by name, their samples by the values of their labels."""
+def values(collected: list[Metric]) -> Samples:
+    """Returns the samples of each family by the values of their labels."""
     return {
-        metric.name: {tuple(sample.labels.values()): sample.value for sample in metric.samples} for metric in metrics
+        metric.name: {tuple(sample.labels.values()): sample.value for sample in metric.samples} for metric in collected
     }
 
 
-def scrape(modules: tuple[Module, ...], budget: float = math.inf) -> dict[str, dict[tuple[str, ...], float]]:
-    return values(list(expose(read(modules, Fetcher(), budget))))
+def scrape(modules: tuple[Module, ...], seconds: float = math.inf, client: Client | None = None) -> Samples:
+    results = Scrape(modules, client or Client(), seconds).results()
+    return values([metric for result in results for metric in metrics(result)])
 
 
-def test_all_modules_give_their_families_in_the_order_of_the_description(upstream: Upstream) -> None:
+def logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
+    return [{"msg": record.msg.msg, **record.msg.fields} for record in caplog.records]  # type: ignore[attr-defined]
+
+
+def test_families_are_in_the_described_order(upstream: Upstream) -> None:
     upstream.serve({**LEADER, **STAYTUS})
     modules = both(upstream)
-    described = [family.name for family in families(modules)]
+    described = [family.name for module in modules for family in families_of(module)]
     assert [name for name in described if name in scrape(modules)] == list(scrape(modules))
     assert len(set(described)) == len(described)
 
@@ -62,7 +65,7 @@ def test_all_modules_give_their_families_in_the_order_of_the_description(upstrea
 @pytest.mark.parametrize(
     ("failing", "living"), [("patroni", "staytus_service_info"), ("staytus", "patroni_postgres_running")]
 )
-def test_failure_of_one_module_is_never_anothers(upstream: Upstream, failing: str, living: str) -> None:
+def test_modules_fail_independently(upstream: Upstream, failing: str, living: str) -> None:
     upstream.serve(STAYTUS if failing == "patroni" else LEADER)
     scraped = scrape(both(upstream))
     assert scraped[f"{failing}_up"] == {(): 0.0}
@@ -73,9 +76,8 @@ def test_failure_of_one_module_is_never_anothers(upstream: Upstream, failing: st
     assert not {family.name for c in COLLECTORS[failing] for family in c.families} & set(scraped)
 
 
-def test_staytus_that_refuses_is_unhealthy_and_its_old_status_is_not_shown(
-    upstream: Upstream, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_staytus_refuses_the_token(upstream: Upstream, caplog: pytest.LogCaptureFixture) -> None:
+    """It is unhealthy, and its last known status is not exported."""
     upstream.answers["/api/v1/services/all"] = (200, staytus("auth_invalid_token").body)
     scraped = scrape(both(upstream)[1:])
     assert {name: rows for name, rows in scraped.items() if "duration" not in name} == {
@@ -83,10 +85,13 @@ def test_staytus_that_refuses_is_unhealthy_and_its_old_status_is_not_shown(
         "staytus_health": {("healthy",): 0.0, ("unhealthy",): 1.0},
         "staytus_scrape_collector_success": {("services",): 0.0, ("issues",): 0.0},
     }
-    assert [record.getMessage() for record in caplog.records if "services" in record.getMessage()] == [
-        f"staytus services: {upstream.url}/api/v1/services/all: "
-        "access-denied: Staytus does not accept this token and secret"
-    ]
+    assert logged(caplog)[0] == {
+        "msg": "scrape failed",
+        "module": "staytus",
+        "collector": "services",
+        "url": f"{upstream.url}/api/v1/services/all",
+        "reason": "access-denied: Staytus does not accept this token and secret",
+    }
 
 
 def hanging(release: threading.Event) -> Callable[[BaseHTTPRequestHandler], None]:
@@ -96,7 +101,7 @@ def hanging(release: threading.Event) -> Callable[[BaseHTTPRequestHandler], None
     return answer
 
 
-def test_scrape_ends_at_the_timeout_of_its_module_whoever_hangs(upstream: Upstream) -> None:
+def test_scrape_ends_at_the_module_timeout(upstream: Upstream) -> None:
     upstream.serve(LEADER)
     release = threading.Event()
     upstream.answers["/api/v1/services/all"] = hanging(release)
@@ -110,29 +115,24 @@ def test_scrape_ends_at_the_timeout_of_its_module_whoever_hangs(upstream: Upstre
     assert took < 2
 
 
-def test_budget_of_prometheus_cuts_the_timeout_and_says_so(
-    upstream: Upstream, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_scrape_ends_at_its_deadline(upstream: Upstream, caplog: pytest.LogCaptureFixture) -> None:
     release = threading.Event()
     upstream.serve(LEADER)
     upstream.answers["/patroni"] = hanging(release)
-    assert scrape(both(upstream)[:1], budget=0.2)["patroni_up"] == {(): 0.0}
+    assert scrape(both(upstream)[:1], seconds=0.2)["patroni_up"] == {(): 0.0}
     release.set()
-    assert [record.getMessage() for record in caplog.records] == [
-        f"patroni node: {upstream.url}/patroni: no answer within 0.2 s"
-    ]
+    assert [line["reason"] for line in logged(caplog)] == ["no response within 0.2 s"]
 
 
-def test_server_that_comes_back_is_read_again(upstream: Upstream) -> None:
-    modules, fetcher = both(upstream)[:1], Fetcher()
-    assert values(list(expose(read(modules, fetcher, math.inf))))["patroni_up"] == {(): 0.0}
+def test_server_that_comes_back(upstream: Upstream) -> None:
+    modules, client = both(upstream)[:1], Client()
+    assert scrape(modules, client=client)["patroni_up"] == {(): 0.0}
     upstream.serve(LEADER)
-    assert values(list(expose(read(modules, fetcher, math.inf))))["patroni_up"] == {(): 1.0}
+    assert scrape(modules, client=client)["patroni_up"] == {(): 1.0}
 
 
-def test_only_what_is_to_be_collected_is_asked_for_and_the_first_of_it_tells_whether_a_module_is_up(
-    upstream: Upstream,
-) -> None:
+def test_collectors_that_are_on(upstream: Upstream) -> None:
+    """The first one decides whether the module is up."""
     upstream.serve(LEADER)
     module = replace(both(upstream)[0], collect=("history", "cluster"))
     scraped = scrape((module,))
@@ -142,35 +142,25 @@ def test_only_what_is_to_be_collected_is_asked_for_and_the_first_of_it_tells_whe
     assert (scraped["patroni_timeline_switches"], "patroni_primary" in scraped) == ({("lab",): 0.0}, False)
 
 
-def test_only_the_first_document_is_asked_for_to_tell_whether_a_module_is_up(upstream: Upstream) -> None:
+def test_only_the_first_document(upstream: Upstream) -> None:
     upstream.serve({**LEADER, **STAYTUS})
-    assert [reading.up for reading in read(both(upstream), Fetcher(), math.inf, only_first=True)] == [True, True]
+    results = Scrape(both(upstream), Client(), only_first=True).results()
+    assert [result.up for result in results] == [True, True]
     assert sorted(upstream.paths) == ["/api/v1/services/all", "/patroni"]
 
 
-def reading(collector: Collector[int]) -> ModuleReading:
-    module = Module("patroni", "patroni", Target("http://h", 1, True), ("x",))
-    return ModuleReading(module, (Reading(collector, Flight(), 0.0, 1),))
-
-
-def collector(*rows: Family[int], subject: dict[str, str] | None = None) -> Collector[int]:
-    return Collector("x", "x", lambda _: 1, rows, subject=lambda _: subject or {})
-
-
-def test_document_that_this_version_does_not_have_is_neither_success_nor_failure(
-    upstream: Upstream, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_document_that_this_version_does_not_have(upstream: Upstream, caplog: pytest.LogCaptureFixture) -> None:
+    """It is neither a success nor a failure."""
     upstream.serve({**LEADER, "/failsafe": Answer(503, LEADER["/patroni"].body)})
     scraped = scrape(both(upstream)[:1])
-    assert scraped["patroni_scrape_collector_success"] == dict.fromkeys(
-        [("node",), ("cluster",), ("history",), ("config",)], 1.0
-    )
+    others = [("node",), ("cluster",), ("history",), ("config",)]
+    assert scraped["patroni_scrape_collector_success"] == dict.fromkeys(others, 1.0)
     assert ("failsafe",) in scraped["patroni_scrape_collector_duration_seconds"]
     assert scraped["patroni_failsafe_member"] == {("lab", "n1"): 0.0}
     assert caplog.records == []
 
 
-def test_documents_that_do_not_name_the_cluster_have_the_scope_of_one_that_does(upstream: Upstream) -> None:
+def test_scope_of_another_document(upstream: Upstream) -> None:
     upstream.serve({path: answer for path, answer in LEADER.items() if path != "/patroni"})
     scraped = scrape(both(upstream)[:1])
     assert (scraped["patroni_up"], scraped["patroni_timeline_switches"]) == ({(): 0.0}, {("lab",): 0.0})
@@ -181,71 +171,28 @@ def test_documents_that_do_not_name_the_cluster_have_the_scope_of_one_that_does(
     assert "patroni_timeline_switches" not in scraped
 
 
-def test_family_whose_subject_is_not_known_has_no_samples() -> None:
-    row: Family[int] = gauge("patroni_x", "X.", float, subject=("scope", "name"))
-    assert values(list(expose([reading(collector(row, subject={"scope": "lab"}))]))).get("patroni_x") is None
-    known = collector(row, subject={"scope": "lab", "name": ""})
-    assert values(list(expose([reading(known)])))["patroni_x"] == {("lab", ""): 1.0}
-
-
-def test_second_sample_with_the_same_labels_is_passed_over_with_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    row: Family[int] = info("patroni_x_info", "X.", ("k",), lambda _: [("a",), ("b",), ("a",)])
-    assert values(list(expose([reading(collector(row))])))["patroni_x_info"] == {("a",): 1.0, ("b",): 1.0}
-    assert [record.getMessage() for record in caplog.records] == [
-        "patroni_x_info: passed over a second sample with the labels ('a',)"
-    ]
-
-
-def test_remark_of_a_collector_is_one_line(upstream: Upstream, caplog: pytest.LogCaptureFixture) -> None:
+def test_duplicate_in_a_document_is_logged_once(upstream: Upstream, caplog: pytest.LogCaptureFixture) -> None:
     upstream.answers["/api/v1/services/all"] = (200, staytus("services_all_duplicate_permalink").body)
     caplog.set_level(logging.WARNING)
     assert scrape(both(upstream)[1:])["staytus_up"] == {(): 1.0}
-    assert "staytus services: passed over a second service with the permalink 'api'" in [
-        record.getMessage() for record in caplog.records
-    ]
+    (line,) = [line for line in logged(caplog) if line["collector"] == "services"]
+    assert (line["module"], "'api'" in str(line["reason"])) == ("staytus", True)
 
 
-def test_fault_of_our_own_is_not_caught(upstream: Upstream) -> None:
-    def fault(_: int) -> float:
-        raise ZeroDivisionError
+def test_secret_in_a_valid_document_is_hidden(upstream: Upstream) -> None:
+    cluster = LEADER["/cluster"].body.replace(b'"lab"', b'"lab-t0ken!"')
+    upstream.serve({**LEADER, "/cluster": Answer(200, cluster)})
+    module = both(upstream)[0]
+    credentials = Credentials((Header("X-Token", Secret("t0ken!")),))
+    module = replace(module, target=at(upstream.url, auth=credentials), collect=("cluster",))
+    assert list(scrape((module,))["patroni_cluster_members"]) == [("lab-***",)]
 
+
+def test_internal_error_is_raised(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    upstream.serve(LEADER)
+    first, *others = COLLECTORS["patroni"]
+    monkeypatch.setitem(
+        COLLECTORS, "patroni", (replace(first, parse=lambda answer: 1 // (answer.status - 200)), *others)
+    )
     with pytest.raises(ZeroDivisionError):
-        list(expose([reading(collector(gauge("patroni_x", "X.", fault)))]))
-
-
-def test_collectors_that_can_be_chosen_are_those_that_there_are() -> None:
-    assert {service: ",".join(c.name for c in collectors) for service, collectors in COLLECTORS.items()} == {
-        "patroni": PATRONI_COLLECTORS,
-        "staytus": STAYTUS_COLLECTORS,
-    }
-
-
-def test_every_service_has_collectors_and_families_of_its_scrape() -> None:
-    assert set(COLLECTORS) == set(SCRAPE_FAMILIES)
-
-
-@pytest.mark.parametrize(
-    "text", ['"quoted"', "back\\slash", "two\nlines", "tab\t\r\x00\x85\u2028", "ключ 鍵 🗝", "{}=,", "#"]
-)
-def test_label_values_survive_the_round_trip_through_the_text_format(upstream: Upstream, text: str) -> None:
-    cluster = {"scope": text, "members": [{"name": text, "tags": {text: text}}]}
-    upstream.answers["/cluster"] = (200, json.dumps(cluster).encode())
-    metrics = list(expose(read(both(upstream)[:1], Fetcher(), math.inf)))
-    registry = CollectorRegistry()
-    registry.register(Fixed(metrics))
-    parsed = {
-        sample.name: sample.labels
-        for family in text_string_to_metric_families(generate_latest(registry).decode())
-        for sample in family.samples
-    }
-    assert parsed["patroni_member_tag_info"] == {"scope": text, "name": text, "tag": text, "value": text}
-
-
-class Fixed(PrometheusCollector):
-    """Metrics that were collected before."""
-
-    def __init__(self, metrics: list[Metric]) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> list[Metric]:
-        return self._metrics
+        scrape(both(upstream)[:1])

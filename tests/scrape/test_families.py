@@ -1,0 +1,75 @@
+"""The samples of families: common labels, duplicates, and label values."""
+
+import json
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector as PrometheusCollector
+
+from exporter.collectors import COLLECTORS
+from exporter.collectors.base import Collector, Family, gauge, info
+from exporter.scrape.families import SCRAPE_FAMILIES, metrics
+from exporter.scrape.results import DocumentResult, ModuleResult
+from exporter.scrape.scrape import Scrape
+from exporter.upstream.client import Client
+from exporter.upstream.target import Module
+from tests.conftest import Upstream, at
+from tests.scrape.test_scrape import both, values
+
+
+def samples(*rows: Family[int], subject: dict[str, str] | None = None) -> dict[str, dict[tuple[str, ...], float]]:
+    collector = Collector("x", "x", lambda _: 1, rows, subject=lambda _: subject or {})
+    module = Module("patroni", "patroni", at("http://h"), ("x",))
+    return values(list(metrics(ModuleResult(module, (DocumentResult(collector, 0.0, 1),)))))
+
+
+def test_common_label_without_a_value() -> None:
+    row: Family[int] = gauge("patroni_x", "X.", float, subject=("scope", "name"))
+    assert "patroni_x" not in samples(row, subject={"scope": "lab"})
+    assert samples(row, subject={"scope": "lab", "name": ""})["patroni_x"] == {("lab", ""): 1.0}
+
+
+def test_duplicate_sample(caplog: pytest.LogCaptureFixture) -> None:
+    row: Family[int] = info("patroni_x_info", "X.", ("k",), lambda _: [("a",), ("b",), ("a",)])
+    assert samples(row)["patroni_x_info"] == {("a",): 1.0, ("b",): 1.0}
+    assert [record.getMessage() for record in caplog.records] == [
+        "duplicate sample ignored family=patroni_x_info labels=\"('a',)\""
+    ]
+
+
+def test_internal_error_of_a_row_is_raised() -> None:
+    with pytest.raises(ZeroDivisionError):
+        samples(gauge("patroni_x", "X.", lambda model: 1 // (model - 1)))
+
+
+def test_every_service_has_scrape_families() -> None:
+    assert set(COLLECTORS) == set(SCRAPE_FAMILIES)
+
+
+@pytest.mark.parametrize(
+    "text", ['"quoted"', "back\\slash", "two\nlines", "tab\t\r\x00\x85\u2028", "ключ 鍵 🗝", "{}=,", "#"]
+)
+def test_label_values_in_the_text_format(upstream: Upstream, text: str) -> None:
+    cluster = {"scope": text, "members": [{"name": text, "tags": {text: text}}]}
+    upstream.answers["/cluster"] = (200, json.dumps(cluster).encode())
+    (result,) = Scrape(both(upstream)[:1], Client()).results()
+    registry = CollectorRegistry()
+    registry.register(Fixed(list(metrics(result))))
+    parsed = {
+        sample.name: sample.labels
+        for family in text_string_to_metric_families(generate_latest(registry).decode())
+        for sample in family.samples
+    }
+    assert parsed["patroni_member_tag_info"] == {"scope": text, "name": text, "tag": text, "value": text}
+
+
+class Fixed(PrometheusCollector):
+    """Metrics that were collected before."""
+
+    def __init__(self, collected: list[Metric]) -> None:
+        self._collected = collected
+
+    def collect(self) -> list[Metric]:
+        return self._collected
