@@ -1,12 +1,12 @@
-"""The expected expositions that stand beside the recordings; `python -m tests.golden` writes them anew for review."""
+"""The expected expositions of the recordings; `python -m tests.golden` writes them again for review."""
 
 from pathlib import Path
 
 from exporter.collectors import COLLECTORS, patroni_node, staytus_issues, staytus_services
-from exporter.collectors.document import NotProvided, ParseError
+from exporter.collectors.document import NotSupported, ParseError
 from tests.recorded import RECORDINGS, VERSIONS, exposition, moment, moments, samples, staytus
 
-#: Moments that differ in what a node says of itself, with one of every role and of most states.
+#: Recordings of /patroni that differ, with every role and most states.
 NODES = (
     ("1.6.5", "healthy-async", "n1"),
     ("1.6.5", "creating-replica", "n3"),
@@ -29,7 +29,7 @@ NODES = (
 
 
 def expected() -> dict[Path, str]:
-    """Every file of expected exposition with what the code makes of the recordings now."""
+    """The files of expected expositions with the expositions of the current code."""
     nodes = {
         f"{version} {state} {node}": samples(
             "patroni", (patroni_node.COLLECTOR, moment(version, state, node).answers["/patroni"])
@@ -63,7 +63,7 @@ def expected() -> dict[Path, str]:
 
 
 def _clusters(version: str) -> str:
-    """What /cluster, /history, /config and /failsafe give in every recorded moment, alike ones once."""
+    """The samples of /cluster, /history, /config and /failsafe in every recording, identical ones once."""
     when: dict[str, list[str]] = {}
     for collector in COLLECTORS["patroni"][1:]:
         for recorded in moments(version):
@@ -76,7 +76,7 @@ def _clusters(version: str) -> str:
                 read = [(collector, answer)] if node is None else [(patroni_node.COLLECTOR, node), (collector, answer)]
                 lines = samples("patroni", *read).splitlines(keepends=True)
                 text = "".join(line for line in lines if line.split("{")[0] in names)
-            except NotProvided:
+            except NotSupported:
                 continue
             except ParseError as error:
                 text = f"# {type(error).__name__}: {error}\n"

@@ -1,4 +1,4 @@
-"""The recorded answers of real servers, as answers that a collector parses; recordings/README.md tells their form."""
+"""The recorded responses of real servers; recordings/README.md describes the files."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ VERSIONS = sorted(
 
 @dataclass(frozen=True)
 class Moment:
-    """What one node of a real cluster answered at one moment, by path."""
+    """The responses of one node of a real cluster at one moment, by path."""
 
     version: str
     state: str
@@ -34,14 +34,14 @@ class Moment:
 
 @cache
 def moments(version: str) -> tuple[Moment, ...]:
-    """All recorded moments of one version of Patroni, in the order of their recording."""
+    """All recorded moments of one version of Patroni, in the order of the recording."""
     answers: dict[tuple[str, str], dict[str, Answer]] = {}
     for line in (RECORDINGS / "patroni" / f"{version}.jsonl").read_text().splitlines():
         row = json.loads(line)
         for node in row["nodes"]:
             moment = answers.setdefault((row["state"], node), {})
             moment[row["path"]] = Answer(row["status"], row["body"].encode())
-    # A path that a healthy node did not answer is unknown to this version, which is 503 with the JSON of /patroni.
+    # This version does not have a path that is not recorded for a healthy node: 503 with the JSON of /patroni.
     known = set(answers["healthy-async", "n1"])
     for paths in answers.values():
         for collector in COLLECTORS["patroni"]:
@@ -56,17 +56,17 @@ def moment(version: str, state: str, node: str) -> Moment:
 
 
 def staytus(name: str, status: int = 200) -> Answer:
-    """One recorded answer of Staytus; recorded beside it is only what is not HTTP 200."""
+    """One recorded response of Staytus; its HTTP status is not recorded."""
     return Answer(status, (RECORDINGS / "staytus" / f"{name}.json").read_bytes())
 
 
 def exposition(service: str, *read: tuple[AnyCollector, Answer]) -> str:
-    """The exposition of these answers, HELP and TYPE included, without the families of the scrape itself."""
+    """The exposition of these responses, without patroni_scrape_collector_* and staytus_scrape_collector_*."""
     return "".join(f"{line}\n" for line in _lines(service, read) if "_scrape_collector_" not in line)
 
 
 def samples(service: str, *read: tuple[AnyCollector, Answer]) -> str:
-    """The samples of these answers alone, in the text format."""
+    """The samples of this exposition, without HELP and TYPE."""
     return "".join(f"{line}\n" for line in exposition(service, *read).splitlines() if not line.startswith("#"))
 
 

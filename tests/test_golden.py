@@ -1,4 +1,4 @@
-"""The expositions that stand beside the recordings are what the code makes of them."""
+"""The expected expositions of the recordings."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ TEXTS = expected()
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(RECORDINGS)))
-def test_recordings_give_the_exposition_beside_them(path: Path) -> None:
+def test_exposition(path: Path) -> None:
     assert path.read_text() == TEXTS[path]
 
 

@@ -1,4 +1,4 @@
-"""The reference pages and the help say what the code says, and the files made of them are not stale."""
+"""The reference pages and the command-line help match the code, and the generated files are up to date."""
 
 import os
 import re
@@ -25,11 +25,11 @@ def printed(capsys: pytest.CaptureFixture[str], topic: str) -> str:
 
 
 @pytest.mark.parametrize(("topic", "file"), [("metrics", "METRICS.md"), ("env", ".env.sample")])
-def test_generated_file_is_not_stale(topic: str, file: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_generated_file_is_up_to_date(topic: str, file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert (ROOT / file).read_text() == printed(capsys, topic)
 
 
-def test_table_of_settings_is_not_stale(capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_of_settings_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
     (table,) = re.findall(
         r"^<!-- settings -->\n(.*?)^<!-- /settings -->$",
         (ROOT / "docs" / "settings.md").read_text(),
@@ -39,13 +39,13 @@ def test_table_of_settings_is_not_stale(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def cells(table: str) -> list[list[str]]:
-    """The cells of all rows of a page's tables, without their heads."""
+    """The cells of all rows of the tables of a page, without the headers."""
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| `")]
     assert len({len(row) for row in rows}) == 1
     return rows
 
 
-def test_table_of_settings_has_each_option_once_with_its_arguments_and_default() -> None:
+def test_settings_have_arguments_and_defaults() -> None:
     assert [row[:3] for row in cells(reference.settings())] == [
         [
             f"`{option.variable}`",
@@ -56,12 +56,12 @@ def test_table_of_settings_has_each_option_once_with_its_arguments_and_default()
     ]
 
 
-def test_table_of_settings_tells_of_the_file_of_a_secret() -> None:
-    told = re.findall(r"\(or `(\w+)_FILE`, a file that holds it\)", reference.settings())
-    assert told == [option.variable for option in OPTIONS if option.secret]
+def test_secret_settings_have_a_file() -> None:
+    variables = re.findall(r"\(or `(\w+)_FILE`, a file that holds it\)", reference.settings())
+    assert variables == [option.variable for option in OPTIONS if option.secret]
 
 
-def test_metrics_has_each_family_once_with_its_labels_and_help() -> None:
+def test_metrics_have_labels_and_help() -> None:
     families = [
         family
         for service, collectors in COLLECTORS.items()
@@ -69,13 +69,13 @@ def test_metrics_has_each_family_once_with_its_labels_and_help() -> None:
     ]
     rows = cells(reference.metrics())
     assert [(row[0], row[1], row[-1]) for row in rows] == [
-        (f"`{family.name}`", ", ".join(f"`{label}`" for label in (*family.subject, *family.labels)), family.help)
+        (f"`{family.name}`", ", ".join(f"`{label}`" for label in (*family.common_labels, *family.labels)), family.help)
         for family in families
     ]
     assert [name for name, count in Counter(row[0] for row in rows).items() if count > 1] == []
 
 
-def test_env_sample_says_nothing_until_its_lines_are_switched_on_and_then_the_defaults(tmp_path: Path) -> None:
+def test_env_sample_has_the_defaults(tmp_path: Path) -> None:
     sample, sets = tmp_path / "sample", re.compile(r"^#(?=[A-Z_]+=)", re.MULTILINE)
     sample.write_text(reference.env())
     assert Settings.load({"EXPORTER_ENV_FILE": str(sample)}) == Settings.load({"EXPORTER_ENV_FILE": os.devnull})
@@ -84,7 +84,7 @@ def test_env_sample_says_nothing_until_its_lines_are_switched_on_and_then_the_de
     assert sets.sub("", reference.env()).count("=") == len(OPTIONS)
 
 
-def test_help_names_every_argument_with_its_variable_and_default(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_has_every_argument(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     text = " ".join(capsys.readouterr().out.split())

@@ -1,9 +1,9 @@
-"""What each document of a service means: one file per document, with its model, its parser and its metric families.
+"""The collectors: one file per document, with its model, its parser and its metric families.
 
-May import no other package. Never sends a request, never reads a setting, and knows nothing of HTTP but a status code.
+Imports no other package of the exporter, sends no requests and reads no settings.
 
-COLLECTORS lists all collectors by service, in the order of the exposition. The first one decides whether the service
-is up.
+COLLECTORS lists the collectors of each service in the order of the exposition. The first one of a service decides
+whether the service is up.
 """
 
 from exporter.collectors import (

@@ -1,4 +1,4 @@
-"""What a collector is: a document of a service, how it is read, and the families that its model gives as rows."""
+"""The types of a collector: a document, the function that parses it, and the metric families of the parsed model."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -8,63 +8,56 @@ from exporter.collectors.document import Answer
 
 M = TypeVar("M")
 
-#: Whom a scrape speaks of: the values of the labels `scope` and `name`, as far as its documents tell them.
-Subject = Mapping[str, str]
+#: The values of the labels `scope` and `name`, which all families of one scrape share, as far as they are known.
+CommonLabels = Mapping[str, str]
 
-#: The values of a family's labels, in their order; None leaves a label out.
+#: The values of a family's own labels, in order; None leaves a label out.
 Values = tuple[str | None, ...]
 
-#: A row's number. None where the service says nothing: then there is no sample.
+#: The value of a sample; None means no sample.
 Number = float | bool | None
 
 
 @dataclass(frozen=True)
 class Family(Generic[M]):
-    """One metric family, always a gauge: a row of the metrics contract.
+    """One metric family, always a gauge.
 
-    `subject` are the labels that the scrape's subject fills, `labels` those that `samples` fills from the model.
-    A family whose subject the scrape does not know has no samples. Most rows look at the model alone. `since` is the
-    version of the service that first tells it, empty where every version that is read does.
+    The scrape fills in the values of `common_labels`; without one of them the family is left out. `samples` returns
+    the values of `labels`. `since` is the first version of the service that reports the value, empty for all versions.
     """
 
     name: str
     help: str
-    subject: tuple[str, ...]
+    common_labels: tuple[str, ...]
     labels: tuple[str, ...]
-    samples: Callable[[M, Subject], Iterable[tuple[Values, float]]]
+    samples: Callable[[M, CommonLabels], Iterable[tuple[Values, float]]]
     since: str = ""
 
 
 @dataclass(frozen=True)
 class Collector(Generic[M]):
-    """One document of a service and everything that is known of it.
+    """One document of a service.
 
-    `path` is relative to the service's base URL. `parse` raises ParseError, or NotProvided where this version of the
-    service has no such document. `subject` tells whom the document speaks of, `remarks` what in it was passed over.
+    `path` is relative to the service's base URL. `parse` raises ParseError, or NotSupported if this version of the
+    service does not have the document. `warnings` returns what `parse` ignored.
     """
 
     name: str
     path: str
     parse: Callable[[Answer], M]
     families: tuple[Family[M], ...]
-    subject: Callable[[M], Subject] = lambda _: {}
-    remarks: Callable[[M], Iterable[str]] = lambda _: ()
+    common_labels: Callable[[M], CommonLabels] = lambda _: {}
+    warnings: Callable[[M], Iterable[str]] = lambda _: ()
 
 
-#: A collector whatever its model is.
 AnyCollector = Collector[Any]
 
 
 def gauge(
-    name: str, help: str, value: Callable[[M], Number], *, subject: tuple[str, ...] = (), since: str = ""
+    name: str, help: str, value: Callable[[M], Number], *, common_labels: tuple[str, ...] = (), since: str = ""
 ) -> Family[M]:
-    """Returns a family with one sample at the most: the value of the model, none where that is None."""
-
-    def samples(model: M, _: Subject) -> Iterable[tuple[Values, float]]:
-        number = value(model)
-        return () if number is None else (((), float(number)),)
-
-    return Family(name, help, subject, (), samples, since)
+    """Returns a family of one sample, or none if the value is None."""
+    return gauges(name, help, (), lambda model: [((), value(model))], common_labels=common_labels, since=since)
 
 
 def gauges(
@@ -73,15 +66,15 @@ def gauges(
     labels: tuple[str, ...],
     values: Callable[[M], Iterable[tuple[Values, Number]]],
     *,
-    subject: tuple[str, ...] = (),
+    common_labels: tuple[str, ...] = (),
     since: str = "",
 ) -> Family[M]:
-    """Returns a family with a sample for each pair of label values and number, none where the number is None."""
+    """Returns a family of one sample for each pair of label values and number whose number is not None."""
 
-    def samples(model: M, _: Subject) -> Iterable[tuple[Values, float]]:
+    def samples(model: M, _: CommonLabels) -> Iterable[tuple[Values, float]]:
         return ((own, float(number)) for own, number in values(model) if number is not None)
 
-    return Family(name, help, subject, labels, samples, since)
+    return Family(name, help, common_labels, labels, samples, since)
 
 
 def info(
@@ -90,11 +83,11 @@ def info(
     labels: tuple[str, ...],
     rows: Callable[[M], Iterable[Values]],
     *,
-    subject: tuple[str, ...] = (),
+    common_labels: tuple[str, ...] = (),
     since: str = "",
 ) -> Family[M]:
-    """Returns a family whose value is always 1 and whose labels tell something, a sample for each row."""
-    return Family(name, help, subject, labels, lambda model, _: ((row, 1.0) for row in rows(model)), since)
+    """Returns a family of one sample with the value 1 for each row of label values."""
+    return Family(name, help, common_labels, labels, lambda model, _: ((row, 1.0) for row in rows(model)), since)
 
 
 def stateset(
@@ -104,17 +97,17 @@ def stateset(
     states: tuple[str, ...],
     current: Callable[[M], Iterable[Values]],
     *,
-    subject: tuple[str, ...] = (),
+    common_labels: tuple[str, ...] = (),
     since: str = "",
 ) -> Family[M]:
-    """Returns a family that is 1 for the current state and 0 for the other states, whose last label is the state.
+    """Returns a family with 1 for the current state and 0 for the other states; the last label is the state.
 
-    A state that is none of the known ones is one more, so that tomorrow's service is no error.
+    A current state that is not in `states` gets a sample of its own, so that new versions of the service can be read.
     """
 
-    def samples(model: M, _: Subject) -> Iterable[tuple[Values, float]]:
+    def samples(model: M, _: CommonLabels) -> Iterable[tuple[Values, float]]:
         for *own, now in current(model):
             for state in states if now in states else (*states, now):
                 yield (*own, state), float(state == now)
 
-    return Family(name, help, subject, labels, samples, since)
+    return Family(name, help, common_labels, labels, samples, since)

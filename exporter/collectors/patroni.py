@@ -1,24 +1,24 @@
-"""What the documents of Patroni have in common: which answers count, and the labels of whom they speak of."""
+"""What the collectors of Patroni share."""
 
-from exporter.collectors.document import Answer, NotProvided, ParseError
+from exporter.collectors.document import Answer, NotSupported, ParseError
 
 SCOPE = ("scope",)
 SCOPE_NAME = ("scope", "name")
 
 
-def counting(answer: Answer) -> Answer:
-    """Returns the answer when its HTTP status is 200, which is when any document but /patroni counts.
+def require_ok(answer: Answer) -> Answer:
+    """Returns the response if its HTTP status is 200, which all documents except /patroni must have.
 
-    Raises NotProvided for the answer to a path that this version of Patroni does not know, which is 503 with the JSON
-    of /patroni (patroni/api.py: an unknown path is a health check), and ParseError for every other status.
+    Raises NotSupported if this version of Patroni does not have the path: it then responds as to a failed health check,
+    with 503 and the JSON of /patroni (patroni/api.py, do_GET). Raises ParseError for all other statuses.
     """
-    if answer.status == 200:
-        return answer
     if answer.status == 503:
         try:
-            unknown_path = "patroni" in answer.fields()
+            is_unknown_path = answer.fields().fields("patroni") is not None
         except ParseError:
-            unknown_path = False
-        if unknown_path:
-            raise NotProvided
-    raise ParseError(f"HTTP {answer.status}, not 200")
+            is_unknown_path = False
+        if is_unknown_path:
+            raise NotSupported
+    if answer.status != 200:
+        raise ParseError(f"HTTP {answer.status}: expected 200")
+    return answer

@@ -1,19 +1,19 @@
-"""What a Patroni node knows of its whole cluster: `GET /cluster`, with its members as the DCS last saw them."""
+"""The members of a Patroni cluster, as the DCS has them: `GET /cluster`."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from exporter.collectors.base import Collector, Family, Number, Subject, Values, gauge, gauges, info, stateset
+from exporter.collectors.base import Collector, Family, Number, gauge, gauges, info, stateset
 from exporter.collectors.document import Answer, Fields, distinct, encodable
-from exporter.collectors.patroni import SCOPE, counting
+from exporter.collectors.patroni import SCOPE, require_ok
 
-# Model ----------------------------------------------------------------------------------------------------------------
+# Model
 
 
 @dataclass(frozen=True)
 class Member:
-    """One member; None means unknown or left out. Positions and lags are bytes, times are Unix seconds."""
+    """One member; None means unknown or missing. Positions and lags are in bytes, timestamps in Unix seconds."""
 
     name: str
     role: str | None
@@ -36,7 +36,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Switchover:
-    """A switchover that is scheduled for `at`, in Unix seconds; a member that was not chosen is empty."""
+    """A scheduled switchover at a time in Unix seconds; `leader` and `candidate` are empty if not chosen."""
 
     at: float
     leader: str
@@ -45,39 +45,35 @@ class Switchover:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The cluster; its scope is None before Patroni 3.2. `repeated` are names of members that were passed over."""
+    """The cluster; its scope is None before Patroni 3.2."""
 
     scope: str | None
     paused: bool
     switchover: Switchover | None
     members: tuple[Member, ...]
-    repeated: tuple[str, ...]
-
-
-# parse ----------------------------------------------------------------------------------------------------------------
+    warnings: tuple[str, ...]
 
 
 def parse(answer: Answer) -> Cluster:
-    """Returns the cluster; of two members with one name the first.
+    """Returns the cluster; of members with the same name only the first.
 
-    Raises ParseError when the answer is not Patroni's list of members.
+    Raises ParseError if the document is not a list of members.
     """
-    fields = counting(answer).fields()
-    members, repeated = distinct(map(_member, fields.items("members")), lambda member: member.name)
+    fields = require_ok(answer).fields()
+    members, warnings = distinct("member", map(_member, fields.items("members")), lambda member: member.name)
     return Cluster(
         scope=fields.text("scope"),  # Patroni 3.2
         paused=fields.flag("pause"),
         switchover=_switchover(fields.fields("scheduled_switchover")),
         members=members,
-        repeated=repeated,
+        warnings=warnings,
     )
 
 
 def _member(item: Fields) -> Member:
-    port = item.whole("port")
+    port = item.integer("port")
     reason = item.fields("pending_restart_reason")  # Patroni 3.3
     restart = item.fields("scheduled_restart")
-    tags = item.fields("tags")
     return Member(
         name=item.required_text("name"),
         role=item.text("role"),
@@ -85,170 +81,164 @@ def _member(item: Fields) -> Member:
         host=item.text("host") or "",
         port="" if port is None else str(port),
         api_url=item.text("api_url") or "",
-        timeline=item.known_whole("timeline"),
-        lag=item.known_whole("lag"),
-        receive_lag=item.known_whole("receive_lag"),  # this and the rest of its kind: Patroni 4.1
-        replay_lag=item.known_whole("replay_lag"),
-        lsn=item.position("lsn"),
-        receive_lsn=item.position("receive_lsn"),
-        replay_lsn=item.position("replay_lsn"),
+        timeline=item.integer_or_unknown("timeline"),
+        lag=item.integer_or_unknown("lag"),
+        receive_lag=item.integer_or_unknown("receive_lag"),  # this and the next four: Patroni 4.1
+        replay_lag=item.integer_or_unknown("replay_lag"),
+        lsn=item.lsn("lsn"),
+        receive_lsn=item.lsn("receive_lsn"),
+        replay_lsn=item.lsn("replay_lsn"),
         pending_restart=item.flag("pending_restart"),
         pending_restart_parameters=tuple(parameter for parameter, _ in reason or ()),
-        scheduled_restart=None if restart is None else restart.moment("schedule"),
-        tags=tuple((tag, _tag_text(value)) for tag, value in tags or ()),
+        scheduled_restart=None if restart is None else restart.timestamp("schedule"),
+        tags=tuple((tag, _tag_value(value)) for tag, value in item.fields("tags") or ()),
     )
 
 
-def _tag_text(value: object) -> str:
-    """Returns a tag's value, which is anything that YAML can say, as one would write it there."""
+def _tag_value(value: object) -> str:
+    """Returns the value of a tag, which can be any YAML value, as text or JSON."""
     return encodable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def _switchover(fields: Fields | None) -> Switchover | None:
-    at = None if fields is None else fields.moment("at")
+    at = None if fields is None else fields.timestamp("at")
     if fields is None or at is None:
         return None
     return Switchover(at, fields.text("from") or "", fields.text("to") or "")
 
 
-# FAMILIES -------------------------------------------------------------------------------------------------------------
+# Families
 
 
-def _each_member(name: str, help: str, value: Callable[[Member], Number], *, since: str = "") -> Family[Cluster]:
-    def values(cluster: Cluster) -> Iterable[tuple[Values, Number]]:
-        return [((member.name,), value(member)) for member in cluster.members]
-
-    return gauges(name, help, ("name",), values, subject=SCOPE, since=since)
+def _each_member(name: str, help: str, value: Callable[[Member], Number], since: str = "") -> Family[Cluster]:
+    return gauges(
+        name,
+        help,
+        ("name",),
+        lambda cluster: [((member.name,), value(member)) for member in cluster.members],
+        common_labels=SCOPE,
+        since=since,
+    )
 
 
 FAMILIES: tuple[Family[Cluster], ...] = (
     gauge(
         "patroni_cluster_members",
-        "How many members the cluster lists.",
+        "Number of members of the cluster.",
         lambda cluster: len(cluster.members),
-        subject=SCOPE,
+        common_labels=SCOPE,
     ),
     gauge(
         "patroni_cluster_paused",
-        "1 when the cluster is in maintenance mode, so that nothing fails over by itself, else 0.",
+        "1 if the cluster is in maintenance mode (no automatic failover), 0 otherwise.",
         lambda cluster: cluster.paused,
-        subject=SCOPE,
+        common_labels=SCOPE,
     ),
     gauges(
         "patroni_cluster_scheduled_switchover_timestamp_seconds",
-        "When the leader is to be switched over, in Unix seconds; absent when that is not scheduled. "
-        "`to` is empty when no candidate was chosen.",
+        "Time of the scheduled switchover in Unix seconds; `to` is empty if no candidate was chosen; "
+        "absent if no switchover is scheduled.",
         ("from", "to"),
-        lambda cluster: (
-            [((cluster.switchover.leader, cluster.switchover.candidate), cluster.switchover.at)]
-            if cluster.switchover
-            else []
-        ),
-        subject=SCOPE,
+        lambda cluster: [((each.leader, each.candidate), each.at)] if (each := cluster.switchover) else [],
+        common_labels=SCOPE,
     ),
     info(
         "patroni_member_info",
-        "1, with the address of the member's PostgreSQL and of its REST API.",
+        "Addresses of the member's PostgreSQL and REST API, always 1; an unknown label is empty.",
         ("name", "host", "port", "api_url"),
         lambda cluster: [(member.name, member.host, member.port, member.api_url) for member in cluster.members],
-        subject=SCOPE,
+        common_labels=SCOPE,
     ),
     stateset(
         "patroni_member_role",
-        "1 for the role that the member has, 0 for the others.",
+        "1 for the role of the member, 0 for the other roles; absent if unknown.",
         ("name", "role"),
         ("leader", "standby_leader", "sync_standby", "quorum_standby", "replica"),
         lambda cluster: [(member.name, member.role) for member in cluster.members if member.role],
-        subject=SCOPE,
+        common_labels=SCOPE,
     ),
     info(
         "patroni_member_state",
-        "1 for the state that the member is in, as Patroni words it.",
+        "State of the member as Patroni reports it, always 1; absent if unknown.",
         ("name", "state"),
         lambda cluster: [(member.name, member.state) for member in cluster.members if member.state],
-        subject=SCOPE,
+        common_labels=SCOPE,
     ),
     _each_member(
-        "patroni_member_timeline", "Timeline of the member; absent when unknown.", lambda member: member.timeline
+        "patroni_member_timeline", "Timeline of the member; absent if unknown.", lambda member: member.timeline
     ),
     _each_member(
         "patroni_member_lag_bytes",
-        "Bytes that the member is behind the leader, from the greater of what it received and what it replayed: "
-        "a replica that received and did not replay has 0 here; absent on the leader and when unknown.",
+        "Lag of the member behind the leader in bytes, from the greater of its received and replayed positions: "
+        "0 on a replica that has received all WAL but not replayed it; absent on the leader and if unknown.",
         lambda member: member.lag,
     ),
     _each_member(
         "patroni_member_receive_lag_bytes",
-        "Bytes that the member has not received yet; absent on the leader, when unknown, and before Patroni 4.1.",
+        "WAL that the member has not received yet, in bytes; absent on the leader, if unknown, and before Patroni 4.1.",
         lambda member: member.receive_lag,
-        since="4.1.0",
+        "4.1.0",
     ),
     _each_member(
         "patroni_member_replay_lag_bytes",
-        "Bytes that the member has not replayed yet; absent on the leader, when unknown, and before Patroni 4.1.",
+        "WAL that the member has not replayed yet, in bytes; absent on the leader, if unknown, and before Patroni 4.1.",
         lambda member: member.replay_lag,
-        since="4.1.0",
+        "4.1.0",
     ),
     _each_member(
         "patroni_member_lsn_bytes",
-        "Position of the member in the write-ahead log in bytes, the greater of received and replayed; "
-        "absent on the leader, when unknown, and before Patroni 4.1.",
+        "WAL position of the member in bytes, the greater of received and replayed; "
+        "absent on the leader, if unknown, and before Patroni 4.1.",
         lambda member: member.lsn,
-        since="4.1.0",
+        "4.1.0",
     ),
     _each_member(
         "patroni_member_receive_lsn_bytes",
-        "Position that the member received in bytes; absent on the leader, when unknown, and before Patroni 4.1.",
+        "WAL position received by the member in bytes; absent on the leader, if unknown, and before Patroni 4.1.",
         lambda member: member.receive_lsn,
-        since="4.1.0",
+        "4.1.0",
     ),
     _each_member(
         "patroni_member_replay_lsn_bytes",
-        "Position that the member replayed in bytes; absent on the leader, when unknown, and before Patroni 4.1.",
+        "WAL position replayed by the member in bytes; absent on the leader, if unknown, and before Patroni 4.1.",
         lambda member: member.replay_lsn,
-        since="4.1.0",
+        "4.1.0",
     ),
     _each_member(
         "patroni_member_pending_restart",
-        "1 when the member waits for a restart of PostgreSQL, else 0.",
+        "1 if PostgreSQL on the member needs a restart, 0 otherwise.",
         lambda member: member.pending_restart,
     ),
     info(
         "patroni_member_pending_restart_parameter_info",
-        "1 for each parameter that waits for a restart of PostgreSQL; absent when none does and before Patroni 3.3.",
+        "Parameter that takes effect after a restart of PostgreSQL, always 1; "
+        "absent if no restart is pending and before Patroni 3.3.",
         ("name", "parameter"),
         lambda cluster: [
             (member.name, parameter) for member in cluster.members for parameter in member.pending_restart_parameters
         ],
-        subject=SCOPE,
+        common_labels=SCOPE,
         since="3.3.0",
     ),
     _each_member(
         "patroni_member_scheduled_restart_timestamp_seconds",
-        "When the member is to be restarted, in Unix seconds; absent when that is not scheduled.",
+        "Time of the scheduled restart of PostgreSQL in Unix seconds; absent if no restart is scheduled.",
         lambda member: member.scheduled_restart,
     ),
     info(
         "patroni_member_tag_info",
-        "1 for each tag of the member; a value that is not text is written as JSON.",
+        "Tag of the member, always 1; a value that is not a string is JSON; absent if the member has no tags.",
         ("name", "tag", "value"),
         lambda cluster: [(member.name, tag, value) for member in cluster.members for tag, value in member.tags],
-        subject=SCOPE,
+        common_labels=SCOPE,
     ),
 )
-
-# COLLECTOR ------------------------------------------------------------------------------------------------------------
-
-
-def _subject(cluster: Cluster) -> Subject:
-    return {} if cluster.scope is None else {"scope": cluster.scope}
-
 
 COLLECTOR = Collector(
     "cluster",
     "cluster",
     parse,
     FAMILIES,
-    subject=_subject,
-    remarks=lambda cluster: [f"a second member with the name {name!r}" for name in cluster.repeated],
+    common_labels=lambda cluster: {} if cluster.scope is None else {"scope": cluster.scope},
+    warnings=lambda cluster: cluster.warnings,
 )

@@ -1,59 +1,54 @@
-"""How the timelines of a Patroni cluster ended: `GET /history`."""
+"""The timeline history of a Patroni cluster: `GET /history`."""
 
 from dataclasses import dataclass
 
 from exporter.collectors.base import Collector, Family, gauge, gauges
 from exporter.collectors.document import Answer, Fields
-from exporter.collectors.patroni import SCOPE, counting
+from exporter.collectors.patroni import SCOPE, require_ok
 
-# Model ----------------------------------------------------------------------------------------------------------------
+# Model
 
 
 @dataclass(frozen=True)
 class History:
-    """How many switches the cluster remembers; when the last one was, in Unix seconds, and to whom."""
+    """The number of timeline switches, and the time of the last one in Unix seconds and its new leader."""
 
     switches: int
     last: float | None
     leader: str
 
 
-# parse ----------------------------------------------------------------------------------------------------------------
-
-
 def parse(answer: Answer) -> History:
     """Returns the history, which is empty while the cluster is on its first timeline.
 
-    Raises ParseError when the answer is not a list of rows.
+    Raises ParseError if the document is not a list of rows.
     """
-    rows = counting(answer).rows()
+    rows = require_ok(answer).rows()
     if not rows:
         return History(0, None, "")
-    # Timeline, position and reason; the time where the cluster's own record of it is not lost; the leader since 2.1.1.
+    # The time is missing if Patroni lost it; the leader is missing before Patroni 2.1.1.
     row = dict(zip(("timeline", "lsn", "reason", "time", "leader"), rows[-1], strict=False))
     last = Fields(row, f"[{len(rows) - 1}]")
-    return History(len(rows), last.moment("time"), last.text("leader") or "")
+    return History(len(rows), last.timestamp("time"), last.text("leader") or "")
 
 
-# FAMILIES -------------------------------------------------------------------------------------------------------------
+# Families
 
 FAMILIES: tuple[Family[History], ...] = (
     gauge(
         "patroni_timeline_switches",
-        "How many switches to another timeline Patroni remembers.",
+        "Number of timeline switches in Patroni's history.",
         lambda history: history.switches,
-        subject=SCOPE,
+        common_labels=SCOPE,
     ),
     gauges(
         "patroni_last_timeline_switch_timestamp_seconds",
-        "When the last switch to another timeline was, in Unix seconds; absent when none was or its time is lost. "
-        "`leader` is who led then, empty before Patroni 2.1.1.",
+        "Time of the last timeline switch in Unix seconds; `leader` is the new leader, empty before Patroni 2.1.1; "
+        "absent if there was no switch or its time is unknown.",
         ("leader",),
         lambda history: [((history.leader,), history.last)],
-        subject=SCOPE,
+        common_labels=SCOPE,
     ),
 )
-
-# COLLECTOR ------------------------------------------------------------------------------------------------------------
 
 COLLECTOR = Collector("history", "history", parse, FAMILIES)

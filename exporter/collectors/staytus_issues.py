@@ -1,4 +1,4 @@
-"""What Staytus says of its issues: `GET /api/v1/issues/all`. Who wrote them is personal data and is never read."""
+"""The issues of a Staytus site: `GET /api/v1/issues/all`. Their users are personal data and are not read."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from exporter.collectors.base import Collector, Family, Number, Values, gauges, 
 from exporter.collectors.document import Answer, Fields, distinct
 from exporter.collectors.staytus import envelope
 
-#: How many open issues are told one by one, so that the number of series stays bounded.
+#: The maximum number of open issues that are exported one by one.
 OPEN_LIMIT = 100
 
-# Model ----------------------------------------------------------------------------------------------------------------
+# Model
 
 
 @dataclass(frozen=True)
 class Issue:
-    """One issue; `status` is the permalink of the status that it gives its services, times are Unix seconds."""
+    """One issue; `status` is a permalink, `created` and `updated` are Unix seconds."""
 
     identifier: str
     title: str
@@ -27,10 +27,10 @@ class Issue:
 
 @dataclass(frozen=True)
 class Issues:
-    """All issues ever, the newest first, and the identifiers of those that were passed over."""
+    """All issues, the newest first."""
 
     issues: tuple[Issue, ...]
-    repeated: tuple[str, ...]
+    warnings: tuple[str, ...]
 
     @property
     def open(self) -> tuple[Issue, ...]:
@@ -38,15 +38,12 @@ class Issues:
         return tuple(issue for issue in self.issues if issue.state != "resolved")[:OPEN_LIMIT]
 
 
-# parse ----------------------------------------------------------------------------------------------------------------
-
-
 def parse(answer: Answer) -> Issues:
-    """Returns the issues; of two with one identifier the first.
+    """Returns the issues; of issues with the same identifier only the first.
 
-    Raises ParseError when Staytus refuses or the answer is not its list of issues.
+    Raises ParseError if the response is not a list of issues.
     """
-    return Issues(*distinct(map(_issue, envelope(answer)), lambda issue: issue.identifier))
+    return Issues(*distinct("issue", map(_issue, envelope(answer)), lambda issue: issue.identifier))
 
 
 def _issue(item: Fields) -> Issue:
@@ -56,12 +53,12 @@ def _issue(item: Fields) -> Issue:
         title=item.text("title") or "",
         state=item.required_text("state"),
         status=(status.text("permalink") if status else None) or "",
-        created=item.moment("created_at"),
-        updated=item.moment("updated_at"),
+        created=item.timestamp("created_at"),
+        updated=item.timestamp("updated_at"),
     )
 
 
-# FAMILIES -------------------------------------------------------------------------------------------------------------
+# Families
 
 
 def _by_state(model: Issues) -> list[tuple[Values, Number]]:
@@ -71,38 +68,25 @@ def _by_state(model: Issues) -> list[tuple[Values, Number]]:
 
 
 FAMILIES: tuple[Family[Issues], ...] = (
-    gauges(
-        "staytus_issues",
-        "How many issues there are in this state.",
-        ("state",),
-        _by_state,
-    ),
+    gauges("staytus_issues", "Number of issues in this state.", ("state",), _by_state),
     info(
         "staytus_open_issue_info",
-        f"1 for each issue that is not resolved, the newest {OPEN_LIMIT}; status is the permalink of its status.",
+        f"Issue that is not resolved, always 1, for the newest {OPEN_LIMIT}; `status` is the permalink of its status.",
         ("identifier", "title", "state", "status"),
         lambda model: [(issue.identifier, issue.title, issue.state, issue.status) for issue in model.open],
     ),
     gauges(
         "staytus_open_issue_created_timestamp_seconds",
-        f"When the open issue was created, in Unix seconds, for the newest {OPEN_LIMIT}.",
+        f"Creation time of the open issue in Unix seconds, for the newest {OPEN_LIMIT}; absent if unknown.",
         ("identifier",),
         lambda model: [((issue.identifier,), issue.created) for issue in model.open],
     ),
     gauges(
         "staytus_open_issue_updated_timestamp_seconds",
-        f"When the open issue was last updated, in Unix seconds, for the newest {OPEN_LIMIT}.",
+        f"Time of the last update of the open issue in Unix seconds, for the newest {OPEN_LIMIT}; absent if unknown.",
         ("identifier",),
         lambda model: [((issue.identifier,), issue.updated) for issue in model.open],
     ),
 )
 
-# COLLECTOR ------------------------------------------------------------------------------------------------------------
-
-COLLECTOR = Collector(
-    "issues",
-    "api/v1/issues/all",
-    parse,
-    FAMILIES,
-    remarks=lambda model: [f"a second issue with the identifier {identifier!r}" for identifier in model.repeated],
-)
+COLLECTOR = Collector("issues", "api/v1/issues/all", parse, FAMILIES, warnings=lambda model: model.warnings)

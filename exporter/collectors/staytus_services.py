@@ -1,4 +1,4 @@
-"""What Staytus says of its services: `GET /api/v1/services/all`."""
+"""The services of a Staytus site: `GET /api/v1/services/all`."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,12 @@ from exporter.collectors.base import Collector, Family, info, stateset
 from exporter.collectors.document import Answer, Fields, distinct
 from exporter.collectors.staytus import envelope
 
-# Model ----------------------------------------------------------------------------------------------------------------
+# Model
 
 
 @dataclass(frozen=True)
 class Status:
-    """The status that a service has: its type is one of four, its name and permalink are the site's own."""
+    """The status of a service; the type is one of four, the permalink and name are chosen by the site."""
 
     status_type: str
     permalink: str
@@ -20,7 +20,7 @@ class Status:
 
 @dataclass(frozen=True)
 class Service:
-    """One service; its status is None when the site lost the row of it."""
+    """One service; its status is None if the site's database has lost it."""
 
     permalink: str
     name: str
@@ -29,21 +29,18 @@ class Service:
 
 @dataclass(frozen=True)
 class Services:
-    """The services, one for each permalink, and the permalinks of those that were passed over."""
+    """The services, one for each permalink."""
 
     services: tuple[Service, ...]
-    repeated: tuple[str, ...]
-
-
-# parse ----------------------------------------------------------------------------------------------------------------
+    warnings: tuple[str, ...]
 
 
 def parse(answer: Answer) -> Services:
-    """Returns the services; of two with one permalink, which Staytus does not rule out, the first.
+    """Returns the services; of services with the same permalink, which Staytus allows, only the first.
 
-    Raises ParseError when Staytus refuses or the answer is not its list of services.
+    Raises ParseError if the response is not a list of services.
     """
-    return Services(*distinct(map(_service, envelope(answer)), lambda service: service.permalink))
+    return Services(*distinct("service", map(_service, envelope(answer)), lambda service: service.permalink))
 
 
 def _service(item: Fields) -> Service:
@@ -63,37 +60,28 @@ def _status(row: Fields) -> Status:
     )
 
 
-# FAMILIES -------------------------------------------------------------------------------------------------------------
+# Families
+
+NO_STATUS = Status("", "", "")
 
 FAMILIES: tuple[Family[Services], ...] = (
     stateset(
         "service_status",
-        "1 for the type of status that the service has, 0 for the others; absent when it has no status.",
+        "1 for the type of the service's status, 0 for the other types; absent if the service has no status.",
         ("service_permalink", "service_status"),
         ("ok", "minor", "major", "maintenance"),
-        lambda model: [
-            (service.permalink, service.status.status_type) for service in model.services if service.status is not None
-        ],
+        lambda model: [(service.permalink, service.status.status_type) for service in model.services if service.status],
     ),
     info(
         "staytus_service_info",
-        "1, with the service's name and the permalink and name of its status; those of no status are empty.",
+        "Name of the service, and permalink and name of its status, always 1; without a status these are empty.",
         ("service_permalink", "name", "status", "status_name"),
         lambda model: [
-            (service.permalink, service.name, service.status.permalink, service.status.name)
-            if service.status
-            else (service.permalink, service.name, "", "")
+            (service.permalink, service.name, status.permalink, status.name)
             for service in model.services
+            for status in [service.status or NO_STATUS]
         ],
     ),
 )
 
-# COLLECTOR ------------------------------------------------------------------------------------------------------------
-
-COLLECTOR = Collector(
-    "services",
-    "api/v1/services/all",
-    parse,
-    FAMILIES,
-    remarks=lambda model: [f"a second service with the permalink {permalink!r}" for permalink in model.repeated],
-)
+COLLECTOR = Collector("services", "api/v1/services/all", parse, FAMILIES, warnings=lambda model: model.warnings)

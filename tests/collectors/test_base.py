@@ -1,16 +1,16 @@
-"""Rows: what each constructor makes of a model."""
+"""The constructors of families."""
 
 from exporter.collectors.base import Family, gauge, gauges, info, stateset
 
 
 def test_gauge_is_one_sample_or_none() -> None:
-    family: Family[dict[str, int]] = gauge("patroni_x", "X.", lambda model: model.get("x"), subject=("scope",))
-    assert (family.name, family.help, family.subject, family.labels) == ("patroni_x", "X.", ("scope",), ())
+    family: Family[dict[str, int]] = gauge("patroni_x", "X.", lambda model: model.get("x"), common_labels=("scope",))
+    assert (family.name, family.help, family.common_labels, family.labels) == ("patroni_x", "X.", ("scope",), ())
     assert list(family.samples({"x": 7}, {})) == [((), 7.0)]
     assert list(family.samples({}, {})) == []
 
 
-def test_gauges_leave_out_rows_without_a_number() -> None:
+def test_gauges_leave_out_none() -> None:
     family: Family[dict[str, float | None]] = gauges(
         "patroni_x", "X.", ("k",), lambda model: [((k,), v) for k, v in model.items()]
     )
@@ -22,8 +22,8 @@ def test_info_is_one_for_each_row() -> None:
     assert list(family.samples([("a", None), ("b", "c")], {})) == [(("a", None), 1.0), (("b", "c"), 1.0)]
 
 
-def test_stateset_is_one_for_the_current_state_and_an_unknown_state_is_one_more() -> None:
-    family = stateset("patroni_x", "X.", ("who", "x"), ("on", "off"), lambda model: model)
+def test_stateset_adds_an_unknown_state() -> None:
+    family = stateset("patroni_x", "X.", ("name", "x"), ("on", "off"), lambda model: model)
     assert list(family.samples([("a", "off"), ("b", "new")], {})) == [
         (("a", "on"), 0.0),
         (("a", "off"), 1.0),

@@ -1,8 +1,8 @@
-"""Reading documents: what is there, what is absent, and what is said of everything else."""
+"""Values of the right type, missing values, and the errors for all others."""
 
 import pytest
 
-from exporter.collectors.document import Answer, Fields, ParseError, moment
+from exporter.collectors.document import Answer, Fields, ParseError, timestamp
 
 
 @pytest.mark.parametrize(
@@ -19,69 +19,70 @@ from exporter.collectors.document import Answer, Fields, ParseError, moment
         ("2026-11-20 23:40:19.802", None),
     ],
 )
-def test_moment_is_read_in_every_zone_that_is_not_ambiguous(text: str, seconds: float | None) -> None:
-    assert moment(text) == seconds
+def test_timestamp(text: str, seconds: float | None) -> None:
+    assert timestamp(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "yesterday evening UTC", "2026-13-01 00:00:00+00:00"])
-def test_text_that_is_no_moment_is_refused(text: str) -> None:
+def test_invalid_timestamp(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        moment(text)
+        timestamp(text)
 
 
 @pytest.mark.parametrize(
-    ("body", "message"),
+    ("answer", "message"),
     [
-        (b"", "HTTP 200 with a body that is not JSON: empty"),
-        (b"<html>", "HTTP 200 with a body that is not JSON: b'<html>'"),
-        (b'{"state": "run', "HTTP 200 with a body that is not JSON: 14 bytes, cut off or damaged"),
-        (b'{"a": NaN}', "HTTP 200 with a body that is not JSON: 10 bytes, cut off or damaged"),
-        (b"\xff\xfe\xff", r"HTTP 200 with a body that is not JSON: b'\xff\xfe\xff'"),
-        (b"[" * 100_000, "HTTP 200 with a body that is not JSON: 100000 bytes, cut off or damaged"),
-        (b"1" * 5000, "HTTP 200 with a body that is not JSON: b'" + "1" * 40 + "'"),
-        (b"[]", "the document: expected an object, found an array"),
-        (b"null", "the document: expected an object, found nothing"),
-        (b'"personal"', "the document: expected an object, found a string"),
-        (b"7", "the document: expected an object, found 7"),
+        (Answer(200, b""), "HTTP 200: expected valid JSON, found 0 bytes"),
+        (Answer(502, b"<p>secret", "text/html; x=y"), "HTTP 502: expected valid JSON, found 9 bytes of text/html"),
+        (Answer(200, b"x", "text/\x1b[1m"), "HTTP 200: expected valid JSON, found 1 bytes of text/"),
+        (Answer(200, b"x", "\r\n"), "HTTP 200: expected valid JSON, found 1 bytes"),
+        (Answer(200, b"x", "x" * 999), f"HTTP 200: expected valid JSON, found 1 bytes of {'x' * 60}"),
+        (Answer(200, b'{"state": "run'), "HTTP 200: expected valid JSON, found 14 bytes"),
+        (Answer(200, b'{"a": NaN}'), "HTTP 200: expected valid JSON, found 10 bytes"),
+        (Answer(200, b"\xff\xfe\xff"), "HTTP 200: expected valid JSON, found 3 bytes"),
+        (Answer(200, b"[" * 100_000), "HTTP 200: expected valid JSON, found 100000 bytes"),
+        (Answer(200, b"1" * 5000), "HTTP 200: expected valid JSON, found 5000 bytes"),
+        (Answer(200, b"[]"), "the document: expected an object, found an array"),
+        (Answer(200, b"null"), "the document: expected an object, found nothing"),
+        (Answer(200, b'"secret"'), "the document: expected an object, found a string"),
+        (Answer(200, b"7"), "the document: expected an object, found 7"),
     ],
 )
-def test_body_that_is_no_object_is_told_in_one_line_without_quoting_it(body: bytes, message: str) -> None:
+def test_body_is_not_an_object(answer: Answer, message: str) -> None:
     with pytest.raises(ParseError) as caught:
-        Answer(200, body).fields()
+        answer.fields()
     assert str(caught.value) == message
 
 
-def test_values_of_the_right_type_are_read() -> None:
-    fields = Answer(
-        200, b'{"t": "x", "w": 7, "n": 1.5, "f": true, "m": "2026-11-20T23:40:19Z", "o": {"k": 1}, "l": [{"k": 2}]}'
-    ).fields()
+def values(fields: Fields) -> tuple[object, ...]:
     inner = fields.fields("o")
-    assert inner is not None
-    assert (
+    return (
         fields.text("t"),
-        fields.whole("w"),
+        fields.integer("i"),
         fields.number("n"),
-        fields.number("w"),
+        fields.number("i"),
         fields.flag("f"),
-        fields.moment("m"),
-        inner.whole("k"),
-        [item.whole("k") for item in fields.items("l")],
-        "t" in fields,
-        "x" in fields,
-    ) == ("x", 7, 1.5, 7.0, True, 1795218019.0, 1, [2], True, False)
+        fields.timestamp("d"),
+        fields.lsn("p"),
+        inner and inner.integer("k"),
+        [item.integer("k") for item in fields.items("l")],
+    )
 
 
-def test_what_is_missing_or_null_is_absent() -> None:
-    for fields in (Fields({}, ""), Fields(dict.fromkeys("twnfmol"), "")):
-        assert (
-            fields.text("t"),
-            fields.whole("w"),
-            fields.number("n"),
-            fields.flag("f"),
-            fields.moment("m"),
-            fields.fields("o"),
-            fields.items("l"),
-        ) == (None, None, None, False, None, None, ())
+def test_values_are_read() -> None:
+    body = b"""{"t": "x", "i": 7, "n": 1.5, "f": true, "d": "2026-11-20T23:40:19Z", "p": "1/A", "o": {"k": 1},
+        "l": [{"k": 2}]}"""
+    assert values(Answer(200, body).fields()) == ("x", 7, 1.5, 7.0, True, 1795218019.0, 2**32 + 10, 1, [2])
+
+
+@pytest.mark.parametrize("document", [{}, dict.fromkeys("tinfdpol")])
+def test_missing_and_null_values(document: dict[str, object]) -> None:
+    assert values(Fields(document, "")) == (None, None, None, None, False, None, None, None, [])
+
+
+def test_unknown_is_none_where_patroni_says_it() -> None:
+    fields = Fields({"k": "unknown"}, "")
+    assert (fields.integer_or_unknown("k"), fields.lsn("k")) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -89,30 +90,33 @@ def test_what_is_missing_or_null_is_absent() -> None:
     [
         (Fields.text, 7, "a.k: expected a string, found 7"),
         (Fields.required_text, None, "a.k: expected a string, found nothing"),
-        (Fields.whole, "secret", "a.k: expected a whole number, found a string"),
-        (Fields.whole, True, "a.k: expected a whole number, found True"),
-        (Fields.whole, 1.5, "a.k: expected a whole number, found 1.5"),
-        (Fields.whole, 10**400, f"a.k: expected a whole number, found 1{'0' * 39}"),
+        (Fields.integer, "secret", "a.k: expected an integer, found a string"),
+        (Fields.integer, "unknown", "a.k: expected an integer, found a string"),
+        (Fields.integer, True, "a.k: expected an integer, found True"),
+        (Fields.integer, 1.5, "a.k: expected an integer, found 1.5"),
+        (Fields.integer, 10**400, f"a.k: expected an integer, found 1{'0' * 39}"),
+        (Fields.integer_or_unknown, "secret", "a.k: expected an integer, found a string"),
         (Fields.number, float("inf"), "a.k: expected a number, found inf"),
         (Fields.number, False, "a.k: expected a number, found False"),
-        (Fields.flag, 1, "a.k: expected true or false, found 1"),
-        (Fields.moment, "soon", "a.k: expected a date and time, found a string"),
+        (Fields.flag, 1, "a.k: expected a boolean, found 1"),
+        (Fields.lsn, "1/", "a.k: expected an LSN of the form X/Y, found a string"),
+        (Fields.timestamp, "soon", "a.k: expected a timestamp, found a string"),
         (Fields.fields, [], "a.k: expected an object, found an array"),
         (Fields.items, {}, "a.k: expected an array, found an object"),
         (Fields.items, ["secret"], "a.k[0]: expected an object, found a string"),
     ],
 )
-def test_value_of_another_type_is_refused_with_its_place(read: object, value: object, message: str) -> None:
+def test_value_of_another_type(read: object, value: object, message: str) -> None:
     assert callable(read)
     with pytest.raises(ParseError) as caught:
         read(Fields({"k": value}, "a"), "k")
     assert str(caught.value) == message
 
 
-def test_numbers_beyond_the_precision_of_a_float_are_read() -> None:
-    assert Answer(200, b'{"w": 9007199254740993}').fields().whole("w") == 9007199254740993
+def test_integer_beyond_the_precision_of_a_float() -> None:
+    assert Answer(200, b'{"i": 9007199254740993}').fields().integer("i") == 9007199254740993
 
 
-def test_half_of_a_surrogate_pair_becomes_a_question_mark() -> None:
+def test_lone_surrogate_becomes_a_question_mark() -> None:
     fields = Answer(200, b'{"t": "a\\ud800b"}').fields()
     assert fields.text("t") == "a?b"

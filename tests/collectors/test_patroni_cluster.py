@@ -1,10 +1,10 @@
-"""GET /cluster: what no recording holds; the recorded answers are compared in test_golden."""
+"""GET /cluster: what the recordings do not contain; tests/test_golden.py compares the recordings."""
 
 import json
 
 import pytest
 
-from exporter.collectors.document import Answer, NotProvided, ParseError
+from exporter.collectors.document import Answer, NotSupported, ParseError
 from exporter.collectors.patroni_cluster import COLLECTOR, FAMILIES, Cluster, Member, Switchover, parse
 from tests.recorded import moment
 
@@ -20,9 +20,9 @@ def samples(family: str, model: Cluster) -> dict[tuple[str | None, ...], float]:
     return dict(row.samples(model, {"scope": "lab"}))
 
 
-def test_members_are_read() -> None:
+def test_member() -> None:
     model = parse(LAG)
-    assert (model.scope, model.paused, model.switchover, model.repeated) == ("lab", False, None, ())
+    assert (model.scope, model.paused, model.switchover, model.warnings) == ("lab", False, None, ())
     assert model.members[1] == Member(
         name="n2",
         role="replica",
@@ -44,7 +44,7 @@ def test_members_are_read() -> None:
     )
 
 
-def test_unknown_lag_and_position_are_absent() -> None:
+def test_unknown_lag_and_lsn_are_absent() -> None:
     member = {"name": "n1", "lag": "unknown", "receive_lag": "unknown", "lsn": "unknown", "replay_lsn": "1/0"}
     model = cluster(members=[member])
     assert samples("patroni_member_lag_bytes", model) == {}
@@ -53,7 +53,7 @@ def test_unknown_lag_and_position_are_absent() -> None:
     assert samples("patroni_member_replay_lsn_bytes", model) == {("n1",): 2.0**32}
 
 
-def test_member_of_which_only_the_name_is_known_is_a_member() -> None:
+def test_member_with_a_name_only() -> None:
     model = cluster(members=[{"name": "n1"}])
     assert {family.name: samples(family.name, model) for family in FAMILIES if samples(family.name, model)} == {
         "patroni_cluster_members": {(): 1.0},
@@ -63,13 +63,13 @@ def test_member_of_which_only_the_name_is_known_is_a_member() -> None:
     }
 
 
-def test_unknown_role_is_one_more() -> None:
+def test_unknown_role() -> None:
     roles = samples("patroni_member_role", cluster(members=[{"name": "n1", "role": "witness"}]))
     assert [role for role, value in roles.items() if value] == [("n1", "witness")]
     assert len(roles) == 6
 
 
-def test_tags_are_told_whatever_they_hold() -> None:
+def test_tags() -> None:
     tags = {"plain": "text", "yes": True, "n": 7, "none": None, "list": [1, "é"], 'odd "\n\\': "\n"}
     assert set(samples("patroni_member_tag_info", cluster(members=[{"name": "n1", "tags": tags}]))) == {
         ("n1", "plain", "text"),
@@ -81,10 +81,10 @@ def test_tags_are_told_whatever_they_hold() -> None:
     }
 
 
-def test_of_two_members_with_one_name_the_first_counts_and_the_second_is_remarked() -> None:
+def test_duplicate_name() -> None:
     model = cluster(members=[{"name": "n1", "timeline": 1}, {"name": "n1", "timeline": 2}])
     assert samples("patroni_member_timeline", model) == {("n1",): 1.0}
-    assert list(COLLECTOR.remarks(model)) == ["a second member with the name 'n1'"]
+    assert list(COLLECTOR.warnings(model)) == ["duplicate member 'n1'"]
 
 
 @pytest.mark.parametrize(
@@ -96,39 +96,39 @@ def test_of_two_members_with_one_name_the_first_counts_and_the_second_is_remarke
         ({"at": "2026-11-20T23:40:19+00:00", "from": "n1", "to": "n2"}, Switchover(1795218019.0, "n1", "n2")),
     ],
 )
-def test_scheduled_switchover_is_when_and_from_whom_to_whom(scheduled: object, switchover: Switchover | None) -> None:
+def test_scheduled_switchover(scheduled: object, switchover: Switchover | None) -> None:
     assert cluster(scheduled_switchover=scheduled).switchover == switchover
 
 
-def test_scope_is_told_since_patroni_3_2() -> None:
-    assert COLLECTOR.subject(cluster()) == {"scope": "lab"}
-    assert COLLECTOR.subject(cluster(scope=None)) == {}
+def test_scope_since_patroni_3_2() -> None:
+    assert COLLECTOR.common_labels(cluster()) == {"scope": "lab"}
+    assert COLLECTOR.common_labels(cluster(scope=None)) == {}
 
 
-def test_json_of_patroni_with_503_means_that_this_version_has_no_such_document() -> None:
-    with pytest.raises(NotProvided):
+def test_not_supported() -> None:
+    with pytest.raises(NotSupported):
         parse(Answer(503, moment("4.1.5", "lag", "n1").answers["/patroni"].body))
 
 
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (Answer(503, b"overloaded"), "HTTP 503, not 200"),
-        (Answer(503, b"{}"), "HTTP 503, not 200"),
-        (Answer(404, b"{}"), "HTTP 404, not 200"),
+        (Answer(503, b"overloaded"), "HTTP 503: expected 200"),
+        (Answer(503, b"{}"), "HTTP 503: expected 200"),
+        (Answer(404, b"{}"), "HTTP 404: expected 200"),
         (Answer(200, b'{"members": {}}'), "members: expected an array, found an object"),
         (Answer(200, b'{"members": [{}]}'), "members[0].name: expected a string, found nothing"),
         (
             Answer(200, b'{"members": [{"name": "n1", "lsn": "nowhere"}]}'),
-            "members[0].lsn: expected a position of the form X/Y, found a string",
+            "members[0].lsn: expected an LSN of the form X/Y, found a string",
         ),
         (
             Answer(200, b'{"members": [{"name": "n1", "lag": "much"}]}'),
-            "members[0].lag: expected a whole number, found a string",
+            "members[0].lag: expected an integer, found a string",
         ),
     ],
 )
-def test_what_is_no_cluster_is_refused(answer: Answer, message: str) -> None:
+def test_invalid_cluster(answer: Answer, message: str) -> None:
     with pytest.raises(ParseError) as caught:
         parse(answer)
     assert str(caught.value) == message

@@ -1,8 +1,8 @@
-"""GET /failsafe: on, off, and unknown to this version."""
+"""GET /failsafe."""
 
 import pytest
 
-from exporter.collectors.document import Answer, NotProvided, ParseError
+from exporter.collectors.document import Answer, NotSupported, ParseError
 from exporter.collectors.patroni_failsafe import FAMILIES, Failsafe, parse
 from tests.recorded import moment
 
@@ -10,30 +10,26 @@ TOPOLOGY = moment("4.1.5", "dcs-down-failsafe", "n1").answers["/failsafe"]
 OFF = moment("4.1.5", "healthy-async", "n1").answers["/failsafe"]
 
 
-def member(model: Failsafe, name: str) -> list[float]:
-    return [value for _, value in FAMILIES[0].samples(model, {"scope": "lab", "name": name})]
+@pytest.mark.parametrize(
+    ("answer", "name", "value"),
+    [(TOPOLOGY, "n1", [1.0]), (TOPOLOGY, "n4", [0.0]), (TOPOLOGY, "", []), (OFF, "n1", [0.0]), (OFF, "", [0.0])],
+)
+def test_member_of_the_topology(answer: Answer, name: str, value: list[float]) -> None:
+    """The name is empty before Patroni 3.2."""
+    assert [value for _, value in FAMILIES[0].samples(parse(answer), {"scope": "lab", "name": name})] == value
 
 
-def test_member_of_the_topology_is_one() -> None:
+def test_topology() -> None:
     assert parse(TOPOLOGY) == Failsafe(frozenset({"n1", "n2", "n3"}))
-    assert (member(parse(TOPOLOGY), "n1"), member(parse(TOPOLOGY), "n4")) == ([1.0], [0.0])
+    assert (OFF.status, parse(OFF)) == (502, Failsafe(frozenset()))
 
 
-def test_nobody_is_a_member_while_failsafe_mode_is_off() -> None:
-    assert OFF.status == 502
-    assert member(parse(OFF), "n1") == [0.0]
-
-
-def test_node_that_does_not_know_its_name_cannot_tell_whether_it_is_a_member() -> None:
-    assert (member(parse(TOPOLOGY), ""), member(parse(OFF), "")) == ([], [0.0])
-
-
-def test_version_without_failsafe_mode_has_no_members() -> None:
-    with pytest.raises(NotProvided) as caught:
+def test_not_supported_means_no_members() -> None:
+    with pytest.raises(NotSupported) as caught:
         parse(Answer(503, moment("2.1.7", "healthy-async", "n1").answers["/patroni"].body))
     assert caught.value.model == Failsafe(frozenset())
 
 
-def test_what_is_no_topology_is_refused() -> None:
-    with pytest.raises(ParseError, match=r"^HTTP 500, not 200$"):
+def test_invalid_topology() -> None:
+    with pytest.raises(ParseError, match=r"^HTTP 500: expected 200$"):
         parse(Answer(500, b""))

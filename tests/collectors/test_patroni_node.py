@@ -1,4 +1,4 @@
-"""GET /patroni: against Patroni's own /metrics of the same moment, and against what no recording holds."""
+"""GET /patroni: Patroni's own /metrics at the same moment, and what the recordings do not contain."""
 
 import json
 
@@ -11,7 +11,7 @@ from exporter.collectors.patroni_node import OWN_FAMILIES, STATES, Node, Standby
 from tests.conftest import COMPARED
 from tests.recorded import VERSIONS, Moment, moment, moments, samples
 
-#: Pages of Patroni's own that no parser reads: `patroni_postgres_timeline{…} None`, mended in 3.3.3 and 4.0.2.
+#: Patroni pages that cannot be parsed: `patroni_postgres_timeline{…} None`, fixed in 3.3.3 and 4.0.2.
 INVALID = {"2.1.7 timeline-null n2", "3.0.4 timeline-null n2"}
 
 UNLOCKED = {"patroni_cluster_unlocked"}
@@ -24,7 +24,7 @@ STOPPED = {
 }
 REPLAYING = {"patroni_xlog_received_location", "patroni_xlog_replayed_location"}
 
-#: Moments in which the node went on between its answers to /patroni and to /metrics, and what had changed there.
+#: Recordings whose node changed between the responses to /patroni and /metrics, and the families that differ.
 MOVED = {
     "3.3.11 switchover-during-02 n1": UNLOCKED,
     "3.3.11 switchover-during-02 n2": UNLOCKED,
@@ -50,7 +50,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def read_samples(text: str) -> Samples:
-    """The samples of an exposition by name and labels; an empty label is none, as Prometheus has it."""
+    """The samples of an exposition by name and labels; an empty label is a missing label, as in Prometheus."""
     return {
         (sample.name, tuple(sorted((label, value) for label, value in sample.labels.items() if value))): sample.value
         for family in text_string_to_metric_families(text)
@@ -59,19 +59,19 @@ def read_samples(text: str) -> Samples:
 
 
 def differences(moment: Moment) -> set[str]:
-    """The families of Patroni's own page that we do not have with the same name, labels and value."""
+    """The families of Patroni's own page without a sample of ours with the same name, labels and value."""
     ours = read_samples(samples("patroni", (patroni_node.COLLECTOR, moment.answers["/patroni"])))
     differing = set()
     for key, value in read_samples(moment.answers["/metrics"].body.decode()).items():
-        # /metrics is asked later than /patroni, by a second or so: the loop of Patroni may have run in between.
-        leeway = 10 if key[0] == "patroni_dcs_last_seen" else 0
-        if key not in ours or abs(ours[key] - value) > leeway:
+        # /metrics was requested about a second after /patroni; the HA loop may have run in between.
+        tolerance = 10 if key[0] == "patroni_dcs_last_seen" else 0
+        if key not in ours or abs(ours[key] - value) > tolerance:
             differing.add(key[0])
     return differing
 
 
 @pytest.mark.parametrize("version", [version for version in VERSIONS if not version.startswith(("1.", "2.0"))])
-def test_every_recorded_moment_says_what_patroni_itself_says(version: str) -> None:
+def test_same_samples_as_patroni(version: str) -> None:
     found, expected = {}, {}
     for recorded in moments(version):
         if "/metrics" not in recorded.answers or str(recorded) in INVALID:
@@ -86,7 +86,7 @@ def test_every_recorded_moment_says_what_patroni_itself_says(version: str) -> No
 
 
 @pytest.mark.parametrize("name", sorted(INVALID))
-def test_where_patronis_own_page_is_invalid_ours_has_zero(name: str) -> None:
+def test_zero_where_the_page_of_patroni_is_invalid(name: str) -> None:
     recorded = moment(*name.split())
     own = recorded.answers["/metrics"].body.decode()
     assert 'patroni_postgres_timeline{scope="lab"} None\n' in own
@@ -100,7 +100,7 @@ def test_where_patronis_own_page_is_invalid_ours_has_zero(name: str) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_recorded_moment_has_every_family_of_patronis_own_names(version: str) -> None:
+def test_every_recording_has_all_own_families(version: str) -> None:
     for recorded in moments(version):
         if "/patroni" in recorded.answers:
             ours = read_samples(samples("patroni", (patroni_node.COLLECTOR, recorded.answers["/patroni"])))
@@ -108,7 +108,7 @@ def test_every_recorded_moment_has_every_family_of_patronis_own_names(version: s
 
 
 def node(**changes: object) -> Node:
-    """The recorded leader of 4.1.5, read with these keys changed; None takes a key away."""
+    """The recorded leader of 4.1.5 with changed keys; None removes a key."""
     document = json.loads(moment("4.1.5", "healthy-async", "n1").answers["/patroni"].body)
     document.update(changes)
     document = {key: value for key, value in document.items() if value is not None}
@@ -119,18 +119,18 @@ def value(family: str, model: Node) -> list[float]:
     return [number for row in patroni_node.FAMILIES if row.name == family for _, number in row.samples(model, {})]
 
 
-def test_answer_of_a_replica_with_status_503_is_read_like_any_other() -> None:
+def test_status_503_is_parsed() -> None:
     answer = moment("4.1.5", "healthy-async", "n2").answers["/patroni"]
     assert parse(Answer(503, answer.body)) == parse(answer)
 
 
 @pytest.mark.parametrize(("role", "primary"), [("master", 1.0), ("primary", 1.0), ("replica", 0.0), ("demoted", 0.0)])
-def test_primary_and_master_are_the_same_in_every_version(role: str, primary: float) -> None:
+def test_primary_and_master_are_the_same(role: str, primary: float) -> None:
     model = node(role=role)
     assert (value("patroni_primary", model), value("patroni_master", model)) == ([primary], [primary])
 
 
-def test_role_is_told_in_patronis_own_word() -> None:
+def test_role_is_exported_as_reported() -> None:
     info = next(family for family in patroni_node.FAMILIES if family.name == "patroni_patroni_info")
     assert list(info.samples(node(role="master"), {})) == [(("4.1.5", "lab", "n1", "master", "running"), 1.0)]
 
@@ -150,32 +150,27 @@ def test_role_is_told_in_patronis_own_word() -> None:
         ({"failover_priority": 10**400}, 1),
     ],
 )
-def test_failover_priority_follows_the_tags(tags: object, priority: int) -> None:
+def test_failover_priority(tags: object, priority: int) -> None:
     assert value("patroni_failover_priority", node(tags=tags)) == [priority]
 
 
-@pytest.mark.parametrize(("number", "state"), list(enumerate(STATES)))
-def test_states_are_numbered_as_patroni_does(number: int, state: str) -> None:
+@pytest.mark.parametrize(("number", "state"), [*enumerate(STATES), (0, "initalizing new cluster"), (-1, "new state")])
+def test_state_number(number: int, state: str) -> None:
     assert value("patroni_postgres_state", node(state=state)) == [number]
-
-
-def test_misspelt_state_of_old_versions_is_mended_and_an_unknown_state_is_minus_one() -> None:
-    assert value("patroni_postgres_state", node(state="initalizing new cluster")) == [0]
-    assert value("patroni_postgres_state", node(state="dreaming")) == [-1]
 
 
 @pytest.mark.parametrize(
     ("version", "number"), [("4.1.5", 40105), ("1.6", 10600), ("4.1.0.dev1", 40100), ("10.20.30", 102030)]
 )
-def test_version_is_padded_without_periods(version: str, number: int) -> None:
+def test_version_number(version: str, number: int) -> None:
     assert version_number(version) == number
 
 
-def test_version_that_is_no_number_has_no_sample() -> None:
+def test_version_that_is_not_numeric() -> None:
     assert value("patroni_version", node(patroni={"version": "main", "scope": "lab"})) == []
 
 
-def test_standbys_that_are_alike_in_all_columns_are_one() -> None:
+def test_identical_standbys_are_one_sample() -> None:
     row = {
         "usename": "replicator",
         "application_name": "pg_basebackup",
@@ -189,7 +184,7 @@ def test_standbys_that_are_alike_in_all_columns_are_one() -> None:
     )
 
 
-def test_what_patroni_does_not_say_is_absent_in_the_inherited_families() -> None:
+def test_missing_values_are_absent_in_inherited_families() -> None:
     model = parse(moment("1.6.5", "creating-replica", "n3").answers["/patroni"])
     assert (
         value("patroni_postgresql_postmaster_start_time", model),
@@ -201,7 +196,7 @@ def test_what_patroni_does_not_say_is_absent_in_the_inherited_families() -> None
     ) == ([], [], [], [0], [0], [0])
 
 
-def test_postgresql_info_has_empty_labels_for_what_is_not_said() -> None:
+def test_postgresql_info_with_missing_values() -> None:
     info = next(family for family in patroni_node.FAMILIES if family.name == "patroni_postgresql_info")
     assert list(info.samples(node(server_version=None), {})) == [(("", "7710421396321073731"), 1.0)]
     assert list(info.samples(node(server_version=None, database_system_identifier=None), {})) == []
@@ -210,7 +205,7 @@ def test_postgresql_info_has_empty_labels_for_what_is_not_said() -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"{}", "HTTP 200 with JSON that is not Patroni's: it has no key 'patroni'"),
+        (b"{}", "HTTP 200: expected the status of a Patroni node, found no key 'patroni'"),
         (b'{"patroni": {}}', "role: expected a string, found nothing"),
         (
             b'{"patroni": {"version": "4.1.5"}, "role": "replica", "state": "x"}',
@@ -218,11 +213,11 @@ def test_postgresql_info_has_empty_labels_for_what_is_not_said() -> None:
         ),
     ],
 )
-def test_json_of_somebody_else_is_refused(body: bytes, message: str) -> None:
+def test_invalid_status(body: bytes, message: str) -> None:
     with pytest.raises(ParseError) as caught:
         parse(Answer(200, body))
     assert str(caught.value) == message
 
 
-def test_unknown_keys_never_matter() -> None:
+def test_new_keys_are_ignored() -> None:
     assert node(tomorrow={"anything": [1, {}]}) == node()

@@ -1,4 +1,4 @@
-"""GET /api/v1/issues/all: the open ones told, the resolved ones counted, nobody's name kept."""
+"""GET /api/v1/issues/all."""
 
 import json
 
@@ -17,7 +17,7 @@ def issues(*items: dict[str, str]) -> Issues:
     return parse(Answer(200, json.dumps({"status": "success", "data": items}).encode()))
 
 
-def test_issues_are_read_and_nothing_of_their_user() -> None:
+def test_issue_without_its_user() -> None:
     model = parse(staytus("issues_all_four_states"))
     assert model.issues[1] == Issue(
         identifier="32106f26-caa5-4463-82cb-c46baca0f51a",
@@ -30,24 +30,24 @@ def test_issues_are_read_and_nothing_of_their_user() -> None:
     assert "admin" not in repr(model).lower()
 
 
-def test_issues_are_counted_by_state_with_zeros_and_unknown_states() -> None:
+def test_number_of_issues_by_state() -> None:
     assert samples("staytus_issues", parse(staytus("issues_all_empty"))) == {
         ("investigating",): 0.0,
         ("identified",): 0.0,
         ("monitoring",): 0.0,
         ("resolved",): 0.0,
     }
-    odd = issues({"identifier": "a", "state": "odd"}, {"identifier": "b", "state": "resolved"})
-    assert samples("staytus_issues", odd) == {
+    new = issues({"identifier": "a", "state": "new"}, {"identifier": "b", "state": "resolved"})
+    assert samples("staytus_issues", new) == {
         ("investigating",): 0.0,
         ("identified",): 0.0,
         ("monitoring",): 0.0,
         ("resolved",): 1.0,
-        ("odd",): 1.0,
+        ("new",): 1.0,
     }
 
 
-def test_issue_is_told_until_it_is_resolved() -> None:
+def test_open_issues() -> None:
     model = parse(staytus("issues_all_four_states"))
     assert [labels[1] for labels in samples("staytus_open_issue_info", model)] == [
         "Slow logins",
@@ -58,20 +58,20 @@ def test_issue_is_told_until_it_is_resolved() -> None:
     assert len(samples("staytus_open_issue_updated_timestamp_seconds", model)) == 3
 
 
-def test_only_the_newest_hundred_open_issues_are_told() -> None:
+def test_newest_hundred_open_issues() -> None:
     model = issues(*({"identifier": str(number), "state": "identified"} for number in range(150, 0, -1)))
-    told = [labels[0] for labels in samples("staytus_open_issue_info", model)]
-    assert told == [str(number) for number in range(150, 50, -1)]
+    identifiers = [labels[0] for labels in samples("staytus_open_issue_info", model)]
+    assert identifiers == [str(number) for number in range(150, 50, -1)]
     assert samples("staytus_issues", model)["identified",] == 150.0
 
 
-def test_of_two_issues_with_one_identifier_the_first_counts_and_the_second_is_remarked() -> None:
+def test_duplicate_identifier() -> None:
     model = issues({"identifier": "a", "state": "identified"}, {"identifier": "a", "state": "resolved"})
     assert samples("staytus_issues", model)["identified",] == 1.0
     assert samples("staytus_issues", model)["resolved",] == 0.0
-    assert list(COLLECTOR.remarks(model)) == ["a second issue with the identifier 'a'"]
+    assert list(COLLECTOR.warnings(model)) == ["duplicate issue 'a'"]
 
 
-def test_what_staytus_refuses_is_refused() -> None:
+def test_access_denied() -> None:
     with pytest.raises(ParseError, match=r"^access-denied: "):
         parse(staytus("auth_invalid_token"))

@@ -1,4 +1,4 @@
-"""The collector of CONTRIBUTING.md, made as the paper says in a copy of the checkout: tested, documented, scraped."""
+"""The collector of CONTRIBUTING.md, added to a copy of the checkout as described there."""
 
 import re
 import shutil
@@ -18,12 +18,12 @@ pytestmark = pytest.mark.timeout(300)
 
 SECTION = (ROOT / "CONTRIBUTING.md").read_text().partition("\n## A collector in ten minutes\n")[2].partition("\n## ")[0]
 
-#: The packages of this Python are in the copy's .venv, where make has nothing to install.
+#: The .venv of the copy is a link to this environment, so make must not install anything.
 MAKE = 'make() { command make -o .venv/.ready "$@"; }\n'
 
 
 def steps() -> Iterator[tuple[str, str, str]]:
-    """Each example of the section with its language and the file that was named last before it."""
+    """Each example of the section with its language and the last file named before it."""
     file = ""
     for text, language, example in re.findall(r"(?ms)(.*?)^```(\w+)\n(.*?)^```$", SECTION):
         file = [file, *re.findall(r"`([\w/]+\.py)`", text)][-1]
@@ -31,7 +31,7 @@ def steps() -> Iterator[tuple[str, str, str]]:
 
 
 def change(file: Path, example: str) -> None:
-    """Makes the change that a diff without line numbers shows, at the one place where it fits."""
+    """Applies a diff without line numbers, which must fit in one place."""
     old, new = (
         "".join(line[1:] for line in example.splitlines(keepends=True) if line[0] in signs) for signs in (" -", " +")
     )
@@ -41,7 +41,7 @@ def change(file: Path, example: str) -> None:
 
 
 def shell(folder: Path, example: str) -> str:
-    """What the commands of a console write, which are those lines after a $, with what they read."""
+    """The output of the commands of a console example, which are the lines after a $, with their here documents."""
     commands = re.findall(r"(?ms)^\$ (.*?<<'END'\n.*?^END\n|.*?\n)", example)
     status, output = run(
         ["bash", "-euo", "pipefail", "-c", MAKE + "".join(commands)], cwd=folder, environ={"PYTHONPATH": str(folder)}
@@ -58,7 +58,7 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-def test_collector_of_the_paper_is_tested_documented_and_scraped(checkout: Path, upstream: Upstream) -> None:
+def test_collector_in_ten_minutes(checkout: Path, upstream: Upstream) -> None:
     upstream.serve(moment("4.1.5", "failsafe-enabled", "n1").answers)
     upstream.serve({"/watchdog": Answer(200, b'{"device": "/dev/watchdog", "timeout": 15}')})
     *before, (language, _, last) = steps()
@@ -79,6 +79,6 @@ def test_collector_of_the_paper_is_tested_documented_and_scraped(checkout: Path,
     assert rows == [
         "## Patroni: `GET /watchdog`",
         "| `patroni_watchdog_timeout_seconds` | `scope`, `name` | 5.0.0 | "
-        "Seconds after which the watchdog resets this node; absent when no watchdog is active. |",
+        "Seconds after which the watchdog resets this node; absent if no watchdog is active. |",
     ]
     assert "failsafe,watchdog" in (checkout / "docs" / "settings.md").read_text()
