@@ -9,9 +9,9 @@ from pathlib import Path
 from exporter.collectors import COLLECTORS
 from exporter.collectors.base import AnyCollector
 from exporter.collectors.document import Answer
-from exporter.scrape.scrape import ModuleReading, Reading, expose
-from exporter.upstream.client import Flight
-from exporter.upstream.target import Module, Target
+from exporter.scrape.families import metrics
+from exporter.scrape.results import DocumentResult, ModuleResult
+from exporter.upstream.target import Module, RequestOptions, Target
 
 RECORDINGS = Path(__file__).parent / "recordings"
 VERSIONS = sorted(
@@ -75,9 +75,9 @@ def _lines(service: str, read: tuple[tuple[AnyCollector, Answer], ...]) -> Itera
 
     class Once:
         def collect(self) -> Iterator[object]:
-            documents = tuple(Reading(collector, Flight(), 0.0, collector.parse(answer)) for collector, answer in read)
-            module = Module(service, service, Target("http://h", 1, True), ())
-            return iter(expose([ModuleReading(module, documents)]))
+            documents = tuple(DocumentResult(collector, 0.0, collector.parse(answer)) for collector, answer in read)
+            module = Module(service, service, Target("http://h", RequestOptions(1)), ())
+            return metrics(ModuleResult(module, documents))
 
     registry = CollectorRegistry()
     registry.register(Once())  # type: ignore[arg-type]

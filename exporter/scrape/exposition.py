@@ -24,7 +24,7 @@ def exposition(results: Iterable[ModuleResult], *, openmetrics: bool = False, na
                 continue
             parts.append(_head(name, family.help, openmetrics))
             for values, number in samples:
-                key = (family.subject, family.labels, values)
+                key = (family.common_labels, family.labels, values)
                 if key not in written:
                     written[key] = _labels(labels_of(family, common, values))
                 text = repr(number) if -1e6 < number < 1e6 else floatToGoString(number)  # type: ignore[no-untyped-call]

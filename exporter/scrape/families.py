@@ -8,7 +8,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 
 from exporter.collectors import COLLECTORS
-from exporter.collectors.base import AnyCollector, Family, Subject, Values, gauge, gauges, stateset
+from exporter.collectors.base import AnyCollector, Family, CommonLabels, Values, gauge, gauges, stateset
 from exporter.log import Event
 from exporter.scrape.results import ModuleResult
 from exporter.upstream.target import Module
@@ -96,26 +96,26 @@ def samples_by_family(result: ModuleResult) -> Iterator[tuple[Family[Any], Label
     A family of a parsed document is also there when it has no sample. The families of a document that failed are left
     out, and those with a common label that no document has a value for.
     """
-    subject = result.subject
+    known = result.common_labels
     common: dict[tuple[str, ...], Labels | None] = {}
     for document in result.documents:
         if document.model is not None:
             for family in document.collector.families:
-                if family.subject not in common:
-                    is_known = all(label in subject for label in family.subject)
-                    common[family.subject] = {label: subject[label] for label in family.subject} if is_known else None
-                labels = common[family.subject]
+                names = family.common_labels
+                if names not in common:
+                    common[names] = {name: known[name] for name in names} if known.keys() >= set(names) else None
+                labels = common[names]
                 if labels is not None:
-                    yield family, labels, _samples(family, document.model, subject)
+                    yield family, labels, _samples(family, document.model, known)
     for own in SCRAPE_FAMILIES[result.module.service]:
-        yield own, {}, _samples(own, result, subject)
+        yield own, {}, _samples(own, result, known)
 
 
-def _samples(family: Family[Any], model: object, subject: Subject) -> Iterable[tuple[Values, float]]:
+def _samples(family: Family[Any], model: object, known: CommonLabels) -> Iterable[tuple[Values, float]]:
     if not family.labels:
-        return family.samples(model, subject)
+        return family.samples(model, known)
     samples: dict[Values, float] = {}
-    for values, number in family.samples(model, subject):
+    for values, number in family.samples(model, known):
         if values in samples:
             log.warning(Event("duplicate sample ignored", family=family.name, labels=str(values)))
         else:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.collectors.base import AnyCollector, Subject
+from exporter.collectors.base import AnyCollector, CommonLabels
 from exporter.upstream.target import Module
 
 
@@ -44,10 +44,10 @@ class ModuleResult:
         return self.documents[0].success is True
 
     @property
-    def subject(self) -> Subject:
-        """The values of the labels that documents have in common; the first document that names one counts."""
-        subject: dict[str, str] = {}
+    def common_labels(self) -> CommonLabels:
+        """The labels that documents have in common; the first document that has a value for one counts."""
+        labels: dict[str, str] = {}
         for document in self.documents:
             if document.model is not None:
-                subject = {**document.collector.subject(document.model), **subject}
-        return subject
+                labels = {**document.collector.common_labels(document.model), **labels}
+        return labels

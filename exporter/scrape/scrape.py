@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from exporter.collectors.base import AnyCollector
-from exporter.collectors.document import Answer, NotProvided, ParseError
+from exporter.collectors.document import Answer, NotSupported, ParseError
 from exporter.log import Event
 from exporter.scrape.families import collectors_of
 from exporter.scrape.results import DocumentResult, ModuleResult
@@ -97,15 +97,15 @@ def _read(module: Module, collector: AnyCollector, response: Response) -> _Docum
     """Parses a response. A document is also refused when it is small and its samples are large."""
     body = without_secrets(response.content, module.target.options.auth, response.request)
     try:
-        model = collector.parse(Answer(response.status_code, body))
-    except NotProvided as error:
+        model = collector.parse(Answer(response.status_code, body, response.headers.get("Content-Type", "")))
+    except NotSupported as error:
         return _Document(error.model, provided=False)
     except ParseError as error:
         return _Document(failure=str(error))
     if _text_size(collector, model, len(body)) > TEXT_LIMIT:
         return _Document(failure=f"its samples would take more than {TEXT_LIMIT // 1024 // 1024} MiB")
-    for remark in collector.remarks(model):
-        log.warning(Event("part of a document ignored", module=module.name, collector=collector.name, reason=remark))
+    for reason in collector.warnings(model):
+        log.warning(Event("part of a document ignored", module=module.name, collector=collector.name, reason=reason))
     return _Document(model)
 
 
@@ -113,11 +113,11 @@ def _text_size(collector: AnyCollector, model: Any, size: int) -> int:
     """Returns about how many bytes the samples take in the exposition; stops counting beyond the limit."""
     if size < TEXT_LIMIT // 1024:  # also with half of it in the scope and half of it in many short members
         return 0
-    subject = collector.subject(model)
-    common = 100 + sum(map(len, subject.values()))  # with the family's name and the names of its labels
+    labels = collector.common_labels(model)
+    common = 100 + sum(map(len, labels.values()))  # with the family's name and the names of its labels
     text = 0
     for family in collector.families:
-        for values, _ in family.samples(model, defaultdict(str, subject)):
+        for values, _ in family.samples(model, defaultdict(str, labels)):
             text += common + sum(len(value) for value in values if value)
             if text > TEXT_LIMIT:
                 break

@@ -85,7 +85,7 @@ class View:
     @property
     def scope(self) -> str:
         """The name of the cluster, empty where no document tells it."""
-        return self.result.subject.get("scope", "")
+        return self.result.common_labels.get("scope", "")
 
     @property
     def timeline(self) -> int:

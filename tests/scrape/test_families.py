@@ -19,23 +19,23 @@ from tests.conftest import Upstream, at
 from tests.scrape.test_scrape import both, values
 
 
-def samples(*rows: Family[int], subject: dict[str, str] | None = None) -> dict[str, dict[tuple[str, ...], float]]:
-    collector = Collector("x", "x", lambda _: 1, rows, subject=lambda _: subject or {})
+def samples(*rows: Family[int], common: dict[str, str] | None = None) -> dict[str, dict[tuple[str, ...], float]]:
+    collector = Collector("x", "x", lambda _: 1, rows, common_labels=lambda _: common or {})
     module = Module("patroni", "patroni", at("http://h"), ("x",))
     return values(list(metrics(ModuleResult(module, (DocumentResult(collector, 0.0, 1),)))))
 
 
 def test_common_label_without_a_value() -> None:
-    row: Family[int] = gauge("patroni_x", "X.", float, subject=("scope", "name"))
-    assert "patroni_x" not in samples(row, subject={"scope": "lab"})
-    assert samples(row, subject={"scope": "lab", "name": ""})["patroni_x"] == {("lab", ""): 1.0}
+    row: Family[int] = gauge("patroni_x", "X.", float, common_labels=("scope", "name"))
+    assert "patroni_x" not in samples(row, common={"scope": "lab"})
+    assert samples(row, common={"scope": "lab", "name": ""})["patroni_x"] == {("lab", ""): 1.0}
 
 
 def test_duplicate_sample(caplog: pytest.LogCaptureFixture) -> None:
     row: Family[int] = info("patroni_x_info", "X.", ("k",), lambda _: [("a",), ("b",), ("a",)])
     assert samples(row)["patroni_x_info"] == {("a",): 1.0, ("b",): 1.0}
     assert [record.getMessage() for record in caplog.records] == [
-        "duplicate sample ignored family=patroni_x_info labels=\"('a',)\""
+        "duplicate sample ignored family=patroni_x_info labels=('a',)"
     ]
 
 
