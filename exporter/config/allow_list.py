@@ -1,57 +1,54 @@
-"""Which targets may be asked: the text that names one, and the list of names, addresses and networks that allows it."""
+"""The targets of a module: how a target is written, and the list of names, addresses and networks that are allowed."""
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
 from exporter.config import readers
-from exporter.upstream.target import Networks
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 EXPECTED = "HOST, HOST:PORT or a URL such as http://db1:8008, with IPv6 in brackets and without user, query or fragment"
 EXPECTED_ENTRY = (
-    "a host name in which * stands for any characters but a dot, an address or a network such as 10.0.0.0/8, "
-    "IPv6 in brackets, each with or without :PORT or :PORT-PORT"
+    "a host name in which * matches any characters but a dot, an address or a network such as 10.0.0.0/8, "
+    "IPv6 in brackets, each optionally with :PORT or :PORT-PORT"
+)
+
+#: Link-local addresses and the metadata services of clouds: allowed only where the list has them by themselves.
+SPECIAL = tuple(
+    map(
+        ip_network,
+        (
+            "169.254.0.0/16",  # link-local; the metadata of AWS, Azure, Google, Oracle and others
+            "100.100.100.200/32",  # Alibaba
+            "168.63.129.16/32",  # Azure
+            "192.0.0.192/32",  # Oracle
+            "fe80::/10",  # link-local
+            "fd00:ec2::/32",  # AWS
+            "fd20:ce::254/128",  # Google
+        ),
+    )
 )
 
 
 class TargetError(ValueError):
-    """The text names no target; the message is a sentence, and holds no userinfo."""
+    """The text is not a target; the message is a sentence without userinfo."""
 
 
 class NotAllowed(Exception):
-    """The target may not be asked; the message is a sentence."""
+    """The target is not allowed; the message is a sentence."""
 
 
-def _with_ipv4_inside(network: str) -> Networks:
-    """Returns an IPv4 network with the IPv6 ones that lead to it: mapped (RFC 4291) and by NAT64 (RFC 6052)."""
-    inner = ip_network(network)
-    prefixes = (b"\0" * 10 + b"\xff\xff", b"\0\x64\xff\x9b" + b"\0" * 8)
-    return (inner, *(ip_network((prefix + inner.network_address.packed, 96 + inner.prefixlen)) for prefix in prefixes))
-
-
-#: Link-local addresses, and those at which clouds tell machines their keys: asked only where the list names them.
-SPECIAL: Networks = (
-    *_with_ipv4_inside("169.254.0.0/16"),  # link-local; the metadata of AWS, Azure, Google, Oracle and others
-    *_with_ipv4_inside("100.100.100.200/32"),  # Alibaba
-    *_with_ipv4_inside("168.63.129.16/32"),  # Azure
-    *_with_ipv4_inside("192.0.0.192/32"),  # Oracle
-    ip_network("fe80::/10"),  # link-local
-    ip_network("fd00:ec2::/32"),  # AWS
-    ip_network("fd20:ce::254/128"),  # Google
-)
-
-
-# The text that names a target -----------------------------------------------------------------------------------------
+# Targets
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a target is: its base URL, and the host and port in it; the host is an address where it is one."""
+    """A base URL, its host and its port. The host is an address if it is written as one."""
 
     url: str
     host: str | Address
@@ -59,34 +56,39 @@ class Place:
 
     @classmethod
     def of(cls, text: str, scheme: str, port: int | None) -> "Place":
-        """Returns the place that this text names; the scheme and the port are those of a text that is no URL.
+        """Returns the place of a target; raises TargetError.
 
-        A URL without a port has that of its scheme. Raises TargetError.
+        A text that is not a URL has this scheme, and this port by default; None is the port of the scheme.
         """
         is_url = "://" in text
         try:
-            url, login = readers.url(text if is_url else f"{scheme}://{text}")
-            parts = urlsplit(url)
+            base = readers.base_url("")(text if is_url else f"{scheme}://{text}")
+            parts = urlsplit(base.url)
             host = _host(parts.hostname or "")
         except ValueError:
             shown = ascii(re.sub(r".*@", "***@", text, flags=re.DOTALL))[:120]
-            raise TargetError(f"target {shown} cannot be used: expected {EXPECTED}") from None
-        if login:
-            raise TargetError(f"a target with a user cannot be used: expected {EXPECTED}")
+            raise TargetError(f"target {shown} is not valid: expected {EXPECTED}") from None
+        if base.login:
+            raise TargetError(f"a target with a user is not valid: expected {EXPECTED}")
         if not is_url and parts.path:
-            raise TargetError(f"target {ascii(text)[:120]} has a path and no http:// before it: expected {EXPECTED}")
+            raise TargetError(f"target {ascii(text)[:120]} has a path but no http:// before it: expected {EXPECTED}")
         default = {"http": 80, "https": 443}[parts.scheme]
         number = parts.port or (default if is_url or port is None else port)
-        name = f"[{host}]" if isinstance(host, IPv6Address) else str(host)
-        return cls(
-            f"{parts.scheme}://{name}{'' if number == default else f':{number}'}{parts.path.rstrip('/')}", host, number
-        )
+        netloc = _shown(host) if number == default else f"{_shown(host)}:{number}"
+        return cls(f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}", host, number)
+
+    def __str__(self) -> str:
+        return f"{_shown(self.host)}:{self.port}"
+
+
+def _shown(host: str | Address) -> str:
+    return f"[{host}]" if isinstance(host, IPv6Address) else str(host)
 
 
 def _host(text: str) -> str | Address:
-    """Returns an address or a host name in lower case; raises ValueError for what is nearly an address.
+    """Returns an address, or a host name in lower case; raises ValueError for what resolvers take for an address.
 
-    Resolvers take 0x7f.1 or 2130706433 for addresses, so that a name may not end in a number (as in the URL standard).
+    They accept 0x7f.1 and 2130706433, so the last label must not be a number (as in the URL standard).
     """
     try:
         address = ip_address(text)
@@ -102,13 +104,41 @@ def _host(text: str) -> str | Address:
     return address
 
 
-# The list -------------------------------------------------------------------------------------------------------------
+# Addresses
+
+
+def _is_special(address: Address) -> bool:
+    return any(address in network for network in SPECIAL) or (
+        isinstance(address, IPv6Address) and any(map(_is_special, _ipv4_of(address)))
+    )
+
+
+def _ipv4_of(address: IPv6Address) -> Iterator[IPv4Address]:
+    """Returns the IPv4 addresses that connections to an IPv6 address can lead to."""
+    packed = address.packed
+    if packed[:12] in (b"\0" * 10 + b"\xff\xff", b"\0\x64\xff\x9b" + b"\0" * 8):  # mapped (RFC 4291), NAT64 (RFC 6052)
+        yield IPv4Address(packed[12:])
+    if packed[:2] == b"\x20\x02":  # 6to4 (RFC 3056)
+        yield IPv4Address(packed[2:6])
+    if packed[:6] == b"\0\x64\xff\x9b\0\x01":  # local NAT64 (RFC 8215), whose prefix has 48, 56, 64 or 96 bits
+        for part in (packed[6:8] + packed[9:11], packed[7:8] + packed[9:12], packed[9:13], packed[12:]):
+            yield IPv4Address(part)
+
+
+def _network(text: str) -> Network | None:
+    try:
+        return ip_network(text)
+    except ValueError:
+        return None
+
+
+# The list
 
 _ANY_PORT = range(65536)
 
 
 class AllowList:
-    """Names, addresses and networks, each with the ports that may be asked there; without ports it is every port."""
+    """Names, addresses and networks, each with the ports that are allowed there."""
 
     def __init__(self) -> None:
         self._names: defaultdict[str, list[range]] = defaultdict(list)
@@ -117,66 +147,65 @@ class AllowList:
         self._special: set[Network] = set()
 
     def add(self, entry: str) -> None:
-        """Allows what the entry names; raises ValueError when it names nothing."""
+        """Adds an entry; raises ValueError when it is not valid."""
         place, ports = _place_and_ports(entry)
         network = _network(place)
         if network is not None:
             self._networks[network].append(ports)
-            if any(_within(network, special) for special in SPECIAL):
+            if _is_special(network[0]) and _is_special(network[-1]):  # then so is all between them
                 self._special.add(network)
         elif not re.fullmatch(r"[\w*-][\w.*-]*", place, re.ASCII):
             raise ValueError
         elif "*" in place:
             name = place.lower().removesuffix(".")
-            self._patterns.append(
-                (re.compile("[^.]*".join(map(re.escape, name.split("*"))) if name != "*" else ".*"), ports)
-            )
+            pattern = "[^.]*".join(map(re.escape, name.split("*"))) if name != "*" else ".*"
+            self._patterns.append((re.compile(pattern), ports))
         else:
             self._names[str(_host(place))].append(ports)
 
-    def networks(self, place: Place) -> tuple[Networks, Networks]:
-        """Returns which networks the address of this place must be in, none for any, and which it may not be in.
+    def check(self, place: Place) -> None:
+        """Raises NotAllowed for an address that is not allowed, and for a name that has no address that is.
 
-        Raises NotAllowed. An address is checked here. A name that only networks can allow passes, since its address is
-        known only when it is connected to; one that the list has may have any address but the special ones.
+        A name that is not in the list passes if networks are: its address is known only when it is connected to.
         """
-        if not isinstance(place.host, str):
-            self._need(place.host, place.port)
-            return (), ()  # nothing is looked up: what was checked is what is connected to
-        networks = self._networks_for(place.port)
-        named = [network for network in networks if network in self._special] if self._special else []
-        refused = tuple(rest for special in SPECIAL for rest in _without(special, named)) if named else SPECIAL
-        if self._has_name(place.host, place.port):
-            return (), refused
-        if not networks:
-            raise NotAllowed(f"target {place.host}:{place.port} is not among the targets of this module")
-        return tuple(networks), refused
+        if isinstance(place.host, str):
+            networks = self._networks.values()
+            if self._has_name(place.host, place.port) or any(_covers(ports, place.port) for ports in networks):
+                return
+        elif self._has_address(place.host, place.port):
+            return
+        elif _is_special(place.host):
+            raise NotAllowed(
+                f"target {place} is a link-local or metadata address, which is allowed only if the targets of this "
+                "module have it as an address or as a network of its own"
+            )
+        raise NotAllowed(f"target {place} is not among the targets of this module")
 
-    def _networks_for(self, port: int) -> list[Network]:
-        return [network for network, ports in self._networks.items() if any(port in some for some in ports)]
+    def allows(self, host: str, port: int, address: Address) -> bool:
+        """Decides whether the address that a host name has may be connected to.
+
+        A name that is in the list may have any address that is not special.
+        """
+        return (self._has_name(host, port) and not _is_special(address)) or self._has_address(address, port)
 
     def _has_name(self, name: str, port: int) -> bool:
-        return any(port in ports for ports in self._names.get(name, ())) or any(
+        return _covers(self._names.get(name, ()), port) or any(
             port in ports and pattern.fullmatch(name) for pattern, ports in self._patterns
         )
 
-    def _need(self, address: Address, port: int) -> None:
-        """Raises NotAllowed for an address that no network allows; one of the special ones needs a special network."""
-        if any(port in ports for ports in self._networks.get(ip_network(address), ())):
-            return
-        shown = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
-        found = [network for network in self._networks_for(port) if address in network]
-        if not found:
-            raise NotAllowed(f"target {shown} is not among the targets of this module")
-        if any(address in special for special in SPECIAL) and not self._special.intersection(found):
-            raise NotAllowed(
-                f"target {shown} is a link-local or metadata address, "
-                "which the targets of this module must name as an address or as a network of its own"
-            )
+    def _has_address(self, address: Address, port: int) -> bool:
+        if _covers(self._networks.get(ip_network(address), ()), port):
+            return True
+        networks = self._special if _is_special(address) else self._networks
+        return any(address in network and _covers(self._networks[network], port) for network in networks)
+
+
+def _covers(ports: Iterable[range], port: int) -> bool:
+    return any(port in some for some in ports)
 
 
 def _place_and_ports(entry: str) -> tuple[str, range]:
-    if _network(entry) is not None:  # ::1 is no host with a port
+    if _network(entry) is not None:  # ::1 is not a host with a port
         return entry, _ANY_PORT
     match = re.fullmatch(r"(\[[^]]*]|[^:[\]]*)(?::(\d{1,5})(?:-(\d{1,5}))?)?", entry, re.ASCII)
     if match is None:
@@ -190,26 +219,3 @@ def _place_and_ports(entry: str) -> tuple[str, range]:
         if ":" not in place or _network(place) is None:
             raise ValueError
     return place, ports
-
-
-def _network(text: str) -> Network | None:
-    try:
-        return ip_network(text)
-    except ValueError:
-        return None
-
-
-def _within(network: Network, other: Network) -> bool:
-    return network.version == other.version and network.subnet_of(other)  # type: ignore[arg-type]
-
-
-def _without(network: Network, holes: list[Network]) -> list[Network]:
-    rest = [network]
-    for hole in holes:
-        rest = [
-            part
-            for whole in rest
-            if not _within(whole, hole)
-            for part in (whole.address_exclude(hole) if _within(hole, whole) else (whole,))  # type: ignore[arg-type]
-        ]
-    return rest

@@ -1,26 +1,26 @@
-"""What can be set: every option as one row, with its variable, its arguments, its default and how it is read."""
+"""The options: each as one row with its variable, its flags, its default and its reader."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from exporter.collectors import COLLECTORS
 from exporter.config import readers
+from exporter.config.readers import Reader
 
 
 @dataclass(frozen=True)
 class Option:
-    """One setting, as the command line, the table of settings and `.env.sample` show it.
+    """One setting, as it appears in --help, in the table of settings and in `.env.sample`.
 
-    `read` turns its text into a value and raises ValueError. `service` is the service that it switches on. A secret is
-    never shown, and can be given in a file named by the variable with `_FILE` at its end. An option that can be empty
-    is given when its variable is there. One without a default is required for its service, or else simply not there.
+    `service` is the service that it switches on. A secret is never shown, and can also be given in a file whose path is
+    in the variable with the suffix `_FILE`. An empty variable is not set unless the option `can_be_empty`. Without a
+    default an option is required for its service, or else None.
     """
 
     variable: str
     default: str | None
     meaning: str
-    expected: str
-    read: Callable[[str], Any]
+    read: Reader[Any]
     flags: tuple[str, ...] = ()
     service: str | None = None
     secret: bool = False
@@ -29,232 +29,187 @@ class Option:
 
     @property
     def is_switch(self) -> bool:
-        """Tells whether its argument takes no value."""
-        return self.read is readers.switch
+        """Whether its flag takes no value."""
+        return self.read is readers.boolean
 
-    def show(self, value: Any) -> str:
-        """Returns a value as one would write it, without userinfo; to hide a secret is up to the caller."""
-        if self.read is readers.url:
-            return str(value[0])
+    @staticmethod
+    def show(value: Any) -> str:
+        """Returns a value as a text that its reader accepts, without userinfo; it does not hide secrets."""
         if isinstance(value, tuple):
             return ",".join(value)
         return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-# The table ------------------------------------------------------------------------------------------------------------
+class ServiceOptions(NamedTuple):
+    """The options that Patroni and Staytus both have."""
 
-PATRONI_COLLECTORS = "node,cluster,history,config,failsafe"
-STAYTUS_COLLECTORS = "services,issues"
+    url: Option
+    timeout: Option
+    verify: Option
+    collect: Option
+    cert_file: Option
+    key_file: Option
+    server_name: Option
+    username: Option
+    password: Option
+    headers: Option
 
 
-def _keys(prefix: str, service: str, name: str) -> tuple[Option, ...]:
-    """Returns the options of what this exporter shows to a service so that it is let in, and whom it takes it for."""
+#: The names of the collectors of each service, in the order of the exposition.
+COLLECTOR_NAMES = {service: tuple(c.name for c in collectors) for service, collectors in COLLECTORS.items()}
 
-    def option(
-        variable: str, meaning: str, expected: str, read: Callable[[str], Any], *, secret: bool = False
-    ) -> Option:
-        return Option(f"{prefix}_{variable}", None, meaning, expected, read, (), service, secret, required=False)
 
-    return (
-        option(
-            "CERT_FILE",
-            f"client certificate for {name}, with its chain",
-            "the path of a file with a certificate in PEM",
-            readers.certificate_file,
+def _service_options(
+    service: str, name: str, prefix: str, url: Option, flags: dict[str, tuple[str, ...]]
+) -> ServiceOptions:
+    collectors = COLLECTOR_NAMES[service]
+
+    def option(suffix: str, default: str | None, meaning: str, read: Reader[Any], *, secret: bool = False) -> Option:
+        required = default is not None
+        variable = f"{prefix}_{suffix}"
+        return Option(variable, default, meaning, read, flags.get(suffix, ()), service, secret, required=required)
+
+    return ServiceOptions(
+        url=url,
+        timeout=option("TIMEOUT", "5", f"timeout of a scrape of {name}, in seconds", readers.seconds(0.01, 3600)),
+        verify=option(
+            "REQUEST_VERIFY",
+            "true",
+            f"verify the TLS certificate of {name}: true, false, or the path of a CA bundle",
+            readers.verify,
         ),
-        option(
+        collect=option(
+            "COLLECT",
+            ",".join(collectors),
+            f"collectors of {name} that are on; the first of them decides whether it is up",
+            readers.subset(collectors),
+        ),
+        cert_file=option(
+            "CERT_FILE", None, f"file with the client certificate for {name} and its chain", readers.certificate_file
+        ),
+        key_file=option(
             "KEY_FILE",
-            "private key of the client certificate, where that file does not hold it",
-            "the path of a file with a private key in PEM",
+            None,
+            "file with the private key of the client certificate, if it is another one",
             readers.key_file,
         ),
-        option(
+        server_name=option(
             "SERVER_NAME",
-            f"name in the TLS certificate of {name}, where it is not the URL's host",
-            "a host name",
+            None,
+            f"name in the TLS certificate of {name}, if it is not the host of the URL",
             readers.host_name,
         ),
-        option("USERNAME", f"user for basic authentication at {name}", "a name without a colon", readers.login_name),
-        option("PASSWORD", "password of that user", "the password, one line", readers.line, secret=True),
-        option(
-            "HEADERS",
-            f"more headers for {name}, each in a line: `Name: value`",
-            "lines of the form Name: value, each name once, none that HTTP itself needs",
-            readers.header_lines,
-            secret=True,
+        username=option("USERNAME", None, f"user name for basic authentication to {name}", readers.user_name),
+        password=option("PASSWORD", None, "password for basic authentication", readers.password, secret=True),
+        headers=option(
+            "HEADERS", None, f"more headers for {name}, one per line: `Name: value`", readers.headers, secret=True
         ),
     )
 
+
+PATRONI = _service_options(
+    "patroni",
+    "Patroni",
+    "PATRONI_EXPORTER",
+    Option(
+        "PATRONI_EXPORTER_URL",
+        "http://localhost:8008/patroni",
+        "URL of Patroni's REST API, with or without /patroni at its end",
+        readers.base_url("http://localhost:8008/patroni"),
+        ("-u", "--patroni-url"),
+        "patroni",
+    ),
+    {"TIMEOUT": ("-t", "--timeout"), "REQUEST_VERIFY": ("--requests-verify",)},
+)
+
+STAYTUS = _service_options(
+    "staytus",
+    "Staytus",
+    "STAYTUS",
+    Option(
+        "STAYTUS_API_URL",
+        "http://localhost:8787/",
+        "base URL of Staytus, with its path if it has one",
+        readers.base_url("http://localhost:8787/"),
+        service="staytus",
+    ),
+    {},
+)
+
+#: The options with the credentials of the Staytus API, by header.
+STAYTUS_TOKENS = {
+    "X-Auth-Token": Option(
+        "STAYTUS_API_TOKEN", None, "token of the Staytus API", readers.ascii_line, service="staytus", secret=True
+    ),
+    "X-Auth-Secret": Option(
+        "STAYTUS_API_SECRET", None, "secret of the Staytus API", readers.ascii_line, service="staytus", secret=True
+    ),
+}
 
 OPTIONS = (
     Option(
         "PATRONI_EXPORTER_PORT",
         "9547",
-        "port to listen on; without it EXPORTER_PORT counts",
-        "a port from 1 to 65535",
-        readers.whole(1, 65535),
+        "port to listen on; if it is not set, EXPORTER_PORT is used",
+        readers.integer(1, 65535, "a port"),
         ("-p", "--port"),
         "patroni",
     ),
     Option(
         "PATRONI_EXPORTER_BIND",
         "",
-        "address or host name to listen on; empty is all interfaces",
-        "an address or a host name",
+        "address or host name to listen on; empty for all interfaces",
         readers.host,
         ("-b", "--bind"),
         "patroni",
         can_be_empty=True,
     ),
     Option(
-        "PATRONI_EXPORTER_URL",
-        "http://localhost:8008/patroni",
-        "Patroni's REST API, with or without /patroni at its end",
-        "a URL such as http://localhost:8008/patroni",
-        readers.url,
-        ("-u", "--patroni-url"),
-        "patroni",
-    ),
-    Option(
-        "PATRONI_EXPORTER_DEBUG",
-        "false",
-        "log at debug level",
-        "true or false",
-        readers.switch,
-        ("-d", "--debug"),
-        "patroni",
-    ),
-    Option(
-        "PATRONI_EXPORTER_TIMEOUT",
-        "5",
-        "seconds that Patroni has to answer",
-        "a number of seconds from 0.01 to 3600",
-        readers.seconds(0.01, 3600),
-        ("-t", "--timeout"),
-        "patroni",
-    ),
-    Option(
         "PATRONI_EXPORTER_ADDRESS_FAMILY",
         "AF_INET",
-        "family of the address to listen on; AF_INET6 with an empty bind or :: listens on IPv4 too",
-        "one of ipv4, ipv6, AF_INET, AF_INET6",
+        "address family to listen on; AF_INET6 with an empty bind address or :: includes IPv4",
         readers.address_family,
         ("-a", "--address-family"),
         "patroni",
     ),
-    Option(
-        "PATRONI_EXPORTER_REQUEST_VERIFY",
-        "true",
-        "verification of Patroni's TLS certificate: true, false, or the path of a CA bundle",
-        "true, false or the path of a CA bundle that can be read",
-        readers.verify,
-        ("--requests-verify",),
-        "patroni",
-    ),
-    Option(
-        "PATRONI_EXPORTER_COLLECT",
-        PATRONI_COLLECTORS,
-        "what is asked of Patroni; the first that is asked tells whether it is up",
-        f"names out of {PATRONI_COLLECTORS}",
-        readers.some_of(PATRONI_COLLECTORS),
-        service="patroni",
-    ),
-    *_keys("PATRONI_EXPORTER", "patroni", "Patroni"),
-    Option(
-        "STAYTUS_API_URL",
-        "http://localhost:8787/",
-        "base URL of Staytus; a path in it is kept",
-        "a URL such as http://localhost:8787/",
-        readers.url,
-        service="staytus",
-    ),
-    Option(
-        "STAYTUS_API_TOKEN",
-        None,
-        "token of the Staytus API",
-        "the token, one line of ASCII",
-        readers.header_value,
-        service="staytus",
-        secret=True,
-    ),
-    Option(
-        "STAYTUS_API_SECRET",
-        None,
-        "secret of the Staytus API",
-        "the secret, one line of ASCII",
-        readers.header_value,
-        service="staytus",
-        secret=True,
-    ),
+    Option("PATRONI_EXPORTER_DEBUG", "false", "log at debug level", readers.boolean, ("-d", "--debug"), "patroni"),
+    *PATRONI,
+    STAYTUS.url,
+    *STAYTUS_TOKENS.values(),
     Option(
         "POLLING_INTERVAL_SECONDS",
         "2",
-        "Staytus is asked at most once in so many seconds",
-        "a number of seconds from 1 to 60",
+        "seconds for which a response of Staytus is used again",
         readers.seconds(1, 60),
         service="staytus",
     ),
-    Option(
-        "STAYTUS_TIMEOUT",
-        "5",
-        "seconds that Staytus has to answer",
-        "a number of seconds from 0.01 to 3600",
-        readers.seconds(0.01, 3600),
-        service="staytus",
-    ),
-    Option(
-        "STAYTUS_REQUEST_VERIFY",
-        "true",
-        "verification of Staytus' TLS certificate: true, false, or the path of a CA bundle",
-        "true, false or the path of a CA bundle that can be read",
-        readers.verify,
-        service="staytus",
-    ),
-    Option(
-        "STAYTUS_COLLECT",
-        STAYTUS_COLLECTORS,
-        "what is asked of Staytus; the first that is asked tells whether it is up",
-        f"names out of {STAYTUS_COLLECTORS}",
-        readers.some_of(STAYTUS_COLLECTORS),
-        service="staytus",
-    ),
-    *_keys("STAYTUS", "staytus", "Staytus"),
+    *STAYTUS[1:],
     Option(
         "EXPORTER_PORT",
         "9877",
-        "port to listen on when only Staytus is on",
-        "a port from 1025 to 65535",
-        readers.whole(1025, 65535),
+        "port to listen on if only Staytus is on",
+        readers.integer(1025, 65535, "a port"),
         service="staytus",
     ),
-    Option(
-        "DEBUG",
-        "False",
-        "log at debug level; alone it switches no module on",
-        "True, true, 1, yes or False, false, 0, no",
-        readers.switch,
-    ),
+    Option("DEBUG", "False", "log at debug level; switches no module on", readers.boolean),
     Option(
         "EXPORTER_LOG_LEVEL",
         "info",
-        "least level of what is logged: debug, info, warning or error",
-        "one of debug, info, warning, error",
-        readers.one_of("debug,info,warning,error", warn="warning"),
+        "lowest level that is logged: debug, info, warning or error",
+        readers.choice(("debug", "info", "warning", "error"), warn="warning"),
         ("--log.level",),
     ),
     Option(
         "EXPORTER_LOG_FORMAT",
         "logfmt",
-        "form of the log's lines: logfmt or json",
-        "one of logfmt, json",
-        readers.one_of("logfmt,json"),
+        "format of the log: logfmt or json",
+        readers.choice(("logfmt", "json")),
         ("--log.format",),
     ),
     Option(
         "EXPORTER_WEB_CONFIG_FILE",
         None,
-        "file that says how to serve: TLS, passwords, headers, in the format of the Prometheus exporter-toolkit",
-        "the path of a file",
+        "web configuration file with TLS, users and headers, in the format of the Prometheus exporter-toolkit",
         readers.path,
         ("--web.config.file",),
         required=False,
@@ -262,40 +217,31 @@ OPTIONS = (
     Option(
         "EXPORTER_WEB_OPEN_HEALTH",
         "false",
-        "ask for no password at /-/healthy and /-/ready",
-        "true or false",
-        readers.switch,
+        "serve /-/healthy and /-/ready without authentication",
+        readers.boolean,
         ("--web.open-health",),
     ),
     Option(
         "EXPORTER_WORKERS",
         "1",
-        "gunicorn's worker processes; with as many as there are CPUs, each keeps to one",
-        "a number from 1 to 64",
-        readers.whole(1, 64),
+        "worker processes of gunicorn; if there are as many as CPUs, each one runs on its own CPU",
+        readers.integer(1, 64),
         ("--workers",),
     ),
     Option(
-        "EXPORTER_THREADS",
-        "256",
-        "threads of each worker, made when needed",
-        "a number from 1 to 1024",
-        readers.whole(1, 1024),
-        ("--threads",),
+        "EXPORTER_THREADS", "256", "maximum number of threads of each worker", readers.integer(1, 1024), ("--threads",)
     ),
     Option(
         "EXPORTER_PROBES",
         "200",
-        "probes that each worker serves at once, which should be fewer than its threads; more of them get 503",
-        "a number from 1 to 1024",
-        readers.whole(1, 1024),
+        "maximum number of concurrent probes of each worker, should be less than its threads; further probes get 503",
+        readers.integer(1, 1024),
         ("--probes",),
     ),
     Option(
         "EXPORTER_CONFIG_FILE",
         None,
-        "file with the modules of /probe and /sd; with it a module is on here only when told how it is asked",
-        "the path of a file with modules",
+        "file with the modules of /probe and /sd; with it, /metrics has only modules whose requests are configured",
         readers.path,
         ("--config.file",),
         required=False,
@@ -303,9 +249,8 @@ OPTIONS = (
     Option(
         "EXPORTER_WEB_ENABLE_LIFECYCLE",
         "false",
-        "let POST /-/reload load the file with the modules again",
-        "true or false",
-        readers.switch,
+        "enable POST /-/reload, which reloads the modules file",
+        readers.boolean,
         ("--web.enable-lifecycle",),
     ),
 )

@@ -1,228 +1,232 @@
-"""How the text of a setting is read: each of these turns a text into a value, or raises ValueError."""
+"""Readers: each turns the text of a setting into its value and describes the texts that it accepts."""
 
-import base64
-import errno
 import ipaddress
 import math
-import os
 import re
 import ssl
-import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote_to_bytes, urlsplit
+from typing import Any, Generic, TypeVar
+from urllib.parse import unquote, urlsplit
 
-#: Names and values of HTTP headers.
-Headers = tuple[tuple[str, str], ...]
+from exporter.upstream.headers import Headers, Secret, file_content, header_lines, header_value, printable_line
+from exporter.upstream.target import Login
 
-
-def whole(low: int, high: int) -> Callable[[str], int]:
-    """Reads a whole number from low to high."""
-
-    def read(text: str) -> int:
-        if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not low <= int(text) <= high:
-            raise ValueError
-        return int(text)
-
-    return read
+T = TypeVar("T")
 
 
-def seconds(low: float, high: float) -> Callable[[str], float]:
-    """Reads seconds, with or without a fraction, from low to high."""
+@dataclass(frozen=True)
+class Reader(Generic[T]):
+    """Turns a text into a value; raises ValueError for a text that is not as `expected`."""
 
-    def read(text: str) -> float:
-        value = float(text) if re.fullmatch(r"\d+(\.\d*)?|\.\d+", text, re.ASCII) else math.nan
-        if not low <= value <= high:
-            raise ValueError
-        return value
+    expected: str
+    read: Callable[[str], T]
 
-    return read
+    def __call__(self, text: str) -> T:
+        return self.read(text)
 
 
-def switch(text: str) -> bool:
-    """Reads yes or no."""
-    # The old Patroni exporter's unit file has DEBUG=-d in its EnvironmentFile, so it comes as a variable too.
-    if text.lower() in ("true", "1", "yes", "on", "-d", "--debug"):
-        return True
-    if text.lower() in ("false", "0", "no", "off"):
-        return False
+def expects(expected: str) -> Callable[[Callable[[str], T]], Reader[T]]:
+    """Makes a function a reader."""
+    return lambda read: Reader(expected, read)
+
+
+def invalid() -> Any:
+    """Raises ValueError, as an expression."""
     raise ValueError
 
 
-def address_family(text: str) -> str:
-    """Reads AF_INET or AF_INET6."""
-    return {"ipv4": "AF_INET", "ipv6": "AF_INET6", "af_inet": "AF_INET", "af_inet6": "AF_INET6"}.get(
-        text.lower()
-    ) or refuse()
+# Numbers and names
 
 
-def verify(text: str) -> bool | str:
-    """Reads true, false, or the path of a file or folder of certificates."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    try:
-        if Path(text).is_dir():
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(capath=text)
-        else:
-            file_content(text)
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(text)
-    except OSError:  # it is not there, may not be read, or holds no certificate
-        raise ValueError from None
-    return text
+def integer(low: int, high: int, name: str = "a number") -> Reader[int]:
+    """Reads an integer from low to high."""
+
+    @expects(f"{name} from {low} to {high}")
+    def read(text: str) -> int:
+        return int(text) if re.fullmatch(r"\d{1,9}", text, re.ASCII) and low <= int(text) <= high else invalid()
+
+    return read
 
 
-def url(text: str) -> tuple[str, Headers]:
-    """Reads a URL without a slash at its end, and the header that its userinfo asks for."""
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or parts.query or parts.fragment:
-        raise ValueError
-    userinfo, _, hostport = parts.netloc.rpartition("@")
-    if re.search(r"[^!-~]", text) or not re.fullmatch(r"(\[.*\]|[\w-][\w.-]*)(:\d*)?", hostport):
-        raise ValueError
-    if hostport.startswith("["):
-        ipaddress.IPv6Address(parts.hostname)
-    user, _, password = userinfo.partition(":")
-    login = basic_login(unquote_to_bytes(user), unquote_to_bytes(password)) if userinfo else ()
-    return f"{parts.scheme}://{hostport}{parts.path}".rstrip("/"), login
+def seconds(low: float, high: float) -> Reader[float]:
+    """Reads a number of seconds from low to high."""
+
+    @expects(f"a number of seconds from {low:g} to {high:g}")
+    def read(text: str) -> float:
+        value = float(text) if re.fullmatch(r"\d+(\.\d*)?|\.\d+", text, re.ASCII) else math.nan
+        return value if low <= value <= high else invalid()
+
+    return read
 
 
-def patroni_base(url: str) -> str:
-    """Returns the base of Patroni's REST API, from its URL with or without /patroni at the end."""
-    return re.sub(r"(?<!:/)/patroni$", "", url).rstrip("/")  # http://patroni is a host
+def duration(low: float, high: float) -> Reader[float]:
+    """Reads a duration as Prometheus writes it (1m30s, 500ms), or a number of seconds; returns seconds."""
 
-
-def duration(low: float, high: float) -> Callable[[str], float]:
-    """Reads seconds from low to high as Prometheus writes them (1m30s, 500ms), or as a number."""
-
+    @expects(f"a duration such as 5s, 500ms or 1m30s, from {low:g} s to {high / 3600:g}h")
     def read(text: str) -> float:
         units = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?", text, re.ASCII)
         if not text or units is None:
             return seconds(low, high)(text)
         value = sum(int(count or 0) * unit for count, unit in zip(units.groups(), (3600, 60, 1, 0.001), strict=True))
-        return value if low <= value <= high else refuse()
+        return value if low <= value <= high else invalid()
 
     return read
 
 
-def basic_login(user: bytes, password: bytes) -> Headers:
-    """Returns the header for this user; the colon stands even without a password (RFC 7617, section 2)."""
-    return (("Authorization", f"Basic {base64.b64encode(user + b':' + password).decode()}"),)
+@expects("true or false")
+def boolean(text: str) -> bool:
+    """Reads true or false."""
+    # The unit of the old Patroni exporter has DEBUG=-d in its EnvironmentFile, so it is in the environment too.
+    if text.lower() in ("true", "1", "yes", "on", "-d", "--debug"):
+        return True
+    return False if text.lower() in ("false", "0", "no", "off") else invalid()
 
 
-def some_of(known: str) -> Callable[[str], tuple[str, ...]]:
-    """Reads names out of the known ones, separated by commas."""
+def choice(names: Iterable[str], **aliases: str) -> Reader[str]:
+    """Reads one of the names, or an alias of one."""
+    names = tuple(names)
 
-    def read(text: str) -> tuple[str, ...]:
-        names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-        return names if set(names) <= set(known.split(",")) else refuse()
-
-    return read
-
-
-def one_of(known: str, **others: str) -> Callable[[str], str]:
-    """Reads one of the known names, which are separated by commas, or another spelling of one."""
-
+    @expects(f"one of {', '.join(filter(None, names))}")
     def read(text: str) -> str:
-        name = others.get(text, text)
-        return name if name in known.split(",") else refuse()
+        name = aliases.get(text, text)
+        return name if name in names else invalid()
 
     return read
 
 
+def subset(names: Iterable[str]) -> Reader[tuple[str, ...]]:
+    """Reads some of the names, separated by commas."""
+    names = tuple(names)
+
+    @expects(f"a list of {', '.join(names)}, separated by commas")
+    def read(text: str) -> tuple[str, ...]:
+        found = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+        return found if set(found) <= set(names) else invalid()
+
+    return read
+
+
+# Addresses
+
+
+@expects("one of ipv4, ipv6, AF_INET, AF_INET6")
+def address_family(text: str) -> str:
+    """Reads AF_INET or AF_INET6."""
+    families = {"ipv4": "AF_INET", "ipv6": "AF_INET6", "af_inet": "AF_INET", "af_inet6": "AF_INET6"}
+    return families.get(text.lower()) or invalid()
+
+
+@expects("an address or a host name")
 def host(text: str) -> str:
     """Reads an address, also in brackets, or a host name."""
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    return bare if re.fullmatch(r"[0-9A-Za-z_.:%-]*", bare) else refuse()
+    return bare if re.fullmatch(r"[0-9A-Za-z_.:%-]*", bare) else invalid()
 
 
-def header_value(text: str) -> str:
-    """Reads what can be the value of an HTTP header."""
-    return text if re.fullmatch(r"[!-~]([ -~]*[!-~])?", text) else refuse()
-
-
-def path(text: str) -> str:
-    """Reads the path of a file that may come and go, which is no URL."""
-    return text if text.isprintable() and "://" not in text else refuse()
-
-
-def line(text: str) -> str:
-    """Reads one line of printable text."""
-    return text if text and text.isprintable() else refuse()
-
-
-#: What belongs to the connection, or decides how an answer comes: an HTTP client says these itself.
-_OF_THE_CLIENT = (
-    *("accept-encoding", "connection", "content-length", "expect", "keep-alive", "proxy-connection", "range"),
-    *("te", "trailer", "transfer-encoding", "upgrade"),
-)
-
-
-def header_lines(text: str) -> Headers:
-    """Reads headers, one in a line, each name once: Name: value. Those that belong to the connection are refused."""
-    headers: dict[str, tuple[str, str]] = {}
-    for row in filter(str.strip, text.splitlines()):
-        name, _, value = row.partition(":")
-        name, key = name.strip(), name.strip().lower()
-        if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name) or key in _OF_THE_CLIENT or key in headers:
-            raise ValueError
-        headers[key] = (name, header_value(value.strip()))
-    return tuple(headers.values()) or refuse()
-
-
-def login_name(text: str) -> str:
-    """Reads a user name of basic authentication, which has no colon (RFC 7617, section 2)."""
-    return text if ":" not in text and text.isprintable() else refuse()
-
-
+@expects("a host name")
 def host_name(text: str) -> str:
-    """Reads a name, or an address, that a certificate can be for."""
+    """Reads a name or an address that a certificate can have."""
     if re.fullmatch(r"[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)*", text) and len(text) < 254:
         return text
-    try:
-        return str(ipaddress.IPv6Address(text))
-    except ValueError:
-        raise ValueError from None
+    return str(ipaddress.IPv6Address(text))
 
 
-def certificate_file(text: str) -> str:
-    """Reads the path of a file with a certificate in PEM."""
-    _pem(text, "-----BEGIN CERTIFICATE-----")
-    return text
+@dataclass(frozen=True)
+class BaseURL:
+    """The URL of a server without a slash at its end and without userinfo, and the login in its userinfo."""
+
+    url: str
+    login: Login | None = None
+
+    def __str__(self) -> str:
+        return self.url
 
 
-def key_file(text: str) -> str:
-    """Reads the path of a file with a private key in PEM."""
-    _pem(text, "PRIVATE KEY-----")
-    return text
+def base_url(example: str) -> Reader[BaseURL]:
+    """Reads the URL of a server; its userinfo is percent-encoded UTF-8."""
 
-
-def belong_together(cert_file: str, key_file: str) -> bool:
-    """Tells whether these files hold a certificate and its private key, without a passphrase; both can be in one."""
-    try:
-        # Without a passphrase of ours OpenSSL would ask for one on the terminal.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert_file, key_file or None, password=lambda: b"")
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _pem(path: str, mark: str) -> None:
-    try:
-        if mark not in file_content(path).decode():
+    @expects(f"a URL such as {example}")
+    def read(text: str) -> BaseURL:
+        url = urlsplit(text)
+        if url.scheme not in ("http", "https") or not url.hostname or url.port == 0 or url.query or url.fragment:
             raise ValueError
-    except OSError:
+        userinfo, _, hostport = url.netloc.rpartition("@")
+        if re.search(r"[^!-~]", text) or not re.fullmatch(r"(\[.*\]|[\w-][\w.-]*)(:\d*)?", hostport):
+            raise ValueError
+        if hostport.startswith("["):
+            ipaddress.IPv6Address(url.hostname)
+        user, _, password = (unquote(part, errors="strict") for part in userinfo.partition(":"))
+        login = Login(user, Secret(password)) if userinfo else None
+        return BaseURL(f"{url.scheme}://{hostport}{url.path}".rstrip("/"), login)
+
+    return read
+
+
+def patroni_base(url: str) -> str:
+    """Returns the base URL of Patroni's REST API for a URL with or without /patroni at its end."""
+    return re.sub(r"(?<!:/)/patroni$", "", url).rstrip("/")  # in http://patroni it is the host
+
+
+# Files
+
+
+@expects("the path of a file")
+def path(text: str) -> str:
+    """Reads the path of a file, which need not exist."""
+    return text if text.isprintable() and "://" not in text else invalid()
+
+
+def _load_authorities(path: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if Path(path).is_dir():
+            context.load_verify_locations(capath=path)
+        else:
+            file_content(path)
+            context.load_verify_locations(path)
+    except OSError:  # it does not exist, is not readable, or holds no certificate
         raise ValueError from None
 
 
-def file_content(path: str) -> bytes:
-    """Returns what a file holds; raises OSError, also for a FIFO or a device, which could keep its reader for ever."""
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", path)
-        return file.read()
+@expects("the path of a CA bundle that can be read")
+def ca_bundle(text: str) -> str:
+    """Reads the path of a file or directory of certificates."""
+    _load_authorities(text)
+    return text
 
 
-def refuse() -> Any:
-    """Raises ValueError, as an expression."""
-    raise ValueError
+@expects("true, false or the path of a CA bundle that can be read")
+def verify(text: str) -> bool | str:
+    """Reads true, false, or the path of a file or directory of certificates."""
+    return text.lower() == "true" if text.lower() in ("true", "false") else ca_bundle(text)
+
+
+def _pem_file(kind: str, mark: str) -> Reader[str]:
+    @expects(f"the path of a file with a {kind} in PEM")
+    def read(text: str) -> str:
+        try:
+            return text if mark in file_content(text).decode() else invalid()
+        except OSError:
+            raise ValueError from None
+
+    return read
+
+
+certificate_file = _pem_file("certificate", "-----BEGIN CERTIFICATE-----")
+key_file = _pem_file("private key", "PRIVATE KEY-----")
+
+
+# Credentials
+
+
+@expects("a name without a colon")
+def user_name(text: str) -> str:
+    """Reads a user name of basic authentication, which has no colon (RFC 7617, section 2)."""
+    return text if text and ":" not in text and text.isprintable() else invalid()
+
+
+password = Reader("a password, one line", printable_line)
+ascii_line = Reader("one line of ASCII", header_value)
+headers: Reader[Headers] = Reader("lines of the form Name: value, each name once", header_lines)

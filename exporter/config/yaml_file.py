@@ -1,14 +1,12 @@
-"""A YAML file read strictly: whatever is wrong in it is one line with the file, the line and the key; and when it has
-changed.
-"""
+"""A YAML file that is read strictly: an error is one line with the file, the line and the key."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-if TYPE_CHECKING:
-    import yaml
+from exporter.config.errors import ConfigError
+from exporter.config.readers import Reader
 
 T = TypeVar("T")
 
@@ -24,43 +22,30 @@ _KINDS = {
 }
 
 
-class YAMLError(Exception):
-    """The file says something that cannot be used; the text is one line with the file, the line and the key."""
-
-
 def text_of(path: str) -> str:
-    """Returns the text of a file; raises YAMLError when it cannot be read, or is not in UTF-8."""
+    """Returns the text of a file; raises ConfigError when it cannot be read or is not in UTF-8."""
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise YAMLError(f"{path}: {(error.strerror or '').lower()}") from None
+        raise ConfigError(f"{path}: {(error.strerror or '').lower()}") from None
     except UnicodeDecodeError:
-        raise YAMLError(f"{path}: not text in UTF-8") from None
-
-
-def stamp(path: str) -> object:
-    """Returns what tells one state of a file from the next, following links; a file that is not there has one too."""
-    try:
-        status = Path(path).stat()
-    except OSError as error:
-        return error.errno
-    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev
+        raise ConfigError(f"{path}: not UTF-8") from None
 
 
 class Entry:
-    """One value of the file; `key` is the way to it, such as modules.db.timeout, empty for the whole file."""
+    """One value of the file; `key` is its path, such as modules.db.timeout, empty for the whole file."""
 
-    def __init__(self, file: str, key: str, node: "yaml.MappingNode | yaml.ScalarNode | yaml.SequenceNode"):
+    def __init__(self, file: str, key: str, node: Any):
         self.key = key
         self._file = file
         self._node = node
 
     @classmethod
     def of(cls, text: str, file: str) -> "Entry":
-        """Returns the whole of a file with this text; raises YAMLError when it is not YAML."""
-        import yaml  # 1.3 MiB in each process, which those without such a file have no use for
+        """Returns the whole of a file with this text; raises ConfigError when it is not YAML."""
+        import yaml  # 1.3 MiB in each process, so only where there is a file
 
-        # libyaml where PyYAML has it: ten times as fast, which counts for a list of some thousand targets.
+        # libyaml where PyYAML has it: ten times as fast, which matters for a list of some thousand targets.
         loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
             node: Any = yaml.compose(text, Loader=loader) or yaml.compose("null", Loader=loader)
@@ -68,7 +53,7 @@ class Entry:
             mark = error.problem_mark or error.context_mark
             line = mark.line if mark else 0
             hint = "; a text that begins with * or [ needs quotes" if re.search(r"[*[]", _line(text, line)) else ""
-            problem = re.sub(r" '\w.*'", "", error.problem or "")  # a password after * is an alias that is not known
+            problem = re.sub(r" '\w.*'", "", error.problem or "")  # a password after * is an unknown alias
             raise _error(file, line + 1, f"not YAML: {problem}{hint}") from None
         except (yaml.YAMLError, RecursionError) as error:
             raise _error(file, 1, f"not YAML: {str(error).splitlines()[0]}") from None
@@ -76,58 +61,58 @@ class Entry:
 
     @property
     def line(self) -> int:
-        """Counts from 1."""
+        """The number of its line, from 1."""
         return int(self._node.start_mark.line) + 1
 
     @property
     def is_null(self) -> bool:
-        """Tells whether there is nothing."""
+        """Whether there is no value."""
         return self._kind == "null"
 
     def fail(self, reason: str) -> NoReturn:
-        """Raises YAMLError for this value."""
+        """Raises ConfigError for this value."""
         raise _error(self._file, self.line, f"{self.key}: {reason}" if self.key else reason)
 
     def keys(self, known: Iterable[str] | None = None, required: Iterable[str] = ()) -> dict[str, "Entry"]:
-        """Returns the values of a mapping by their keys, which are all known; None knows every key."""
+        """Returns the values of a mapping by their keys, which must be known; with None any key is."""
         if self._node.id != "mapping":
             self._fail_kind("a mapping")
         entries: dict[str, Entry] = {}
         for name, node in self._node.value:
             key = Entry(self._file, f"{self.key}.{name.value}" if self.key else str(name.value), name)
             if name.id != "scalar":
-                Entry(self._file, self.key, name).fail("a key that is not a text")
+                Entry(self._file, self.key, name).fail("expected a text as the key")
             if known is not None and name.value not in (names := tuple(known)):
                 key.fail(f"unknown key; expected {', '.join(names)}")
             if name.value in entries:
-                key.fail(f"given twice, before in line {entries[name.value].line}")
+                key.fail(f"duplicate key, also in line {entries[name.value].line}")
             entries[name.value] = Entry(self._file, key.key, node)
         for name in required:
             if name not in entries:
                 self.fail(f"{name} is missing")
         return entries
 
-    def items(self, *, some: bool = True) -> list["Entry"]:
-        """Returns the values of a list, which has some unless it may be empty."""
-        if self._node.id != "sequence" or (some and not self._node.value):
+    def items(self, *, can_be_empty: bool = False) -> list["Entry"]:
+        """Returns the values of a list."""
+        if self._node.id != "sequence" or not (self._node.value or can_be_empty):
             self._fail_kind("a list")
         return [Entry(self._file, f"{self.key}[{index}]", node) for index, node in enumerate(self._node.value)]
 
-    def read(self, reader: Callable[[str], T], expected: str, *, secret: bool = False, number: bool = False) -> T:
-        """Returns what the reader makes of a text, or of a number where one may stand there.
+    def read(self, reader: Reader[T], *, secret: bool = False, number: bool = False) -> T:
+        """Returns what the reader makes of a text, or of a number if it may be one.
 
-        A secret is in no error.
+        A secret is not in the error.
         """
         if self._node.id != "scalar" or self.is_null:
-            self._fail_kind(expected)
+            self._fail_kind(reader.expected)
         if self._kind != "str" and not (number and self._kind in ("int", "float")):
-            self.fail(f"expected {expected}, found {_KINDS[self._kind]}; as a text it needs quotes")
+            self.fail(f"expected {reader.expected}, found {_KINDS[self._kind]}; a text needs quotes here")
         try:
             return reader(self._node.value)
         except ValueError:
-            self.fail(f"{'' if secret else ascii(self._node.value)[:200] + ': '}expected {expected}")
+            self.fail(f"{'' if secret else ascii(self._node.value)[:200] + ': '}expected {reader.expected}")
 
-    def flag(self) -> bool:
+    def boolean(self) -> bool:
         """Returns true or false."""
         if self._kind != "bool":
             self._fail_kind("true or false")
@@ -143,9 +128,9 @@ class Entry:
         self.fail(f"expected {expected}, found {'an empty list' if empty else _KINDS[self._kind]}")
 
 
-def _error(file: str, line: int, reason: str) -> YAMLError:
+def _error(file: str, line: int, reason: str) -> ConfigError:
     printable = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in reason)
-    return YAMLError(f"{file}:{line}: {printable}")
+    return ConfigError(f"{file}:{line}: {printable}")
 
 
 def _line(text: str, number: int) -> str:

@@ -1,9 +1,9 @@
-"""/-/reload loads the modules file again; /metrics tells whether the last time went well."""
+"""/-/reload reloads the modules file; /metrics has the result of the last reload."""
 
 from collections.abc import Iterator
 
 from flask import Blueprint, Response
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from werkzeug.exceptions import BadRequest, Forbidden, InternalServerError
 
@@ -11,46 +11,41 @@ from exporter.config.modules_file import ModulesFile
 
 
 class ReloadState(Collector):
-    """What became of the modules file."""
+    """The result of the last reload."""
 
     def __init__(self, file: ModulesFile):
         self._file = file
 
     def describe(self) -> Iterator[Metric]:
-        return self.collect()  # so that `name[]` can choose them
+        return self.collect()  # so that `name[]` can select them
 
     def collect(self) -> Iterator[Metric]:
-        self._file.modules()  # looks whether it has changed
-        for name, help, value in (
-            (
-                "exporter_config_last_reload_successful",
-                "1 when the modules file is loaded as it is now, 0 when it cannot be used and an older one counts.",
-                float(self._file.failure is None),
-            ),
-            (
-                "exporter_config_last_reload_success_timestamp_seconds",
-                "When the modules file was last loaded, in Unix seconds.",
-                self._file.loaded_at,
-            ),
-        ):
-            metric = Metric(name, help, "gauge")
-            metric.add_sample(name, {}, value)
-            yield metric
+        self._file.get()  # reloads a changed file
+        yield GaugeMetricFamily(
+            "exporter_config_last_reload_successful",
+            "1 when the present modules file is in use, 0 when it cannot be used and an older version is.",
+            float(self._file.failure is None),
+        )
+        yield GaugeMetricFamily(
+            "exporter_config_last_reload_success_timestamp_seconds",
+            "When the modules file was last loaded, in Unix seconds.",
+            self._file.loaded_at,
+        )
 
 
 def reload_blueprint(file: ModulesFile | None, lifecycle: bool) -> Blueprint:
-    """Returns the door for whoever has changed the modules file and does not want to wait until that is noticed."""
+    """Returns the endpoint that reloads the modules file at once."""
     blueprint = Blueprint("reload", __name__)
 
     @blueprint.route("/-/reload", methods=["POST", "PUT"])
     def reload() -> Response:
         if not lifecycle:
-            raise Forbidden("reloading is off: EXPORTER_WEB_ENABLE_LIFECYCLE or --web.enable-lifecycle switches it on")
+            raise Forbidden("reloading is off: set EXPORTER_WEB_ENABLE_LIFECYCLE or --web.enable-lifecycle")
         if file is None:
-            raise BadRequest("there is nothing to load: EXPORTER_CONFIG_FILE or --config.file names no modules file")
+            raise BadRequest("there is no modules file: set EXPORTER_CONFIG_FILE or --config.file")
         file.reload()
         if file.failure:
-            raise InternalServerError(f"the modules stay as they were: {file.failure}")
+            raise InternalServerError(f"not reloaded, the last good version stays in use: {file.failure}")
         return Response("OK\n", mimetype="text/plain")
 
     return blueprint

@@ -1,4 +1,4 @@
-"""How TLS is served: from the words of a web configuration file to the context and the sockets that gunicorn uses."""
+"""The TLS of the server: the section tls_server_config of the web configuration file, its context and its sockets."""
 
 import contextlib
 import errno
@@ -11,20 +11,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from exporter.config.readers import file_content
 from exporter.log import known
+from exporter.upstream.headers import file_content
 
 log = logging.getLogger(__name__)
 
 #: Seconds that a client has for its handshake as a whole, and then for each read and write.
 PATIENCE = 5.0
 
-#: What may be asked of clients, and what of it can be done here, where a certificate that is asked for is verified.
+#: The values of client_auth_type; a certificate that is requested is always verified here.
 CLIENT_AUTH_TYPES = {
     "": ssl.CERT_NONE,
     "NoClientCert": ssl.CERT_NONE,
     "RequestClientCert": ssl.CERT_NONE,
-    "RequireClientCert": ssl.CERT_REQUIRED,  # the old spelling of the next
+    "RequireClientCert": ssl.CERT_REQUIRED,  # the old name of the next one
     "RequireAnyClientCert": ssl.CERT_REQUIRED,
     "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
     "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
@@ -33,7 +33,7 @@ _ANY = ("RequireClientCert", "RequireAnyClientCert")
 
 VERSIONS = ("TLS10", "TLS11", "TLS12", "TLS13")
 
-#: The cipher suites of TLS 1.2 that Go's crypto/tls has offered, by its names, with OpenSSL's.
+#: The cipher suites of TLS 1.2 in Go's crypto/tls: OpenSSL's names by Go's.
 CIPHER_SUITES = {
     f"TLS_{key}_WITH_{go}": f"{prefix}{openssl}"
     for key, prefix in (("ECDHE_ECDSA", "ECDHE-ECDSA-"), ("ECDHE_RSA", "ECDHE-RSA-"), ("RSA", ""))
@@ -44,9 +44,9 @@ CIPHER_SUITES = {
         ("AES_256_GCM_SHA384", "AES256-GCM-SHA384"),
         ("CHACHA20_POLY1305_SHA256", "CHACHA20-POLY1305"),
     )
-    if (key, openssl) != ("RSA", "CHACHA20-POLY1305")  # there is none
+    if (key, openssl) != ("RSA", "CHACHA20-POLY1305")  # does not exist
 }
-#: Those of TLS 1.3, which are all on, there as here; to name them chooses none.
+#: Those of TLS 1.3, which are always all on, as in Go.
 CIPHER_SUITES_13 = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 
 CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
@@ -54,7 +54,7 @@ CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "sec
 
 @dataclass(frozen=True)
 class ServerTLS:
-    """The section tls_server_config, key by key, with its defaults; paths are absolute, empty is not given."""
+    """The keys of tls_server_config with their defaults. Paths are absolute; what is not set is empty."""
 
     cert_file: str = ""
     key_file: str = ""
@@ -72,32 +72,32 @@ class ServerTLS:
 
     @property
     def is_on(self) -> bool:
-        """Tells whether TLS is served, which is so when anything but a version or an algorithm is given."""
+        """Whether TLS is served: it is when anything is set but versions and algorithms."""
         certificate = (self.cert_file, self.cert, self.key_file, self.key)
         return any((*certificate, self.client_ca_file, self.client_ca, self.client_auth_type))
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files that it is made of."""
+        """The files that it names."""
         return tuple(filter(None, (self.cert_file, self.key_file, self.client_ca_file)))
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What is done otherwise than the words say, each as one sentence."""
+        """Where the server does not do what a value says, one sentence each."""
         if not self.is_on:
-            return ("tls_server_config has no certificate: no TLS is served",) if self != ServerTLS() else ()
-        told = []
+            return ("tls_server_config has no certificate: TLS is off",) if self != ServerTLS() else ()
+        remarks = []
         if self.client_auth_type == "RequestClientCert":
-            told.append("client_auth_type RequestClientCert: certificates are not asked for, since none is looked at")
+            remarks.append("client_auth_type RequestClientCert: certificates are not requested, they would be ignored")
         if self.client_auth_type in _ANY:
-            told.append(f"client_auth_type {self.client_auth_type}: certificates are verified with client_ca too")
+            remarks.append(f"client_auth_type {self.client_auth_type}: certificates are verified with client_ca")
         if self.min_version < "TLS12":
-            told.append(f"min_version {self.min_version}: TLS12 is the oldest that is served")
-        return tuple(told)
+            remarks.append(f"min_version {self.min_version}: the minimum is TLS12")
+        return tuple(remarks)
 
 
 def server_context(tls: ServerTLS) -> ssl.SSLContext:
-    """Returns what gunicorn serves with; raises ValueError, which names the key, for what cannot be served."""
+    """Returns the context for gunicorn; raises ValueError, which names the key, for what is not valid or supported."""
     _check(tls)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["http/1.1"])
@@ -116,16 +116,14 @@ def server_context(tls: ServerTLS) -> ssl.SSLContext:
     _load_certificate(context, tls)
     if (mode := CLIENT_AUTH_TYPES[tls.client_auth_type]) != ssl.CERT_NONE:
         _load_authorities(context, tls)
-        context.verify_flags |= (
-            ssl.VERIFY_X509_PARTIAL_CHAIN
-        )  # what is in client_ca is trusted, a root or not, as in Go
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # client_ca need not be a root, as in Go
     context.verify_mode = mode
     context.sslsocket_class = _socket_class(tls.client_allowed_sans)
     return context
 
 
 def _check(tls: ServerTLS) -> None:
-    """Raises ValueError where the keys do not go together, and where Python's TLS cannot do what they say."""
+    """Raises ValueError for keys that contradict each other or that Python's TLS does not support."""
     mode = CLIENT_AUTH_TYPES[tls.client_auth_type]
     authority = tls.client_ca_file or tls.client_ca
     if not tls.cert_file and not tls.cert:
@@ -133,18 +131,18 @@ def _check(tls: ServerTLS) -> None:
     if not tls.key_file and not tls.key:
         raise ValueError("key_file is missing")
     if authority and tls.client_auth_type in ("", "NoClientCert"):
-        raise ValueError("client_ca_file is there without a client_auth_type that asks for certificates")
+        raise ValueError("client_ca_file is set, but client_auth_type does not request certificates")
     if tls.client_auth_type in _ANY and not authority:
         raise ValueError(
-            f"client_auth_type {tls.client_auth_type}: a certificate cannot be asked for without verifying it here; "
-            "expected client_ca_file, or another client_auth_type"
+            f"client_auth_type {tls.client_auth_type}: certificates are always verified here; expected "
+            "client_ca_file or another client_auth_type"
         )
     if tls.client_allowed_sans is not None and mode != ssl.CERT_REQUIRED:
         raise ValueError("client_allowed_sans needs the client_auth_type RequireAndVerifyClientCert")
     if tls.max_version < max("TLS12", tls.min_version):
         raise ValueError(f"max_version {tls.max_version}: expected TLS12 or TLS13, and not less than min_version")
     if len(tls.curve_preferences) > 1:
-        raise ValueError("curve_preferences: one curve can be chosen here, or all by leaving them out")
+        raise ValueError("curve_preferences: expected one curve, or none for all")
 
 
 def _load_certificate(context: ssl.SSLContext, tls: ServerTLS) -> None:
@@ -157,7 +155,7 @@ def _load_certificate(context: ssl.SSLContext, tls: ServerTLS) -> None:
             context.load_cert_chain(cert, key, password=_no_passphrase)
         except ssl.SSLError as error:
             mismatch = error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH")
-            reason = "the key is not that of the certificate" if mismatch else "expected a certificate and a key in PEM"
+            reason = "the key does not match the certificate" if mismatch else "expected a certificate and a key in PEM"
             raise ValueError(f"cert_file, key_file: {reason}") from None
 
 
@@ -175,7 +173,7 @@ def _load_authorities(context: ssl.SSLContext, tls: ServerTLS) -> None:
 
 
 def _readable(name: str, path: str) -> str:
-    """Returns the path; ssl would not name it in its errors, and would wait for a FIFO."""
+    """Returns the path of a readable file; the errors of ssl do not name the file, and it blocks on a FIFO."""
     try:
         file_content(path)
         return path
@@ -185,9 +183,9 @@ def _readable(name: str, path: str) -> str:
 
 @contextlib.contextmanager
 def _in_memory(name: str, pem: str) -> Iterator[str]:
-    """Gives a path for a text, since ssl reads files alone; it is never on a disk."""
+    """Yields a path for a text, since ssl reads only files; it is never on a disk."""
     if not hasattr(os, "memfd_create"):
-        raise ValueError(f"{name} is missing: a certificate within the file can be read on Linux alone")
+        raise ValueError(f"{name} is missing: a certificate in the file itself is supported only on Linux")
     with os.fdopen(os.memfd_create(name), "wb", buffering=0) as file:
         file.write(pem.encode())
         yield f"/proc/self/fd/{file.fileno()}"

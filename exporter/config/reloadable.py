@@ -1,0 +1,160 @@
+"""A file that is read again when it has changed; a version that cannot be used leaves the last good one in place."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import struct
+import tempfile
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from exporter.config.errors import ConfigError
+from exporter.config.yaml_file import text_of
+from exporter.log import known
+
+#: Seconds after which a file that cannot be used is read again, changed or not: the reason can be another file.
+RETRY_AFTER = 1.0
+
+T = TypeVar("T")
+
+
+class ReloadableFile(ABC, Generic[T]):
+    """A file and its value. `failure` is the reason why its present version cannot be used, or None."""
+
+    _loaded: ClassVar[dict[tuple[type, str], "ReloadableFile[Any]"]] = {}
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.failure: str | None = None
+        self._logged: str | None = None
+        self._lock = threading.Lock()
+        self._last_good = _SharedText()
+        self._seen: dict[str, object] = {path: None}
+        self._retry_at = 0.0
+        self._text, self._value = self._read(None)
+
+    @classmethod
+    def load(cls, path: str) -> Self:
+        """Returns the file, which was read now; raises ConfigError when neither this version nor an older one is good.
+
+        There is one object for each path. Made before a server forks its workers, it gives a worker that starts while
+        the file cannot be used the last version that any of them could use.
+        """
+        file = cls._loaded.get((cls, path))
+        if file is None:
+            file = cls._loaded[cls, path] = cls(path)
+        else:
+            with file._lock:
+                file._load()
+        return file  # type: ignore[return-value]
+
+    @abstractmethod
+    def parse(self, text: str, before: T | None) -> T:
+        """Returns the value of a text; raises ConfigError. `before` is the value that it will replace."""
+
+    def files(self, value: T) -> Iterable[str]:  # noqa: ARG002
+        """Returns the paths of other files that the value was made from."""
+        return ()
+
+    @property
+    def loaded_at(self) -> float:
+        """When a process of this server last loaded it, in Unix seconds."""
+        return self._last_good.read()[0]
+
+    def get(self) -> T:
+        """Returns the value, after reading the file again if it has changed and no other thread is doing so."""
+        is_due = time.monotonic() >= self._retry_at if self.failure else self._stamps() != self._seen
+        if is_due and self._lock.acquire(blocking=False):
+            try:
+                self._load()
+            finally:
+                self._lock.release()
+            if self.failure is None or self.failure != self._logged:
+                self.log_state()
+        return self._value
+
+    def reload(self) -> None:
+        """Reads the file now, changed or not."""
+        with self._lock:
+            self._load()
+        self.log_state()
+
+    def log_state(self) -> None:
+        """Logs why the present version cannot be used."""
+        self._logged = self.failure
+        if self.failure:
+            log = logging.getLogger(type(self).__module__)
+            told = known("file not loaded", file=self.path, reason=self.failure)
+            log.error("%s; the last good version stays in use", self.failure, extra=told)
+
+    def _load(self) -> None:
+        try:
+            self._text, self._value = self._read(self._value)
+            self.failure = None
+        except ConfigError as error:
+            self.failure = str(error)
+            self._retry_at = time.monotonic() + RETRY_AFTER
+            self._load_last_good()
+
+    def _read(self, before: T | None) -> tuple[str, T]:
+        stamps = self._stamps()
+        text = text_of(self.path)
+        value = self.parse(text, before)
+        # A file that is new here has no stamp from before it was read, so everything is read once more.
+        self._seen = {path: stamps.get(path) for path in (self.path, *self.files(value))}
+        self._last_good.write(text)
+        return text, value
+
+    def _load_last_good(self) -> None:
+        _, text = self._last_good.read()
+        if text != self._text:  # another process has loaded it
+            with contextlib.suppress(ConfigError):  # another file that it needs can have changed
+                self._text, self._value = text, self.parse(text, self._value)
+
+    def _stamps(self) -> dict[str, object]:
+        return {path: _stamp(path) for path in self._seen}
+
+
+def _stamp(path: str) -> object:
+    """Returns what changes when the file, or a symbolic link to it, changes."""
+    try:
+        status = Path(path).stat()
+    except OSError as error:
+        return error.errno
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev
+
+
+class _SharedText:
+    """A text and the time when it was written, in memory shared with all processes that are forked from this one."""
+
+    _TIME = struct.Struct("=d")
+
+    def __init__(self) -> None:
+        if hasattr(os, "memfd_create"):  # Linux; it needs no writable directory
+            self._file = open(os.memfd_create("last-good"), "r+b", buffering=0)  # noqa: PTH123, SIM115
+        else:
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+
+    def write(self, text: str) -> None:
+        content = self._TIME.pack(time.time()) + text.encode()
+        with self._locked(fcntl.LOCK_EX) as file:
+            os.pwrite(file, content, 0)
+            os.truncate(file, len(content))
+
+    def read(self) -> tuple[float, str]:
+        with self._locked(fcntl.LOCK_SH) as file:
+            content = os.pread(file, os.fstat(file).st_size, 0)
+        return self._TIME.unpack(content[: self._TIME.size])[0], content[self._TIME.size :].decode()
+
+    @contextlib.contextmanager
+    def _locked(self, how: int) -> Iterator[int]:
+        fcntl.lockf(self._file, how)
+        try:
+            yield self._file.fileno()
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
