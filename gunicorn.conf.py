@@ -20,23 +20,24 @@ if (folder := str(Path(__file__).resolve().parent)) not in sys.path:
     sys.path.append(folder)  # so that exporter and wsgi are found, whatever folder gunicorn is started in
 
 from exporter.config.modules_file import ModulesFile
-from exporter.config.settings import Settings, SettingsError, settings_errors_exit
+from exporter.config.errors import ConfigError, exit_on_config_error
+from exporter.config.settings import Settings
 from exporter.log import GunicornLogger, known
-from exporter.web.web_config import Reread, reread_context, reread_web_config
+from exporter.web.web_config import ServerContext, WebConfigFile
 
 
-def load() -> tuple[Settings, str, ModulesFile | None, Reread[ssl.SSLContext] | None]:
+def load() -> tuple[Settings, str, ModulesFile | None, ServerContext | None]:
     """Returns the settings, the address to listen on, and what comes of the two files that they can name.
 
-    Before workers are forked, so that they have what was good of a file where it has become bad. Raises SettingsError.
+    Before workers are forked, so that they have what was good of a file where it has become bad. Raises ConfigError.
     """
     settings = Settings.load()
     web = settings.web_config_file
-    contexts = reread_context(web) if web and reread_web_config(web).get().tls.is_on else None
+    contexts = ServerContext.load(web) if web and WebConfigFile.load(web).get().tls.is_on else None
     return settings, settings.listen(), settings.load_file(), contexts
 
 
-with settings_errors_exit():
+with exit_on_config_error():
     settings, bind, file, contexts = load()
 
 if contexts:
@@ -51,8 +52,8 @@ def ssl_context(_: Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSLCont
 workers = settings.workers
 threads = settings.threads
 worker_class = "gthread"
-timeouts = [module.target.timeout for module in settings.modules]
-timeouts += [module.template.timeout for module in file.modules().values()] if file else []
+timeouts = [module.target.options.timeout for module in settings.modules]
+timeouts += [module.options.timeout for module in file.get().values()] if file else []
 graceful_timeout = 2 + int(max(timeouts, default=0))  # the longest scrape may end
 control_socket_disable = True
 loglevel = settings.log_level
@@ -71,7 +72,7 @@ def on_starting(arbiter: Arbiter) -> None:
     def handle_hup() -> None:
         try:
             load()
-        except SettingsError as error:
+        except ConfigError as error:
             logging.getLogger("gunicorn.error").error(
                 "not reloaded: %s", error, extra=known("not reloaded", reason=str(error))
             )

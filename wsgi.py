@@ -4,7 +4,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from exporter import create_app
-from exporter.config.settings import settings_errors_exit
+from exporter.config.settings import exit_on_config_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,7 +28,7 @@ def _ends_in_vain() -> bool:
 
 
 try:
-    with settings_errors_exit():
+    with exit_on_config_error():
         application = create_app()
 except SystemExit as end:
     if not _ends_in_vain():

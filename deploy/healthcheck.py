@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from exporter.__main__ import into_environment
-from exporter.config.settings import Settings, SettingsError
+from exporter.config.errors import ConfigError
+from exporter.config.settings import Settings
 from exporter.web.web_config import read_web_config
 
 command = Path(sys.argv[1]).read_text().split("\0")[:-1]
@@ -23,7 +24,7 @@ address = settings.listen()
 alive = (200, 401) if settings.web_config_file else (200,)
 try:
     tls = bool(settings.web_config_file) and read_web_config(settings.web_config_file).tls.is_on
-except SettingsError:
+except ConfigError:
     tls = True  # what was there before counts; to be seen below
 
 

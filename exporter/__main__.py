@@ -11,7 +11,8 @@ from typing import NoReturn
 
 from exporter import reference
 from exporter.config.options import OPTIONS
-from exporter.config.settings import ENV_FILE, Settings, SettingsError, given_settings, settings_errors_exit
+from exporter.config.errors import ConfigError, exit_on_config_error
+from exporter.config.settings import ENV_FILE, Settings, given_settings
 from exporter.log import log_to_standard_error
 from exporter.scrape.exposition import exposition
 from exporter.scrape.scrape import Scrape
@@ -46,7 +47,7 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit status; serve does not return."""
     words = into_environment(sys.argv[1:] if arguments is None else arguments)
-    with settings_errors_exit():
+    with exit_on_config_error():
         match words:
             case [] | ["serve"]:
                 return _serve()
@@ -112,7 +113,7 @@ def _serve() -> int:
 
 
 def _try_to_bind(address: str) -> None:
-    """Raises SettingsError when the address cannot be listened on; does nothing when gunicorn has another address."""
+    """Raises ConfigError when the address cannot be listened on; does nothing when gunicorn has another address."""
     if os.environ.keys() & {"LISTEN_FDS", "GUNICORN_CMD_ARGS"}:
         return
     host, _, port = address.rpartition(":")
@@ -121,14 +122,14 @@ def _try_to_bind(address: str) -> None:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind((host.strip("[]"), int(port)))
     except OSError as error:
-        raise SettingsError(f"cannot listen on {address}: {os.strerror(error.errno or 0).lower()}") from None
+        raise ConfigError(f"cannot listen on {address}: {os.strerror(error.errno or 0).lower()}") from None
 
 
 def _check() -> int:
     """Prints each setting with its source and the state of each document; returns 1 when a module is down."""
     settings = Settings.load()
     web = settings.web_config_file
-    web_lines = checked_web_config(web).told() if web else []  # first, so that an error is one line without others
+    web_lines = checked_web_config(web).summary() if web else []  # first, so that an error is one line without others
     file = settings.load_file()
     for option, given in given_settings(os.environ):
         shown = "(none)" if given.value is None else "********" if option.secret else option.show(given.value)
@@ -138,7 +139,7 @@ def _check() -> int:
     for line in web_lines:
         print(f"{web}: {line}")
     if file:
-        for module in file.modules().values():
+        for module in file.get().values():
             print(f"{file.path}: module {module.name}: {module.service}, {','.join(module.collect)}")
     logging.getLogger("exporter").setLevel(logging.CRITICAL)  # failures are printed below
     results = Scrape(settings.modules, Client()).results()

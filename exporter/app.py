@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 def create_app(settings: Settings | None = None) -> Flask:
     """Returns the application for these settings, or for those of the environment; sends no request.
 
-    Raises SettingsError for a setting that cannot be used.
+    Raises ConfigError for a setting that cannot be used.
     """
     settings = settings or Settings.load()
     log_to_standard_error(settings.log_level, settings.log_format)

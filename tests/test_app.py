@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from exporter import create_app
-from exporter.config.settings import Settings, SettingsError
+from exporter.config.errors import ConfigError
+from exporter.config.settings import Settings
 
 
 def test_setting_that_cannot_be_used_stops_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATRONI_EXPORTER_TIMEOUT", "ten")
-    with pytest.raises(SettingsError, match=r"^PATRONI_EXPORTER_TIMEOUT='ten': expected a number of seconds"):
+    with pytest.raises(ConfigError, match=r"^PATRONI_EXPORTER_TIMEOUT='ten': expected a number of seconds"):
         create_app()
 
 

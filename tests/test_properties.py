@@ -21,16 +21,16 @@ from prometheus_client.registry import Collector as PrometheusCollector
 
 from exporter.collectors import COLLECTORS
 from exporter.collectors.base import AnyCollector
-from exporter.collectors.document import Answer, NotProvided, ParseError, moment
+from exporter.collectors.document import Answer, NotSupported, ParseError, moment
 from exporter.config.allow_list import AllowList, NotAllowed, Place, TargetError
+from exporter.config.errors import ConfigError
 from exporter.config.modules import read_modules
 from exporter.config.options import OPTIONS
-from exporter.config.settings import Settings, SettingsError
-from exporter.config.yaml_file import YAMLError
+from exporter.config.settings import Settings
 from exporter.scrape.scrape import ModuleReading, Reading, expose, families
 from exporter.upstream.client import Fetcher, Flight
+from exporter.upstream.errors import FetchError
 from exporter.upstream.target import Module, Target
-from exporter.upstream.transfer import FetchError
 from exporter.web.metrics import budget
 from tests.conftest import failed
 from tests.limits.documents import JSON, TEXTS, answers, each_place, written
@@ -67,7 +67,7 @@ def reading(collector: AnyCollector, answer: Answer) -> Reading:
     failure: str | None = None
     try:
         model = collector.parse(answer)
-    except NotProvided as absent:
+    except NotSupported as absent:
         return Reading(collector, Flight(), 0.0, absent.model, provided=False)
     except ParseError as error:
         failure = str(error)
@@ -203,7 +203,7 @@ def environments(draw: st.DrawFn) -> dict[str, str]:
 def loads(environ: dict[str, str]) -> None:
     try:
         text = repr(Settings.load(environ))
-    except SettingsError as error:
+    except ConfigError as error:
         text = str(error)
         assert "\n" not in text
     assert HIDDEN not in text or any(HIDDEN in environ.get(f"{o.variable}_FILE", "") for o in OPTIONS)
@@ -225,7 +225,7 @@ def test_any_env_file_is_settings_or_one_line_without_a_secret(
         file.write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
         try:
             text = repr(Settings.load({"EXPORTER_ENV_FILE": str(file)}))
-        except SettingsError as error:
+        except ConfigError as error:
             text = str(error)
             assert "\n" not in text
 
@@ -323,7 +323,7 @@ def test_any_text_is_a_file_of_modules_or_one_line_without_a_secret(text: str) -
     refused = "m.yml:"
     try:
         read_modules(text, "m.yml")
-    except YAMLError as error:
+    except ConfigError as error:
         refused = str(error)
     assert refused.startswith("m.yml:")
     assert refused.isprintable()

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Response
 
-from exporter.config.settings import SettingsError
+from exporter.config.errors import ConfigError
 from exporter.log import known
-from exporter.web.web_config import reread_web_config
+from exporter.web.web_config import WebConfigFile
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -29,9 +29,9 @@ REMEMBERED = 100
 def locked(app: "WSGIApplication", path: str, *, open_health: bool) -> "WSGIApplication":
     """Returns the application behind what the web configuration file says, which is read again when it changes.
 
-    Raises SettingsError for a file that cannot be used.
+    Raises ConfigError for a file that cannot be used.
     """
-    config = reread_web_config(path)
+    config = WebConfigFile.load(path)
     for remark in config.get().tls.remarks:
         log.warning("%s: %s", path, remark, extra=known("TLS is not as the file says", file=path, reason=remark))
     logins = Logins()
@@ -78,7 +78,7 @@ class Logins:
             # interpreter alone, and mod_wsgi makes one for each application that is not in its global group.
             from bcrypt import checkpw
         except ImportError as error:
-            raise SettingsError(f"no passwords: {error}; mod_wsgi needs WSGIApplicationGroup %{{GLOBAL}}") from None
+            raise ConfigError(f"no passwords: {error}; mod_wsgi needs WSGIApplicationGroup %{{GLOBAL}}") from None
         self._checkpw = checkpw
         self._key = secrets.token_bytes(32)
         self.remembered: dict[bytes, None] = {}  # never changed, only replaced

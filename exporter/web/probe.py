@@ -13,7 +13,7 @@ from werkzeug.exceptions import BadRequest, Forbidden
 from exporter.config.allow_list import NotAllowed, TargetError
 from exporter.config.modules import ProbeModule
 from exporter.config.modules_file import ModulesFile
-from exporter.config.readers import switch
+from exporter.config.readers import boolean
 from exporter.scrape.exposition import exposition
 from exporter.scrape.results import ModuleResult
 from exporter.scrape.scrape import Scrape
@@ -34,7 +34,7 @@ def requested_module(file: ModulesFile | None) -> ProbeModule:
     parameters = request.args.getlist("module")
     if len(parameters) != 1 or not parameters[0]:
         raise BadRequest("expected one parameter module, the name of a module in the modules file")
-    module = file.modules().get(parameters[0])
+    module = file.get().get(parameters[0])
     if module is None:
         raise BadRequest(f"unknown module {ascii(parameters[0])[:120]}: it is not in the modules file")
     return module
@@ -91,7 +91,7 @@ def _response(results: list[ModuleResult], wanted: list[str]) -> Response:
 
 def _debug() -> bool:
     try:
-        return switch(request.args.get("debug") or "false")
+        return boolean(request.args.get("debug") or "false")
     except ValueError:
         raise BadRequest("expected debug=true or debug=false") from None
 

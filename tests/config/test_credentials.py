@@ -8,7 +8,8 @@ from typing import Any
 import certifi
 import pytest
 
-from exporter.config.settings import SettingsError, given_settings
+from exporter.config.errors import ConfigError
+from exporter.config.settings import given_settings
 from exporter.upstream.target import HeaderFile
 from tests.certificates import Files, authority, encrypted_key, issue
 from tests.config.test_options import BY_VARIABLE, LONG
@@ -41,7 +42,7 @@ def target(prefix: str, headers: tuple[tuple[str, str], ...] = (), **changes: An
 
 def refusal(environ: dict[str, str]) -> str:
     """The line that these variables are refused with."""
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(ConfigError) as caught:
         load(environ)
     return str(caught.value)
 
@@ -220,7 +221,7 @@ def test_file_without_a_secret_is_refused_and_its_content_not_told(
     path = tmp_path / "secret"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(ConfigError) as caught:
         load({**KEYS, variable: "", f"{variable}_FILE": str(path)})
     what = "token" if variable == "STAYTUS_API_TOKEN" else "secret"
     assert str(caught.value) == (

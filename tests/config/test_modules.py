@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from exporter.config.allow_list import NotAllowed
+from exporter.config.errors import ConfigError
 from exporter.config.modules import ProbeModule, read_modules
-from exporter.config.yaml_file import YAMLError
 from exporter.upstream.target import Module, Target
 from tests.limits.servers import CERTIFICATE
 
@@ -23,7 +23,7 @@ def read(text: str, name: str = "db") -> ProbeModule:
 
 def error(text: str) -> str:
     """The line that this file gives."""
-    with pytest.raises(YAMLError) as raised:
+    with pytest.raises(ConfigError) as raised:
         read_modules(text, "m.yml")
     return str(raised.value)
 
@@ -100,7 +100,7 @@ def test_tls_files_are_those_beside_the_file(tmp_path: Path) -> None:
         f"{tmp_path}/own.pem",
         f"{tmp_path}/own.pem",
     )
-    with pytest.raises(YAMLError) as raised:
+    with pytest.raises(ConfigError) as raised:
         read_modules(f"{PATRONI}    tls_config: {{cert_file: alone.pem}}\n", str(tmp_path / "m.yml"))
     assert str(raised.value) == (
         f"{tmp_path}/m.yml:5: modules.db.tls_config: expected in key_file, or else in cert_file, the certificate's "

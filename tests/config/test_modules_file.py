@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from exporter.config import modules_file
+from exporter.config.errors import ConfigError
 from exporter.config.modules_file import ModulesFile
-from exporter.config.yaml_file import YAMLError
 
 BAD = "modules: 1\n"
 
@@ -56,7 +56,7 @@ def test_file_that_cannot_be_used_and_never_could_is_an_error_and_later_one_that
     loaded_at = file.loaded_at
     change(path)
     other = f"{path.parent}/./{path.name}"  # a name by which it was never loaded
-    with pytest.raises(YAMLError) as raised:
+    with pytest.raises(ConfigError) as raised:
         ModulesFile.load(other)
     assert str(raised.value) == other + reason
     file.reload()

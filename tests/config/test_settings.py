@@ -9,8 +9,9 @@ from typing import Any
 import certifi
 import pytest
 
+from exporter.config.errors import ConfigError
 from exporter.config.options import OPTIONS
-from exporter.config.settings import Settings, SettingsError
+from exporter.config.settings import Settings
 from exporter.upstream.target import Module, Target
 
 PATRONI_COLLECT = ("node", "cluster", "history", "config", "failsafe")
@@ -241,10 +242,10 @@ def test_modules_file_that_cannot_be_used_is_told_with_its_line_when_it_is_loade
     assert load({}).load_file() is None
     file = tmp_path / "m.yml"
     file.write_text("modules:\n  db: {}\n")
-    with pytest.raises(SettingsError) as raised:
+    with pytest.raises(ConfigError) as raised:
         load({"EXPORTER_CONFIG_FILE": str(file)}).load_file()
     assert str(raised.value) == f"{file}:2: modules.db: collector is missing"
-    with pytest.raises(SettingsError) as raised:
+    with pytest.raises(ConfigError) as raised:
         load({"EXPORTER_CONFIG_FILE": str(tmp_path / "none.yml")}).load_file()
     assert str(raised.value) == f"{tmp_path}/none.yml: no such file or directory"
 
@@ -304,7 +305,7 @@ def test_address_to_listen_on_follows_host_and_family(host: str, family: str, ad
     ],
 )
 def test_host_without_an_address_of_the_family_is_refused(host: str, family: str, wanted: str) -> None:
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(ConfigError) as caught:
         settings(host=host, address_family=family).listen()
     assert str(caught.value) == (
         f"PATRONI_EXPORTER_BIND={host!r}: expected an address or a host name with an address of the family {wanted} "

@@ -14,8 +14,9 @@ from urllib.parse import quote
 import pytest
 
 from exporter.config import readers
+from exporter.config.errors import ConfigError
 from exporter.config.options import OPTIONS, Option
-from exporter.config.settings import Settings, SettingsError, given_settings
+from exporter.config.settings import Settings, given_settings
 from exporter.scrape.scrape import read
 from exporter.upstream.client import Fetcher
 from tests.limits.servers import Odd, whole
@@ -261,7 +262,7 @@ def test_no_secret_comes_out_of_a_value_that_is_refused(variable: str, text: str
     secret = variable in {option.variable for option in SECRETS}
     environs = [{variable: text}, *([{f"{variable}_FILE": str(tmp_path / "secret")}] if secret else [])]
     for environ in environs:
-        with pytest.raises(SettingsError) as error:
+        with pytest.raises(ConfigError) as error:
             Settings.load({"EXPORTER_ENV_FILE": "/dev/null", **environ})
         assert leaks("".join(traceback.format_exception(error.value)) + repr(error.value)) == set()
     status, output = run(MODULE, cwd=tmp_path, environ=environs[-1])

@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from exporter.config.settings import SettingsError
+from exporter.config.errors import ConfigError
 from exporter.web.web_config import checked_web_config
 from tests.certificates import HERE, authority, issue
 from tests.live.installed import needs, path_of
@@ -50,6 +50,6 @@ def refusal(path: str) -> str:
     """What a file is refused with, empty where it is accepted."""
     try:
         checked_web_config(path)
-    except SettingsError as refused:
+    except ConfigError as refused:
         return str(refused)
     return ""

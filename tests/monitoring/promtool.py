@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from exporter.collectors import COLLECTORS
-from exporter.collectors.document import NotProvided, ParseError
+from exporter.collectors.document import NotSupported, ParseError
 from tests.collectors.test_patroni_node import read_samples
 from tests.live.installed import path_of
 from tests.live.processes import ROOT
@@ -117,7 +117,7 @@ def _scrape(node: Moment) -> dict[Any, float]:
             if answer is None:  # recorded is only what was answered
                 raise ParseError("no answer")
             collector.parse(answer)
-        except NotProvided:
+        except NotSupported:
             continue
         except ParseError:
             success[collector.name] = 0.0

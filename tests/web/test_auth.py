@@ -15,7 +15,8 @@ from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
 from exporter import create_app
-from exporter.config.settings import Settings, SettingsError
+from exporter.config.errors import ConfigError
+from exporter.config.settings import Settings
 from exporter.web.auth import REMEMBERED, Logins, hash_of, locked
 from exporter.web.middleware import HEADERS
 from tests.locks import hashed, users, web_config
@@ -239,7 +240,7 @@ def test_only_the_last_logins_are_remembered() -> None:
 
 def test_file_that_cannot_be_used_stops_the_application(tmp_path: Path) -> None:
     path = web_config(tmp_path, "tls_server_config: {cert: gone.crt, key_file: []}\n")
-    with pytest.raises(SettingsError) as refused:
+    with pytest.raises(ConfigError) as refused:
         client(path)
     assert str(refused.value) == f"{path}:1: tls_server_config.key_file: expected a text, found an empty list"
 

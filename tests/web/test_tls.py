@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from exporter.config.settings import SettingsError
+from exporter.config.errors import ConfigError
 from exporter.web.tls import CIPHER_SUITES, ServerTLS, server_context
 from exporter.web.web_config import checked_web_config, reread_context
 from tests.certificates import HERE, issue
@@ -90,14 +90,14 @@ def test_tls_that_cannot_be_served_is_refused_at_the_start(
     (folder / "locked.key").write_text(LOCKED_KEY)
     path = web_config(folder, tls(**keys))
     for start in (checked_web_config, reread_context):
-        with pytest.raises(SettingsError) as refused:
+        with pytest.raises(ConfigError) as refused:
             start(path)
         assert str(refused.value) == f"{path}: tls_server_config: {line.format(folder=folder)}"
 
 
 def test_fifo_in_place_of_a_certificate_is_refused_and_not_waited_for(folder: Path) -> None:
     os.mkfifo(folder / "fifo")
-    with pytest.raises(SettingsError) as refused:
+    with pytest.raises(ConfigError) as refused:
         checked_web_config(path := web_config(folder, tls(cert_file="fifo")))
     assert str(refused.value) == f"{path}: tls_server_config: cert_file: '{folder}/fifo': not a regular file"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config.settings import SettingsError
+from exporter.config.errors import ConfigError
 from exporter.web.tls import ServerTLS
 from exporter.web.web_config import WebConfig, checked_web_config, read_web_config, reread_web_config
 from tests.locks import users, web_config
@@ -184,7 +184,7 @@ REFUSED = [
 @pytest.mark.parametrize(("text", "line"), REFUSED)
 def test_file_that_cannot_be_used_is_refused_with_its_line_and_key(tmp_path: Path, text: str, line: str) -> None:
     path = web_config(tmp_path, text)
-    with pytest.raises(SettingsError) as refused:
+    with pytest.raises(ConfigError) as refused:
         read_web_config(path)
     assert str(refused.value) == f"{path}:{line}"
 
@@ -192,14 +192,14 @@ def test_file_that_cannot_be_used_is_refused_with_its_line_and_key(tmp_path: Pat
 @pytest.mark.parametrize("name", ["gone.yml", "."])
 def test_file_that_is_not_there_is_refused(tmp_path: Path, name: str) -> None:
     reason = "is a directory" if name == "." else "no such file or directory"
-    with pytest.raises(SettingsError) as refused:
+    with pytest.raises(ConfigError) as refused:
         read_web_config(str(tmp_path / name))
     assert str(refused.value) == f"{tmp_path / name}: {reason}"
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "web.yml").write_bytes(b"\xff\xfe\xfa")
-    with pytest.raises(SettingsError, match=r"web\.yml: not text in UTF-8$"):
+    with pytest.raises(ConfigError, match=r"web\.yml: not text in UTF-8$"):
         read_web_config(str(tmp_path / "web.yml"))
 
 
