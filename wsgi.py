@@ -4,7 +4,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from exporter import create_app
-from exporter.config.settings import exit_on_config_error
+from exporter.config.errors import exit_on_config_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,7 +10,7 @@ import pytest
 from exporter.collectors import COLLECTORS
 from exporter.config.options import OPTIONS
 from exporter.config.settings import ENV_FILE
-from exporter.scrape.scrape import SCRAPE_FAMILIES
+from exporter.scrape.families import SCRAPE_FAMILIES
 from tests.live.processes import ROOT
 from tests.web.test_reload import RELOAD
 

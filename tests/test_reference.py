@@ -12,7 +12,7 @@ from exporter.__main__ import main
 from exporter.collectors import COLLECTORS
 from exporter.config.options import OPTIONS
 from exporter.config.settings import Settings
-from exporter.scrape.scrape import SCRAPE_FAMILIES
+from exporter.scrape.families import SCRAPE_FAMILIES
 from tests.config.test_settings import KEYS, patroni, settings, staytus
 
 ROOT = Path(__file__).parent.parent

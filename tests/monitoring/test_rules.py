@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from exporter.collectors import COLLECTORS
-from exporter.scrape.scrape import SCRAPE_FAMILIES
+from exporter.scrape.families import SCRAPE_FAMILIES
 from tests.live.installed import needs
 from tests.live.processes import ROOT
 from tests.monitoring.promtool import RULES, rules, run
