@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from exporter import reference
-from exporter.config.options import OPTIONS
 from exporter.config.errors import ConfigError, exit_on_config_error
+from exporter.config.options import OPTIONS
 from exporter.config.settings import ENV_FILE, Settings, given_settings
 from exporter.log import log_to_standard_error
 from exporter.scrape.exposition import exposition

@@ -12,7 +12,7 @@ from typing import Any, Self
 import pytest
 
 from exporter.collectors.document import Answer
-from exporter.upstream.client import Response, Result
+from exporter.upstream.client import Client, Read, Response, Result
 from exporter.upstream.target import RequestOptions, Target
 
 
@@ -110,6 +110,12 @@ def at(url: str, timeout: float = 5, **options: Any) -> Target:
 def whole(response: Response) -> tuple[int, bytes]:
     """Reads the status and the body of a response."""
     return response.status_code, response.content
+
+
+def begin(client: Client, target: Target, path: str, read: Read = whole) -> Future[Result]:
+    """Sends one request."""
+    (future,) = client.begin(target, [(path, read)])
+    return future
 
 
 def error_of(future: Future[Result]) -> BaseException | None:

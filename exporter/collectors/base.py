@@ -57,7 +57,12 @@ def gauge(
     name: str, help: str, value: Callable[[M], Number], *, common_labels: tuple[str, ...] = (), since: str = ""
 ) -> Family[M]:
     """Returns a family of one sample, or none if the value is None."""
-    return gauges(name, help, (), lambda model: [((), value(model))], common_labels=common_labels, since=since)
+
+    def samples(model: M, _: CommonLabels) -> Iterable[tuple[Values, float]]:  # without a generator: most families
+        number = value(model)
+        return () if number is None else (((), float(number)),)
+
+    return Family(name, help, common_labels, (), samples, since)
 
 
 def gauges(

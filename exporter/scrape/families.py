@@ -8,7 +8,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 
 from exporter.collectors import COLLECTORS
-from exporter.collectors.base import AnyCollector, Family, CommonLabels, Values, gauge, gauges, stateset
+from exporter.collectors.base import AnyCollector, CommonLabels, Family, Values, gauge, gauges, stateset
 from exporter.log import Event
 from exporter.scrape.results import ModuleResult
 from exporter.upstream.target import Module

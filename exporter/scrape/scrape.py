@@ -39,13 +39,11 @@ class Scrape:
         self._start = time.monotonic()
         self._seconds = seconds
         self._modules = modules
-        self._requests = {
-            module: [
-                (collector, client.begin(module.target, collector.path, partial(_read, module, collector)))
-                for collector in collectors_of(module)[: 1 if only_first else None]
-            ]
-            for module in modules
-        }
+        self._requests = {}
+        for module in modules:
+            collectors = collectors_of(module)[: 1 if only_first else None]
+            documents = [(collector.path, partial(_read, module, collector)) for collector in collectors]
+            self._requests[module] = list(zip(collectors, client.begin(module.target, documents), strict=True))
 
     def results(self) -> list[ModuleResult]:
         """Returns the results of all modules."""

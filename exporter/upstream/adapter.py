@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ import pycurl
 from requests import PreparedRequest, Response
 from requests.adapters import BaseAdapter
 
-from exporter.upstream.errors import ConnectionFailed, FetchError, URLNotValid
+from exporter.upstream.errors import ConnectionFailed, FetchError, URLNotValid, not_sent
 from exporter.upstream.transfer import AddressPolicy, Done, Timeout, Transfer
 
 log = logging.getLogger(__name__)
@@ -39,32 +39,28 @@ class CurlAdapter(BaseAdapter):
 
     def begin(
         self,
-        request: PreparedRequest,
-        done: Done,
+        requests: Iterable[tuple[PreparedRequest, Done]],
         *,
         timeout: Timeout = None,
         verify: bool | str = True,
         cert: str | tuple[str, str] | None = None,
     ) -> None:
-        """Sends a request without waiting; `done` receives its Response or FetchError, usually in another thread."""
+        """Sends requests at once and without waiting; each `done` receives a Response or FetchError, in any thread."""
+        transfers = []
+        for request, done in requests:
+            try:
+                transfer = Transfer(request, done, timeout, verify, cert, self._server_name, self._allows)
+            except (OSError, ValueError) as error:
+                done(not_sent(error, request))
+            else:
+                transfers.append(transfer)
         try:
-            transfer = Transfer(
-                request,
-                done,
-                timeout=timeout,
-                verify=verify,
-                cert=cert,
-                server_name=self._server_name,
-                allows=self._allows,
-            )
-            while not _loop().begin(transfer):
+            while transfers and not _loop().begin(transfers):
                 pass  # that one has just ended
-        except OSError as error:
-            done(URLNotValid(f"{error.filename}: {(error.strerror or '').lower()}", request, sent=False))
-        except ValueError as error:
-            done(URLNotValid(str(error), request, sent=False))
         except RuntimeError:
-            done(ConnectionFailed("no thread could be started for the request", request, sent=False))
+            for transfer in transfers:
+                reason = "no thread could be started for the request"
+                transfer.done(ConnectionFailed(reason, transfer.request, sent=False))
 
     def send(
         self,
@@ -77,7 +73,7 @@ class CurlAdapter(BaseAdapter):
     ) -> Response:
         """Returns the response to a request; raises FetchError, a requests.RequestException, when there is none."""
         future: Future[Response | FetchError] = Future()
-        self.begin(request, future.set_result, timeout=timeout, verify=verify, cert=cert)
+        self.begin([(request, future.set_result)], timeout=timeout, verify=verify, cert=cert)
         result = future.result()
         if isinstance(result, FetchError):
             raise result
@@ -107,14 +103,14 @@ class _Loop:
         self._multi.setopt(pycurl.M_MAXCONNECTS, KEPT)
         threading.Thread(target=self._run, name="fetch", daemon=True).start()
 
-    def begin(self, transfer: Transfer) -> bool:
-        """Takes a request; returns False when the thread has ended."""
+    def begin(self, transfers: Sequence[Transfer]) -> bool:
+        """Takes requests; returns False when the thread has ended."""
         with self._lock:
             if self.ended:
                 return False
-            self._new.append(transfer)
-            if len(self._new) == 1:
+            if not self._new:
                 self._wake.send(b"w")
+            self._new.extend(transfers)
             return True
 
     def _watch(self, what: int, descriptor: int, _multi: Any, _data: Any) -> None:

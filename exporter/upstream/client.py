@@ -4,16 +4,18 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from requests import PreparedRequest
 from requests import Response as Response
 
-from exporter.upstream.errors import FetchError, URLNotValid
+from exporter.upstream.errors import FetchError, not_sent
 from exporter.upstream.target import Target
+from exporter.upstream.transfer import Done
 
 #: Seconds after which a request that was sent and not answered is given up, and its socket closed.
 ABANDON_AFTER = 60.0
@@ -62,34 +64,41 @@ class Client:
         with self._lock:
             return sum(not future.done() for future, _ in self._requests.values())
 
-    def begin(self, target: Target, path: str, read: Read) -> Future[Result]:
-        """Returns the result of the request for a path below the target's URL, without waiting for it.
+    def begin(self, target: Target, documents: Iterable[tuple[str, Read]]) -> list[Future[Result]]:
+        """Returns the results of requests for paths below the target's URL, without waiting for them.
 
-        It is that of the request in flight, that of a response younger than the target's interval, or that of a new
-        request, which later callers join. `read` turns the response into a value once for all of them, so the value
-        must not be mutable. The error is a FetchError, or the internal error that `read` raised.
+        Each is that of the request in flight, that of a response younger than the target's interval, or that of a new
+        request, which later callers join. A path comes with the function that turns the response into a value, once for
+        all callers, so the value must not be mutable. The error is a FetchError, or what the function raised.
         """
-        key = (target, path)
         options = target.options
         limit = max(ABANDON_AFTER, options.timeout)
+        futures = []
+        requests: list[tuple[PreparedRequest, Done]] = []
+        for path, read in documents:
+            future, is_new = self._join(key := (target, path), limit)
+            futures.append(future)
+            if is_new:
+                try:
+                    requests.append((target.request(path), partial(self._receive, key, future, read)))
+                except (OSError, ValueError) as error:
+                    self._end(key, future, error=not_sent(error))
+        timeout = (options.timeout, limit)
+        options.adapter.begin(requests, timeout=timeout, verify=options.verify, cert=options.cert)
+        return futures
+
+    def _join(self, key: Key, limit: float) -> tuple[Future[Result], bool]:
+        """Returns the request in flight or the young response for a key, else a new request, which is True."""
         now = time.monotonic()
+        interval = key[0].options.interval
         with self._lock:
             found = self._requests.get(key)
-            if found and _serves(found, options.interval, now):
-                return found[0]
+            if found and _serves(found, interval, now):
+                return found[0], False
             self._remove_old(now)
             future: Future[Result] = Future()
             self._requests[key] = (future, now + limit + SLACK)
-        try:
-            request = target.request(path)
-        except (OSError, ValueError) as error:
-            reason = f"{error.filename}: {(error.strerror or '').lower()}" if isinstance(error, OSError) else str(error)
-            self._end(key, future, error=URLNotValid(reason, sent=False))
-            return future
-        done = partial(self._receive, key, future, read)
-        timeout = (options.timeout, limit)
-        options.adapter.begin(request, done, timeout=timeout, verify=options.verify, cert=options.cert)
-        return future
+            return future, True
 
     def _remove_old(self, now: float) -> None:
         """Removes the responses that are too old to be used again, each time that their number has doubled."""

@@ -43,6 +43,12 @@ class ResponseNotValid(FetchError, requests.exceptions.ContentDecodingError):
     """The response is not HTTP, or cannot be decompressed."""
 
 
+def not_sent(error: OSError | ValueError, request: PreparedRequest | None = None) -> URLNotValid:
+    """Returns the exception for a request that could not be built, such as for a file that cannot be read."""
+    reason = f"{error.filename}: {(error.strerror or '').lower()}" if isinstance(error, OSError) else str(error)
+    return URLNotValid(reason, request, sent=False)
+
+
 def curl_error(
     curl: pycurl.Curl,
     code: int,

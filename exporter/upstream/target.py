@@ -117,7 +117,7 @@ class RequestOptions:
 
     @cached_property
     def template(self) -> PreparedRequest:
-        """A prepared request of this module, without its URL and credentials; a copy takes 3 µs, preparing one 71."""
+        """A prepared request of this module, without its URL and credentials: preparing each one takes 71 µs."""
         return self.session.prepare_request(Request("GET", "http://localhost/", auth=lambda request: request))
 
 
@@ -140,8 +140,10 @@ class Target:
 
         Raises OSError or ValueError when a file with credentials cannot be used.
         """
-        request = self.options.template.copy()
+        request = PreparedRequest()
+        request.method = "GET"
         request.url = f"{self.url}/{path}"
+        request.headers = self.options.template.headers.copy()
         return self.options.auth(request)
 
     def __hash__(self) -> int:

@@ -50,12 +50,11 @@ class Transfer:
         self,
         request: PreparedRequest,
         done: Done,
-        *,
-        timeout: Timeout = None,
-        verify: bool | str = True,
-        cert: str | tuple[str, str] | None = None,
-        server_name: str = "",
-        allows: AddressPolicy | None = None,
+        timeout: Timeout,
+        verify: bool | str,
+        cert: str | tuple[str, str] | None,
+        server_name: str,
+        allows: AddressPolicy | None,
     ) -> None:
         self.request = request
         self.done = done

@@ -18,7 +18,7 @@ from exporter.upstream.client import Client
 from exporter.upstream.headers import Secret
 from exporter.upstream.target import Credentials, Header, Login
 from exporter.version import __version__
-from tests.conftest import Upstream, at, error_of, value_of, whole
+from tests.conftest import Upstream, at, begin, error_of, value_of, whole
 from tests.limits.servers import CERTIFICATE, Odd, full_backlog, saying, silent
 from tests.limits.servers import whole as response_bytes
 
@@ -98,7 +98,7 @@ def test_environment_does_not_change_a_request(
     upstream.answers["/x"] = (200, b"")
     target = at(upstream.url, auth=Credentials((Header("X-Auth-Token", Secret("t")),)))
     target.options.session.get(f"{upstream.url}/x", timeout=5)
-    value_of(Client().begin(target, "x", whole))
+    value_of(begin(Client(), target, "x", whole))
     sent = {
         "Host": upstream.url.removeprefix("http://"),
         "Accept-Encoding": "identity",
@@ -200,7 +200,7 @@ def test_fifo_in_place_of_a_file(upstream: Upstream, tmp_path: Path, writer: boo
         at("https://localhost:1", verify=str(fifo)),
         at("https://localhost:1", cert=str(fifo)),
     ):
-        assert str(error_of(Client().begin(target, "x", whole))) == f"{fifo}: not a regular file"
+        assert str(error_of(begin(Client(), target, "x", whole))) == f"{fifo}: not a regular file"
     if opened is not None:
         os.close(opened)
     assert upstream.requests == []
@@ -211,7 +211,7 @@ def test_internal_error_ends_one_request(
 ) -> None:
     upstream.answers.update({"/x": (200, b"x"), "/y": (200, b"y")})
     release = upstream.hold("/y")
-    other = Client().begin(at(upstream.url), "y", whole)
+    other = begin(Client(), at(upstream.url), "y", whole)
     while "/y" not in upstream.paths:
         pass
     original = transfer.Transfer.response
@@ -234,7 +234,7 @@ def test_thread_that_dies_ends_its_requests_and_starts_again(
 ) -> None:
     upstream.answers["/x"] = (200, b"x")
     release = upstream.hold("/x")
-    future = Client().begin(at(upstream.url), "x", whole)
+    future = begin(Client(), at(upstream.url), "x", whole)
     while "/x" not in upstream.paths:
         pass
 
@@ -243,7 +243,7 @@ def test_thread_that_dies_ends_its_requests_and_starts_again(
         raise MemoryError
 
     monkeypatch.setattr(adapter_module._Loop, "_start", failing)
-    other = Client().begin(at(upstream.url), "y", whole)
+    other = begin(Client(), at(upstream.url), "y", whole)
     reason = "an internal error ended the request; the log of the exporter has its traceback"
     assert [str(error_of(each)) for each in (future, other)] == [reason] * 2
     release.set()
@@ -260,10 +260,10 @@ def test_server_name() -> None:
         connection.sendall(response_bytes(b"ok"))
 
     with Odd(behave, tls=True) as server:
-        assert value_of(Client().begin(at(server.url, verify=CERTIFICATE, server_name="localhost"), "x", whole)) == (
+        assert value_of(begin(Client(), at(server.url, verify=CERTIFICATE, server_name="localhost"), "x", whole)) == (
             200,
             b"ok",
         )
         with pytest.raises(requests.exceptions.SSLError, match="not valid for other"):
-            value_of(Client().begin(at(server.url, verify=CERTIFICATE, server_name="other"), "x", whole))
+            value_of(begin(Client(), at(server.url, verify=CERTIFICATE, server_name="other"), "x", whole))
     assert f"Host: {server.url.removeprefix('https://')}\r\n".encode() in seen[0]

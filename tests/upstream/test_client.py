@@ -14,7 +14,7 @@ from exporter.upstream import client as client_module
 from exporter.upstream.client import Client
 from exporter.upstream.errors import FetchError
 from exporter.upstream.target import Credentials, HeaderLines
-from tests.conftest import Upstream, at, error_of, value_of, whole
+from tests.conftest import Upstream, at, begin, error_of, value_of, whole
 
 
 @pytest.fixture
@@ -26,12 +26,12 @@ def test_callers_join_the_request_in_flight(upstream: Upstream, client: Client) 
     upstream.answers["/x"] = (200, b"late")
     release = upstream.hold("/x")
     target = at(upstream.url)
-    futures = [client.begin(target, "x", whole) for _ in range(20)]
+    futures = [begin(client, target, "x", whole) for _ in range(20)]
     assert client.in_flight == 1
     release.set()
     assert [value_of(future) for future in futures] == [(200, b"late")] * 20
     assert upstream.paths == ["/x"]
-    assert value_of(client.begin(target, "x", whole)) == (200, b"late")
+    assert value_of(begin(client, target, "x", whole)) == (200, b"late")
     assert upstream.paths == ["/x", "/x"]
     assert client.in_flight == 0
 
@@ -39,9 +39,9 @@ def test_callers_join_the_request_in_flight(upstream: Upstream, client: Client) 
 def test_other_targets_and_paths_do_not_wait(upstream: Upstream, client: Client) -> None:
     upstream.answers.update({"/x": (200, b"late"), "/y": (200, b"y")})
     release = upstream.hold("/x")
-    hung = client.begin(at(upstream.url), "x", whole)
-    assert value_of(client.begin(at(upstream.url), "y", whole)) == (200, b"y")
-    assert value_of(client.begin(at(upstream.url, 4), "y", whole)) == (200, b"y")
+    hung = begin(client, at(upstream.url), "x", whole)
+    assert value_of(begin(client, at(upstream.url), "y", whole)) == (200, b"y")
+    assert value_of(begin(client, at(upstream.url, 4), "y", whole)) == (200, b"y")
     release.set()
     assert value_of(hung) == (200, b"late")
 
@@ -49,9 +49,9 @@ def test_other_targets_and_paths_do_not_wait(upstream: Upstream, client: Client)
 def test_caller_that_gives_up(upstream: Upstream, client: Client) -> None:
     upstream.answers["/x"] = (200, b"late")
     release = upstream.hold("/x")
-    future = client.begin(at(upstream.url), "x", whole)
+    future = begin(client, at(upstream.url), "x", whole)
     assert wait([future], 0.1).not_done == {future}
-    assert client.begin(at(upstream.url), "x", whole) is future
+    assert begin(client, at(upstream.url), "x", whole) is future
     release.set()
     assert value_of(future) == (200, b"late")
 
@@ -59,10 +59,10 @@ def test_caller_that_gives_up(upstream: Upstream, client: Client) -> None:
 def test_young_response_is_used_again(upstream: Upstream, client: Client) -> None:
     upstream.answers["/x"] = (200, b"one")
     target = at(upstream.url, interval=0.3)
-    assert value_of(client.begin(target, "x", whole)) == (200, b"one")
+    assert value_of(begin(client, target, "x", whole)) == (200, b"one")
     upstream.answers["/x"] = (200, b"two")
-    assert value_of(client.begin(target, "x", whole)) == (200, b"one")
-    while value_of(client.begin(target, "x", whole)) == (200, b"one"):
+    assert value_of(begin(client, target, "x", whole)) == (200, b"one")
+    while value_of(begin(client, target, "x", whole)) == (200, b"one"):
         time.sleep(0.02)
     assert upstream.paths == ["/x", "/x"]
 
@@ -71,9 +71,9 @@ def test_failed_connection_is_tried_again_at_once(client: Client) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         target = at(f"http://127.0.0.1:{taken.getsockname()[1]}", interval=60)
-        first = client.begin(target, "x", whole)
+        first = begin(client, target, "x", whole)
         assert isinstance(error_of(first), FetchError)
-        assert client.begin(target, "x", whole) is not first
+        assert begin(client, target, "x", whole) is not first
 
 
 def test_request_that_never_ended_is_not_joined(
@@ -85,9 +85,9 @@ def test_request_that_never_ended_is_not_joined(
     upstream.answers["/x"] = (200, b"late")
     release = upstream.hold("/x")
     target = at(upstream.url, 0.1)
-    lost = client.begin(target, "x", whole)
+    lost = begin(client, target, "x", whole)
     time.sleep(0.11)
-    found = client.begin(target, "x", whole)
+    found = begin(client, target, "x", whole)
     assert found is not lost
     release.set()
 
@@ -114,7 +114,7 @@ def test_byte_by_byte_response_is_abandoned(
     monkeypatch.setattr(client_module, "ABANDON_AFTER", 0.5)
     upstream.answers["/x"] = dripping(part)
     start = time.monotonic()
-    assert str(error_of(client.begin(at(upstream.url, 0.5), "x", whole))) == "no whole response within 0.5 s"
+    assert str(error_of(begin(client, at(upstream.url, 0.5), "x", whole))) == "no whole response within 0.5 s"
     assert 0.4 < time.monotonic() - start < 3
 
 
@@ -137,7 +137,7 @@ def test_kept_connection_is_used_again(upstream: Upstream, client: Client) -> No
     connections: list[socket.socket] = []
     upstream.answers["/x"] = keeping(connections)
     for _ in range(3):
-        assert value_of(client.begin(at(upstream.url), "x", whole)) == (200, b"ok")
+        assert value_of(begin(client, at(upstream.url), "x", whole)) == (200, b"ok")
     assert [connection is connections[0] for connection in connections] == [True] * 3
 
 
@@ -152,14 +152,14 @@ def test_stale_connection_is_replaced(upstream: Upstream, client: Client) -> Non
             answer(handler)
 
     upstream.answers["/x"] = closing
-    assert [value_of(client.begin(at(upstream.url), "x", whole)) for _ in range(2)] == [(200, b"ok")] * 2
+    assert [value_of(begin(client, at(upstream.url), "x", whole)) for _ in range(2)] == [(200, b"ok")] * 2
     assert len(connections) == 2
 
 
 def test_new_connection_that_is_closed_is_not_tried_again(upstream: Upstream, client: Client) -> None:
     upstream.answers["/x"] = lambda handler: None
     reason = "the connection was closed without a response"
-    assert str(error_of(client.begin(at(upstream.url), "x", whole))) == reason
+    assert str(error_of(begin(client, at(upstream.url), "x", whole))) == reason
     assert upstream.paths == ["/x"]
 
 
@@ -172,7 +172,7 @@ def test_response_is_read_once(upstream: Upstream, client: Client) -> None:
         seen.append(response.content)
         return response.content
 
-    futures = [client.begin(at(upstream.url), "x", read) for _ in range(5)]
+    futures = [begin(client, at(upstream.url), "x", read) for _ in range(5)]
     release.set()
     assert [value_of(future) for future in futures] == [b"late"] * 5
     assert seen == [b"late"]
@@ -181,9 +181,9 @@ def test_response_is_read_once(upstream: Upstream, client: Client) -> None:
 @pytest.mark.parametrize("size", [2, 100_000])
 def test_internal_error_of_a_reader(upstream: Upstream, client: Client, size: int) -> None:
     upstream.answers["/x"] = (200, b"x" * size)
-    error = error_of(client.begin(at(upstream.url), "x", lambda response: 1 // (response.status_code - 200)))
+    error = error_of(begin(client, at(upstream.url), "x", lambda response: 1 // (response.status_code - 200)))
     assert isinstance(error, ZeroDivisionError)
-    assert value_of(client.begin(at(upstream.url), "x", whole)) == (200, b"x" * size)
+    assert value_of(begin(client, at(upstream.url), "x", whole)) == (200, b"x" * size)
 
 
 def test_old_responses_are_removed(upstream: Upstream, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,12 +191,12 @@ def test_old_responses_are_removed(upstream: Upstream, client: Client, monkeypat
     client._most = 10
     upstream.answers.update({f"/{number}": (200, b"x") for number in range(50)})
     short, long = (at(upstream.url, interval=seconds) for seconds in (0.001, 60))
-    kept = [client.begin(long, str(number), whole) for number in range(5)]
+    kept = [begin(client, long, str(number), whole) for number in range(5)]
     for number in range(50):
-        assert value_of(client.begin(short, str(number), whole)) == (200, b"x")
+        assert value_of(begin(client, short, str(number), whole)) == (200, b"x")
         time.sleep(0.002)
         assert len(client._requests) <= 10
-    assert [client.begin(long, str(number), whole) for number in range(5)] == kept
+    assert [begin(client, long, str(number), whole) for number in range(5)] == kept
 
 
 def test_file_that_hangs_delays_its_own_request_alone(upstream: Upstream, client: Client) -> None:
@@ -211,11 +211,11 @@ def test_file_that_hangs_delays_its_own_request_alone(upstream: Upstream, client
 
     upstream.answers.update({"/x": (200, b"x"), "/y": (200, b"y")})
     hung = at(upstream.url, auth=Credentials((Hanging(lines=None),)))  # type: ignore[arg-type]
-    reader = threading.Thread(target=client.begin, args=(hung, "x", whole))
+    reader = threading.Thread(target=begin, args=(client, hung, "x"))
     reader.start()
     assert reading.wait(5)
-    joined = client.begin(hung, "x", whole)
-    assert value_of(client.begin(at(upstream.url), "y", whole)) == (200, b"y")
+    joined = begin(client, hung, "x", whole)
+    assert value_of(begin(client, at(upstream.url), "y", whole)) == (200, b"y")
     assert not joined.done()
     release.set()
     reader.join(5)
