@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import Metric
+
 from exporter.collectors import COLLECTORS
 from exporter.collectors.base import AnyCollector
 from exporter.collectors.document import Answer
@@ -71,14 +74,12 @@ def samples(service: str, *read: tuple[AnyCollector, Answer]) -> str:
 
 
 def _lines(service: str, read: tuple[tuple[AnyCollector, Answer], ...]) -> Iterator[str]:
-    from prometheus_client import CollectorRegistry, generate_latest
-
     class Once:
-        def collect(self) -> Iterator[object]:
+        def collect(self) -> Iterator[Metric]:
             documents = tuple(DocumentResult(collector, 0.0, collector.parse(answer)) for collector, answer in read)
             module = Module(service, service, Target("http://h", RequestOptions(1)), ())
             return metrics(ModuleResult(module, documents))
 
     registry = CollectorRegistry()
-    registry.register(Once())  # type: ignore[arg-type]
+    registry.register(Once())
     return iter(generate_latest(registry).decode().splitlines())

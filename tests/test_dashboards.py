@@ -11,12 +11,12 @@ import pytest
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from exporter.collectors import COLLECTORS
-from exporter.scrape.scrape import SCRAPE_FAMILIES
+from exporter.scrape.families import SCRAPE_FAMILIES
 from monitoring.grafana.__main__ import DASHBOARDS, FOLDER, text
 
 FILES = sorted(FOLDER.glob("*.json"))
 FAMILIES = {
-    family.name: {*family.subject, *family.labels}
+    family.name: {*family.common_labels, *family.labels}
     for service, collectors in COLLECTORS.items()
     for family in [*(family for collector in collectors for family in collector.families), *SCRAPE_FAMILIES[service]]
 }

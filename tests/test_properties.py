@@ -162,7 +162,7 @@ def test_value_of_any_type_at_any_place_of_a_recording_is_a_model_or_a_parse_err
 
 
 @given(st.one_of(st.sampled_from(TEXTS), st.text(), st.datetimes().map(str), st.from_regex(r"\d{4}-\d\d-\d\d.*")))
-def test_any_text_is_a_finite_moment_or_none_or_a_value_error(text: str) -> None:
+def test_any_text_is_a_finite_timestamp_or_none_or_a_value_error(text: str) -> None:
     try:
         seconds = moment(text)
     except ValueError:

@@ -170,8 +170,8 @@ def encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def found(value: object) -> str:
-    """Returns the description of a value of the wrong type; strings are not quoted, since they can be secrets."""
+def kind_of(value: object) -> str:
+    """Returns what a value of the wrong type is; strings are not quoted, since they can be secrets."""
     kinds = {str: "a string", list: "an array", dict: "an object", type(None): "nothing"}
     return kinds.get(type(value), repr(value)[:40])
 
@@ -183,7 +183,7 @@ def _array(value: object, where: str) -> tuple[object, ...]:
 
 
 def _fail(where: str, expected: str, value: object) -> NoReturn:
-    raise ParseError(f"{where or 'the document'}: expected {expected}, found {found(value)}")
+    raise ParseError(f"{where or 'the document'}: expected {expected}, found {kind_of(value)}")
 
 
 def _is_finite(value: object) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from exporter.collectors.base import Collector, Family, Number, gauge, stateset
-from exporter.collectors.document import Answer, found
+from exporter.collectors.document import Answer, kind_of
 from exporter.collectors.patroni import SCOPE, SCOPE_NAME, require_ok
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ def parse(answer: Answer) -> Config:
         if (value := values.get(key)) is None:
             return None
         if (converted := convert(value)) is None:
-            warnings.append(f"{key}: expected {expected}, found {found(value)}")
+            warnings.append(f"{key}: expected {expected}, found {kind_of(value)}")
         return converted
 
     def number(key: str) -> float | None:

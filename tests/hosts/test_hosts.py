@@ -231,7 +231,7 @@ def test_log_has_no_line_for_a_scrape_and_one_for_what_fails(
                 "module": "patroni",
                 "collector": "history",
                 "url": f"{both.url}/history",
-                "reason": "HTTP 404, not 200",
+                "reason": "HTTP 404: expected 200",
             }
 
 

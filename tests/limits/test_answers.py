@@ -108,8 +108,8 @@ def staytus(reason: str) -> dict[str, str]:
     return dict.fromkeys(PATHS["staytus"], reason)
 
 
-def no_json(outline: str) -> dict[str, str]:
-    return everywhere(f"HTTP 200 with a body that is not JSON: {outline}")
+def no_json(size: int) -> dict[str, str]:
+    return everywhere(f"HTTP 200: expected valid JSON, found {size} bytes")
 
 
 def no_object(found: str) -> dict[str, str]:
@@ -117,22 +117,22 @@ def no_object(found: str) -> dict[str, str]:
     return everywhere(message, history=f"the document: expected an array, found {found}")
 
 
-NO_NODE = "HTTP 200 with JSON that is not Patroni's: it has no key 'patroni'"
+NO_NODE = "HTTP 200: expected the status of a Patroni node, found no key 'patroni'"
 
 #: Bodies that no document can have, and what is said of them.
 BODIES: dict[str, tuple[bytes, dict[str, str]]] = {
-    "empty": (b"", no_json("empty")),
-    "white": (b" \n", no_json("b' \\n'")),
-    "not UTF-8": (b"\xff\xfe\xfd", no_json(r"b'\xff\xfe\xfd'")),
-    "not UTF-8 inside": (b'{"state": "\xff"}', no_json("14 bytes, cut off or damaged")),
-    "HTML": (b"<html>\n<title>Sign in</title>", no_json(r"b'<html>\n<title>Sign in</title>'")),
-    "cut": (NODE[:300], no_json("300 bytes, cut off or damaged")),
-    "two documents": (b"{}{}", no_json("4 bytes, cut off or damaged")),
-    "infinite": (b'{"timeline": Infinity}', no_json("22 bytes, cut off or damaged")),
-    "deep array": (b"[" * MIB, no_json(f"{MIB} bytes, cut off or damaged")),
-    "deep array that ends": (b"[" * MIB + b"]" * MIB, no_json(f"{2 * MIB} bytes, cut off or damaged")),
-    "deep object": (b'{"a":' * MIB, no_json(f"{5 * MIB} bytes, cut off or damaged")),
-    "long number": (b"1" * MIB, no_json(f"b'{'1' * 40}'")),
+    "empty": (b"", no_json(0)),
+    "white": (b" \n", no_json(2)),
+    "not UTF-8": (b"\xff\xfe\xfd", no_json(3)),
+    "not UTF-8 inside": (b'{"state": "\xff"}', no_json(14)),
+    "HTML": (b"<html>\n<title>Sign in</title>", no_json(29)),
+    "cut": (NODE[:300], no_json(300)),
+    "two documents": (b"{}{}", no_json(4)),
+    "infinite": (b'{"timeline": Infinity}', no_json(22)),
+    "deep array": (b"[" * MIB, no_json(MIB)),
+    "deep array that ends": (b"[" * MIB + b"]" * MIB, no_json(2 * MIB)),
+    "deep object": (b'{"a":' * MIB, no_json(5 * MIB)),
+    "long number": (b"1" * MIB, no_json(MIB)),
     "null": (b"null", no_object("nothing")),
     "true": (b"true", no_object("True")),
     "number": (b"7", no_object("7")),
@@ -150,7 +150,7 @@ BODIES: dict[str, tuple[bytes, dict[str, str]]] = {
         {
             "node": NO_NODE,
             "history": "the document: expected an array, found an object",
-            **staytus("HTTP 200 with status 'nothing', not 'success'"),
+            **staytus("HTTP 200: expected status 'success', found nothing"),
         },
     ),
 }
@@ -164,14 +164,14 @@ def test_body_that_is_no_document_is_one_line_for_each(name: str, caplog: pytest
 
 def statuses(line: str, node: str, of_staytus: str) -> dict[str, str]:
     status = int(line.split()[0])
-    return everywhere(f"HTTP {status}, not 200", node=node.format(status), **staytus(of_staytus.format(status)))
+    return everywhere(f"HTTP {status}: expected 200", node=node.format(status), **staytus(of_staytus.format(status)))
 
 
 HTML = b"<html>no"
-NOT_JSON = "HTTP {} with a body that is not JSON: b'<html>no'"
+NOT_JSON = "HTTP {}: expected valid JSON, found 8 bytes"
 UNKNOWN = b'{"status":"invalid-controller-or-action"}'
-NOT_PATRONI = "HTTP {} with JSON that is not Patroni's: it has no key 'patroni'"
-NOT_SUCCESS = "HTTP {} with status 'invalid-controller-or-action', not 'success'"
+NOT_PATRONI = "HTTP {}: expected the status of a Patroni node, found no key 'patroni'"
+NOT_SUCCESS = "HTTP {}: expected status 'success', found invalid-controller-or-action"
 STATUSES = (
     "300 Multiple Choices", "301 Moved Permanently", "302 Found", "304 Not Modified", "307 Temporary Redirect",
     "400 Bad Request", "401 Unauthorized", "403 Forbidden", "404 Not Found", "407 Proxy Authentication Required",
@@ -182,20 +182,20 @@ STATUSES = (
 
 @pytest.mark.parametrize("line", [status for status in STATUSES if not status.startswith("304")])
 def test_status_that_is_no_success_is_one_line_for_each_document(line: str, caplog: pytest.LogCaptureFixture) -> None:
-    check(saying(whole(HTML, line, "Location: /elsewhere")), statuses(line, NOT_JSON, "HTTP {}"), caplog)
+    check(saying(whole(HTML, line, "Location: /elsewhere")), statuses(line, NOT_JSON, NOT_JSON), caplog)
     caplog.clear()
     check(saying(whole(UNKNOWN, line)), statuses(line, NOT_PATRONI, NOT_SUCCESS), caplog)
 
 
 def test_status_without_a_body_is_one_line_for_each_document(caplog: pytest.LogCaptureFixture) -> None:
-    empty = "HTTP {} with a body that is not JSON: empty"
-    check(saying(b"HTTP/1.1 304 Not Modified\r\n\r\n"), statuses("304", empty, "HTTP {}"), caplog)
+    empty = "HTTP {}: expected valid JSON, found 0 bytes"
+    check(saying(b"HTTP/1.1 304 Not Modified\r\n\r\n"), statuses("304", empty, empty), caplog)
     caplog.clear()
     check(saying(b"HTTP/1.1 204 No Content\r\n\r\n"), statuses("204", empty, empty), caplog)
 
 
 def test_bad_gateway_is_what_patroni_without_a_failsafe_topology_says(caplog: pytest.LogCaptureFixture) -> None:
-    expected = statuses("502", NOT_JSON, "HTTP {}")
+    expected = statuses("502", NOT_JSON, NOT_JSON)
     del expected["failsafe"]
     check(saying(whole(HTML, "502 Bad Gateway")), expected, caplog)
 
@@ -203,7 +203,7 @@ def test_bad_gateway_is_what_patroni_without_a_failsafe_topology_says(caplog: py
 def test_unavailable_with_the_json_of_a_node_is_the_node_and_no_other_document(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    expected = staytus("HTTP 503 with status 'nothing', not 'success'")
+    expected = staytus("HTTP 503: expected status 'success', found nothing")
     check(saying(whole(NODE, "503 Service Unavailable")), expected, caplog)
 
 
@@ -219,11 +219,11 @@ def test_document_of_any_depth_is_read_by_all_collectors_or_refused_by_all(caplo
             server.behave = saying(whole(body))
             ups.append(scrape(app).told["patroni_up"][()])
             assert [record.getMessage() for record in caplog.records] == (
-                ["patroni config: passed over ttl, which is not a number"]
+                ["patroni config: passed over ttl: expected a number, found an array"]
                 if ups[-1]
                 else [
                     f"patroni {collector}: {server.url}/{PATHS['patroni'][collector]}: "
-                    f"HTTP 200 with a body that is not JSON: {len(body)} bytes, cut off or damaged"
+                    f"HTTP 200: expected valid JSON, found {len(body)} bytes"
                     for collector in ("node", "cluster", "config")
                 ]
             )

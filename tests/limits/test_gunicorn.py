@@ -146,7 +146,7 @@ def test_reason_is_logged_once_in_its_minute_and_then_with_a_count_and_never_a_t
             until(lambda: time.monotonic() - start > 3.5)
             scrape(port)
             exporter.end()
-    reason = "HTTP 200 with a body that is not JSON: b'<html>'"
+    reason = "HTTP 200: expected valid JSON, found 6 bytes"
     said = [{key: value for key, value in event.items() if key != "time"} for event in exporter.events("exporter")]
     document = {"level": "WARN", "logger": "exporter.scrape.scrape", "msg": "scrape failed", "module": "patroni"}
     node = {**document, "collector": "node", "url": f"{server.url}/patroni", "reason": reason}

@@ -21,7 +21,7 @@ RECORDS = {rule["record"] for rule in rules(RULES) if "record" in rule}
 
 #: The families that the exporter gives, with the names of their labels, and what Prometheus itself adds.
 FAMILIES = {
-    family.name: {*family.subject, *family.labels}
+    family.name: {*family.common_labels, *family.labels}
     for family in chain(
         *(collector.families for collectors in COLLECTORS.values() for collector in collectors),
         *SCRAPE_FAMILIES.values(),

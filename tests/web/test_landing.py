@@ -61,7 +61,7 @@ def test_services_and_open_issues_are_shown(upstream: Upstream) -> None:
     assert "admin@example.com" not in page.text
 
 
-PATH_404 = "HTTP 404, not 200"
+PATH_404 = "HTTP 404: expected 200"
 
 
 @pytest.mark.parametrize(
@@ -161,10 +161,10 @@ def test_module_that_does_not_answer_is_down_and_says_why(upstream: Upstream) ->
         ("staytus", "down"),
     ]
     assert page.notices == [
-        "✗ patroni: HTTP 404 with a body that is not JSON: b'<html>no such page</html>'",
+        "✗ patroni: HTTP 404: expected valid JSON, found 25 bytes",
         *(f"✗ {path}: {PATH_404}" for path in ("cluster", "history", "config", "failsafe")),
         "✗ api/v1/services/all: access-denied: Staytus does not accept this token and secret",
-        "✗ api/v1/issues/all: HTTP 404",
+        "✗ api/v1/issues/all: HTTP 404: expected valid JSON, found 25 bytes",
     ]
     assert page.tables == {}
 
