@@ -2,20 +2,24 @@
 
 from dataclasses import dataclass
 
-from exporter.collectors.base import Collector, Family, gauge, gauges
+from exporter.collectors.base import Collector, Family, gauge, gauges, info
 from exporter.collectors.document import Answer, Fields
 from exporter.collectors.patroni import SCOPE, require_ok
+
+#: The maximum length of the label reason, which is free text of PostgreSQL.
+REASON_LIMIT = 120
 
 # Model
 
 
 @dataclass(frozen=True)
 class History:
-    """The number of timeline switches, and the time of the last one in Unix seconds and its new leader."""
+    """The number of timeline switches, and the time of the last one in Unix seconds, its new leader and its reason."""
 
     switches: int
     last: float | None
     leader: str
+    reason: str
 
 
 def parse(answer: Answer) -> History:
@@ -25,11 +29,12 @@ def parse(answer: Answer) -> History:
     """
     rows = require_ok(answer).rows()
     if not rows:
-        return History(0, None, "")
+        return History(0, None, "", "")
     # The time is missing if Patroni lost it; the leader is missing before Patroni 2.1.1.
     row = dict(zip(("timeline", "lsn", "reason", "time", "leader"), rows[-1], strict=False))
     last = Fields(row, f"[{len(rows) - 1}]")
-    return History(len(rows), last.timestamp("time"), last.text("leader") or "")
+    reason = last.text("reason") or ""
+    return History(len(rows), last.timestamp("time"), last.text("leader") or "", reason[:REASON_LIMIT])
 
 
 # Families
@@ -47,6 +52,14 @@ FAMILIES: tuple[Family[History], ...] = (
         "absent if there was no switch or its time is unknown.",
         ("leader",),
         lambda history: [((history.leader,), history.last)],
+        common_labels=SCOPE,
+    ),
+    info(
+        "patroni_last_timeline_switch_info",
+        "New leader and reason of the last timeline switch, always 1; "
+        f"`reason` has at most {REASON_LIMIT} characters; absent if there is no reason.",
+        ("leader", "reason"),
+        lambda history: [(history.leader, history.reason)] if history.reason else [],
         common_labels=SCOPE,
     ),
 )

@@ -51,6 +51,8 @@ class Node:
     sync_standby: bool
     quorum_standby: bool
     failover_priority: int
+    watchdog_failed: bool
+    logger_records_lost: int | None
 
     @property
     def is_primary(self) -> bool:
@@ -96,6 +98,8 @@ def parse(answer: Answer) -> Node:
         sync_standby=fields.flag("sync_standby"),
         quorum_standby=fields.flag("quorum_standby"),
         failover_priority=_failover_priority(fields.fields("tags") or Fields({}, "tags")),
+        watchdog_failed=fields.flag("watchdog_failed"),
+        logger_records_lost=fields.integer("logger_records_lost"),
     )
 
 
@@ -250,6 +254,22 @@ OWN_FAMILIES: tuple[Family[Node], ...] = (
     ),
 )
 
+#: Problems that Patroni reports only while they last, and not in its own /metrics.
+PROBLEM_FAMILIES: tuple[Family[Node], ...] = (
+    gauge(
+        "patroni_watchdog_failed",
+        "1 if the watchdog of this node is not healthy; absent otherwise.",
+        lambda node: node.watchdog_failed or None,
+        common_labels=SCOPE_NAME,
+    ),
+    gauge(
+        "patroni_logger_records_lost",
+        "Number of log records that Patroni lost because its log queue was full; absent if it reports none.",
+        lambda node: node.logger_records_lost,
+        common_labels=SCOPE_NAME,
+    ),
+)
+
 #: The names and labels of the Patroni exporter that this exporter replaces.
 INHERITED_FAMILIES: tuple[Family[Node], ...] = (
     info(
@@ -295,7 +315,7 @@ INHERITED_FAMILIES: tuple[Family[Node], ...] = (
     ),
 )
 
-FAMILIES: tuple[Family[Node], ...] = OWN_FAMILIES + INHERITED_FAMILIES
+FAMILIES: tuple[Family[Node], ...] = OWN_FAMILIES + PROBLEM_FAMILIES + INHERITED_FAMILIES
 
 COLLECTOR = Collector(
     "node",

@@ -196,6 +196,12 @@ def test_missing_values_are_absent_in_inherited_families() -> None:
     ) == ([], [], [], [0], [0], [0])
 
 
+def test_problems_are_absent_unless_reported() -> None:
+    families = ("patroni_watchdog_failed", "patroni_logger_records_lost")
+    assert [value(family, node()) for family in families] == [[], []]
+    assert [value(family, node(watchdog_failed=True, logger_records_lost=7)) for family in families] == [[1.0], [7.0]]
+
+
 def test_postgresql_info_with_missing_values() -> None:
     info = next(family for family in patroni_node.FAMILIES if family.name == "patroni_postgresql_info")
     assert list(info.samples(node(server_version=None), {})) == [(("", "7710421396321073731"), 1.0)]
