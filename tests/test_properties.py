@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector as PrometheusCollector
 
 from exporter.collectors import COLLECTORS
 from exporter.collectors.base import AnyCollector
-from exporter.collectors.document import Answer, NotSupported, ParseError, moment
+from exporter.collectors.document import Answer, NotSupported, ParseError, timestamp
 from exporter.config.allow_list import AllowList, NotAllowed, Place, TargetError
 from exporter.config.errors import ConfigError
 from exporter.config.modules import read_modules
@@ -71,7 +71,7 @@ def reading(collector: AnyCollector, answer: Answer) -> Reading:
         return Reading(collector, Flight(), 0.0, absent.model, provided=False)
     except ParseError as error:
         failure = str(error)
-    said = [failure] if failure is not None else list(collector.remarks(model))
+    said = [failure] if failure is not None else list(collector.warnings(model))
     assert [line for line in said if not line.isprintable()] == []
     return Reading(collector, Flight(), 0.0, model, failure)
 
@@ -164,7 +164,7 @@ def test_value_of_any_type_at_any_place_of_a_recording_is_a_model_or_a_parse_err
 @given(st.one_of(st.sampled_from(TEXTS), st.text(), st.datetimes().map(str), st.from_regex(r"\d{4}-\d\d-\d\d.*")))
 def test_any_text_is_a_finite_timestamp_or_none_or_a_value_error(text: str) -> None:
     try:
-        seconds = moment(text)
+        seconds = timestamp(text)
     except ValueError:
         return
     assert seconds is None or math.isfinite(seconds)
