@@ -32,12 +32,12 @@ SCRAPE_FAMILIES: Mapping[str, tuple[Family[ModuleResult], ...]] = {
     "patroni": (
         gauge(
             "patroni_up",
-            "1 when Patroni's REST API returned the status of its node, else 0.",
+            "1 if Patroni's REST API returned the status of its node, 0 otherwise.",
             lambda result: result.up,
         ),
         gauges(
             "patroni_scrape_collector_success",
-            "1 when the collector's document was fetched and parsed, else 0; "
+            "1 if the collector's document was fetched and parsed, 0 otherwise; "
             "absent when this version of Patroni does not have it.",
             ("collector",),
             _successes,
@@ -52,7 +52,7 @@ SCRAPE_FAMILIES: Mapping[str, tuple[Family[ModuleResult], ...]] = {
     "staytus": (
         gauge(
             "staytus_up",
-            "1 when Staytus returned its services, else 0.",
+            "1 if Staytus returned its services, 0 otherwise.",
             lambda result: result.up,
         ),
         stateset(
@@ -64,7 +64,7 @@ SCRAPE_FAMILIES: Mapping[str, tuple[Family[ModuleResult], ...]] = {
         ),
         gauges(
             "staytus_scrape_collector_success",
-            "1 when the collector's document was fetched and parsed, else 0.",
+            "1 if the collector's document was fetched and parsed, 0 otherwise.",
             ("collector",),
             _successes,
         ),

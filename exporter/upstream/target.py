@@ -143,8 +143,11 @@ class Target:
         request = PreparedRequest()
         request.method = "GET"
         request.url = f"{self.url}/{path}"
-        request.headers = self.options.template.headers.copy()
-        return self.options.auth(request)
+        request.headers = self.options.template.headers
+        if self.options.auth.parts:
+            request.headers = request.headers.copy()
+            self.options.auth(request)
+        return request
 
     def __hash__(self) -> int:
         return hash(self.url)  # targets seldom share it, and hashing the options takes longer

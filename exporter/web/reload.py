@@ -23,7 +23,7 @@ class ReloadState(Collector):
         self._file.get()  # reloads a changed file
         yield GaugeMetricFamily(
             "exporter_config_last_reload_successful",
-            "1 when the present modules file is in use, 0 when it cannot be used and an older version is.",
+            "1 if the present modules file is in use, 0 if it cannot be used and an older version is.",
             float(self._file.failure is None),
         )
         yield GaugeMetricFamily(

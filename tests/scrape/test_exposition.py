@@ -45,7 +45,7 @@ def test_failed_scrape(upstream: Upstream) -> None:
 
 def test_names(upstream: Upstream) -> None:
     assert exposition(results(upstream), names=["staytus_up"]).splitlines() == [
-        "# HELP staytus_up 1 when Staytus returned its services, else 0.",
+        "# HELP staytus_up 1 if Staytus returned its services, 0 otherwise.",
         "# TYPE staytus_up gauge",
         "staytus_up 0.0",
     ]
