@@ -17,7 +17,7 @@ from requests import PreparedRequest, Response
 from requests.adapters import BaseAdapter
 
 from exporter.upstream.errors import ConnectionFailed, FetchError, URLNotValid, not_sent
-from exporter.upstream.transfer import AddressPolicy, Done, Timeout, Transfer
+from exporter.upstream.transfer import AddressPolicy, Done, Timeout, Transfer, header_lines
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +47,13 @@ class CurlAdapter(BaseAdapter):
     ) -> None:
         """Sends requests at once and without waiting; each `done` receives a Response or FetchError, in any thread."""
         transfers = []
+        headers: Mapping[str, str] = {}
+        header: list[bytes] = []
         for request, done in requests:
+            if request.headers is not headers:  # requests without credentials share them
+                headers, header = request.headers, header_lines(request.headers)
             try:
-                transfer = Transfer(request, done, timeout, verify, cert, self._server_name, self._allows)
+                transfer = Transfer(request, done, header, timeout, verify, cert, self._server_name, self._allows)
             except (OSError, ValueError) as error:
                 done(not_sent(error, request))
             else:

@@ -3,7 +3,7 @@
 import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -41,15 +41,16 @@ _ADDRESS = re.compile(r"https?://(\[|[\d.]+(:|/|$))")
 
 
 class Transfer:
-    """A request in flight. The TLS files are read here, in the calling thread, because a disk can hang.
+    """A request in flight; `header` are its header lines.
 
-    Raises OSError or ValueError when a file cannot be used.
+    The TLS files are read here, in the calling thread, because a disk can hang. Raises OSError or ValueError when a file cannot be used.
     """
 
     def __init__(
         self,
         request: PreparedRequest,
         done: Done,
+        header: list[bytes],
         timeout: Timeout,
         verify: bool | str,
         cert: str | tuple[str, str] | None,
@@ -64,32 +65,30 @@ class Transfer:
         self._url = str(request.url)
         self._tls = _tls(verify, cert) if self._url.startswith("https:") else {}
         self._allows = None if _ADDRESS.match(self._url) else allows
-        self._header = BytesIO()
+        self._header = header
+        self._received = BytesIO()
         self._body = bytearray()
         self._sent_first = 0.0
         self._refused = ""
 
     def set_up(self, curl: pycurl.Curl) -> None:
         """Sets the options of libcurl for this request."""
-        url = self._url
-        headers = [f"{name}: {value}" if value else f"{name};" for name, value in self.request.headers.items()]
+        url, header = self._url, self._header
         if self._server_name and url.startswith("https:"):
             # The name is sent (SNI) and verified in place of the URL's host, which is connected to and is in Host.
             host = url.split("/")[2]
             name = f"[{self._server_name}]" if ":" in self._server_name else self._server_name
             url = url.replace(f"//{host}", f"//{name}{_port(host)}", 1)
             curl.setopt(pycurl.CONNECT_TO, [f"::{host if _port(host) else host + ':443'}"])
-            headers.append(f"Host: {host}")
-        if "Accept" not in self.request.headers:
-            headers.append("Accept:")
+            header = [*header, f"Host: {host}".encode()]
         for option, value in {
             pycurl.URL: url,
-            pycurl.HTTPHEADER: [header.encode("latin-1") for header in headers],
+            pycurl.HTTPHEADER: header,
             pycurl.ACCEPT_ENCODING: "gzip, deflate",  # what is decoded; the header of the request wins
             pycurl.CONNECTTIMEOUT_MS: _milliseconds(self._connect_timeout),
             pycurl.TIMEOUT_MS: _milliseconds(self._total_timeout),
             pycurl.PREREQFUNCTION: self._connected,
-            pycurl.HEADERFUNCTION: self._header.write,
+            pycurl.HEADERFUNCTION: self._received.write,
             pycurl.WRITEFUNCTION: self._write,
             pycurl.MAXFILESIZE_LARGE: SIZE_LIMIT,
             pycurl.PROXY: "",
@@ -120,12 +119,13 @@ class Transfer:
         response.url = self._url
         response.status_code = curl.getinfo(pycurl.RESPONSE_CODE)
         # After 1xx responses there are more headers than one; the last one counts.
-        status, *lines = self._header.getvalue().decode("latin-1").strip().rpartition("\r\n\r\n")[2].split("\r\n")
+        status, *lines = self._received.getvalue().decode("latin-1").strip().rpartition("\r\n\r\n")[2].split("\r\n")
         response.reason = status.split(" ", 2)[-1]
+        headers: dict[str, str] = {}
         for line in lines:
             name, _, value = line.partition(":")
-            known, value = response.headers.get(name), value.strip()
-            response.headers[name] = f"{known}, {value}" if known else value
+            headers[name] = f"{headers[name]}, {value.strip()}" if name in headers else value.strip()
+        response.headers.update(headers)
         response.encoding = get_encoding_from_headers(response.headers)
         response.raw = BytesIO(self._body)
         return response
@@ -165,6 +165,14 @@ class Transfer:
             self._refused = f"the address {ip} is not allowed"
             return int(pycurl.SOCKET_BAD)
         return socket.socket(family, kind, protocol)
+
+
+def header_lines(headers: Mapping[str, str]) -> list[bytes]:
+    """Returns the header lines of a request in the form of libcurl, without those that it would add itself."""
+    lines = [f"{name}: {value}" if value else f"{name};" for name, value in headers.items()]
+    if "Accept" not in headers:
+        lines.append("Accept:")
+    return [line.encode("latin-1") for line in lines]
 
 
 def _tls(verify: bool | str, cert: str | tuple[str, str] | None) -> dict[int, Any]:
