@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from exporter.config.errors import ConfigError
 from exporter.config.yaml_file import text_of
-from exporter.log import known
+from exporter.log import Event
 
 #: Seconds after which a file that cannot be used is read again, changed or not: the reason can be another file.
 RETRY_AFTER = 1.0
@@ -89,8 +89,7 @@ class ReloadableFile(ABC, Generic[T]):
         self._logged = self.failure
         if self.failure:
             log = logging.getLogger(type(self).__module__)
-            told = known("file not loaded", file=self.path, reason=self.failure)
-            log.error("%s; the last good version stays in use", self.failure, extra=told)
+            log.error(Event("file not loaded", file=self.path, reason=self.failure))
 
     def _load(self) -> None:
         try:

@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def state(file: ModulesFile) -> tuple[list[str], str | None]:
-    return list(file.modules()), file.failure
+    return list(file.get()), file.failure
 
 
 def test_file_is_loaded_when_it_is_named(path: Path) -> None:
