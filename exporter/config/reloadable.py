@@ -33,10 +33,10 @@ class ReloadableFile(ABC, Generic[T]):
         self.failure: str | None = None
         self._logged: str | None = None
         self._lock = threading.Lock()
-        self._last_good = _SharedText()
         self._seen: dict[str, object] = {path: None}
         self._retry_at = 0.0
         self._text, self._value = self._read(None)
+        self._last_good = _SharedText(self._text)
 
     @classmethod
     def load(cls, path: str) -> Self:
@@ -94,6 +94,7 @@ class ReloadableFile(ABC, Generic[T]):
     def _load(self) -> None:
         try:
             self._text, self._value = self._read(self._value)
+            self._last_good.write(self._text)
             self.failure = None
         except ConfigError as error:
             self.failure = str(error)
@@ -106,7 +107,6 @@ class ReloadableFile(ABC, Generic[T]):
         value = self.parse(text, before)
         # A file that is new here has no stamp from before it was read, so everything is read once more.
         self._seen = {path: stamps.get(path) for path in (self.path, *self.files(value))}
-        self._last_good.write(text)
         return text, value
 
     def _load_last_good(self) -> None:
@@ -133,27 +133,29 @@ class _SharedText:
 
     _TIME = struct.Struct("=d")
 
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
         if hasattr(os, "memfd_create"):  # Linux; it needs no writable directory
-            self._file = open(os.memfd_create("last-good"), "r+b", buffering=0)  # noqa: PTH123, SIM115
+            self._file = os.memfd_create("last-good")
         else:
-            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+            self._file, name = tempfile.mkstemp()
+            Path(name).unlink()
+        self.write(text)
 
     def write(self, text: str) -> None:
         content = self._TIME.pack(time.time()) + text.encode()
-        with self._locked(fcntl.LOCK_EX) as file:
-            os.pwrite(file, content, 0)
-            os.truncate(file, len(content))
+        with self._locked(fcntl.LOCK_EX):
+            os.pwrite(self._file, content, 0)
+            os.truncate(self._file, len(content))
 
     def read(self) -> tuple[float, str]:
-        with self._locked(fcntl.LOCK_SH) as file:
-            content = os.pread(file, os.fstat(file).st_size, 0)
+        with self._locked(fcntl.LOCK_SH):
+            content = os.pread(self._file, os.fstat(self._file).st_size, 0)
         return self._TIME.unpack(content[: self._TIME.size])[0], content[self._TIME.size :].decode()
 
     @contextlib.contextmanager
-    def _locked(self, how: int) -> Iterator[int]:
+    def _locked(self, how: int) -> Iterator[None]:
         fcntl.lockf(self._file, how)
         try:
-            yield self._file.fileno()
+            yield
         finally:
             fcntl.lockf(self._file, fcntl.LOCK_UN)
