@@ -73,7 +73,7 @@ class Client:
 
 def said(exporter: Served, logger: str) -> list[str]:
     """The reasons that this logger of ours has told so far."""
-    return [event["reason"] for event in exporter.events(f"exporter.{logger}")]
+    return [event["reason"] for event in exporter.events(f"exporter.web.{logger}")]
 
 
 def locked(upstream: Upstream, port: int, path: str, *arguments: str) -> tuple[str, ...]:
