@@ -10,6 +10,9 @@ from exporter.config.readers import Reader
 
 T = TypeVar("T")
 
+#: Levels of nesting that are accepted. libyaml composes recursively and overflows the stack at some 40,000.
+MAX_DEPTH = 50
+
 _KINDS = {
     "map": "a mapping",
     "seq": "a list",
@@ -47,7 +50,12 @@ class Entry:
 
         # libyaml where PyYAML has it: ten times as fast, which matters for a list of some thousand targets.
         loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        depth = 0
         try:
+            for event in yaml.parse(text, Loader=loader):
+                depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+                if depth > MAX_DEPTH:
+                    raise _error(file, event.start_mark.line + 1, f"more than {MAX_DEPTH} levels of nesting")
             node: Any = yaml.compose(text, Loader=loader) or yaml.compose("null", Loader=loader)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
@@ -55,7 +63,7 @@ class Entry:
             hint = "; a text that begins with * or [ needs quotes" if re.search(r"[*[]", _line(text, line)) else ""
             problem = re.sub(r" '\w.*'", "", error.problem or "")  # a password after * is an unknown alias
             raise _error(file, line + 1, f"not YAML: {problem}{hint}") from None
-        except (yaml.YAMLError, RecursionError) as error:
+        except yaml.YAMLError as error:
             raise _error(file, 1, f"not YAML: {str(error).splitlines()[0]}") from None
         return cls(file, "", node)
 

@@ -239,4 +239,14 @@ def test_alias_bomb() -> None:
     lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"{b}: &{b} [{','.join([f'*{a}'] * 10)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)]
     assert error("\n".join(lines)) == "m.yml:1: a: unknown key; expected modules"
-    assert error("a: " + "[" * 20000).startswith("m.yml:2: not YAML: ")
+
+
+@pytest.mark.parametrize("libyaml", [True, False])
+def test_deep_nesting(libyaml: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libyaml would overflow the stack and end the process."""
+    if not libyaml:
+        monkeypatch.delattr(yaml, "CSafeLoader")
+    assert error("modules:\n  db: " + "[" * 40000) == "m.yml:2: more than 50 levels of nesting"
+    assert error("modules:\n  db: " + "{a: " * 40000) == "m.yml:2: more than 50 levels of nesting"
+    deep = "".join(f"{' ' * level}a:\n" for level in range(60))
+    assert error(deep) == "m.yml:51: more than 50 levels of nesting"

@@ -115,7 +115,9 @@ REFUSED = [
     ("a: &x 1\nb: *y\n", "2: not YAML: found undefined alias; a text that begins with * or [ needs quotes"),
     ("{}\n---\n{}\n", "2: not YAML: but found another document"),
     ("\x01", "1: not YAML: unacceptable character #x0001: control characters are not allowed"),
-    ("[" * 5000, "2: not YAML: did not find expected node content"),
+    ("[" * 40000, "1: more than 50 levels of nesting"),
+    ("\n" + "- " * 40000, "2: more than 50 levels of nesting"),
+    ("[" * 50 + "]" * 50, "1: expected a mapping, found a list"),
     (
         "\ntls_config: {}\n",
         "2: tls_config: unknown key; expected tls_server_config, http_server_config, basic_auth_users, rate_limit",
