@@ -215,6 +215,12 @@ def test_all_variables_empty(tmp_path: Path) -> None:
     assert load({**empty, **files, **KEYS}) == settings(staytus())
 
 
+def test_env_file_is_not_interpolated(tmp_path: Path) -> None:
+    path = tmp_path / "some.env"
+    path.write_text("STAYTUS_API_TOKEN='tok${HOME}x'\nSTAYTUS_API_SECRET=\"sec${HOME}\"\n")
+    assert load({"EXPORTER_ENV_FILE": str(path)}) == settings(staytus(auth=tokens("tok${HOME}x", "sec${HOME}")))
+
+
 def test_empty_bind_is_set(tmp_path: Path) -> None:
     file = env_file(tmp_path, {"PATRONI_EXPORTER_BIND": "127.0.0.1"})
     assert load({"EXPORTER_ENV_FILE": file, "PATRONI_EXPORTER_BIND": ""}) == settings()
