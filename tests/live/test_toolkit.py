@@ -20,6 +20,7 @@ STRICTER = (
     "certificates are always verified here",
     "not less than min_version",
     "expected one curve",
+    "rate_limit.",  # a number of nanoseconds, and a limit that refuses every request or none
 )
 
 

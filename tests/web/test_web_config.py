@@ -8,7 +8,7 @@ import pytest
 from exporter.config.errors import ConfigError
 from exporter.config.reloadable import RETRY_AFTER
 from exporter.web.tls import ServerTLS
-from exporter.web.web_config import WebConfig, WebConfigFile, checked_web_config, read_web_config
+from exporter.web.web_config import RateLimit, WebConfig, WebConfigFile, checked_web_config, read_web_config
 from tests.locks import users, web_config
 
 #: The hash in the documentation of the exporter-toolkit.
@@ -45,6 +45,9 @@ http_server_config:
 basic_auth_users:
   alice: {HASH}
   12: '{HASH}'
+rate_limit:
+  interval: 1m0.5s
+  burst: 20
 """,
     )
     assert read_web_config(path) == WebConfig(
@@ -66,6 +69,7 @@ basic_auth_users:
             ("X-XSS-Protection", "1"),
             ("Content-Security-Policy", "default-src 'self'; img-src *"),
         ),
+        rate_limit=RateLimit(interval=60.5, burst=20),
     )
 
 
@@ -83,6 +87,28 @@ NOTHING = [
 @pytest.mark.parametrize("text", NOTHING)
 def test_empty_file(tmp_path: Path, text: str) -> None:
     assert checked_web_config(web_config(tmp_path, text)) == WebConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("{interval: 1s, burst: 20}", RateLimit(1.0, 20)),
+        ("{interval: '1h1m1s1ms', burst: 1}", RateLimit(3661.001, 1)),
+        ("{interval: .5s, burst: 1}", RateLimit(0.5, 1)),
+        ("{interval: 250us, burst: 1}", RateLimit(0.00025, 1)),
+        ("{interval: 0, burst: 20}", None),
+        ("{interval: 0s}", None),
+        ("{burst: 20}", None),
+        ("{interval: , burst: }", None),
+        ("{}", None),
+        ("", None),
+    ],
+)
+def test_rate_limit(tmp_path: Path, text: str, limit: RateLimit | None) -> None:
+    config = read_web_config(web_config(tmp_path, f"rate_limit: {text}\n"))
+    assert config == WebConfig(rate_limit=limit)
+    lines = ["rate limit: 20 requests, then one every 1 s"] if limit == RateLimit(1.0, 20) else []
+    assert [line for line in config.summary() if line.startswith("rate limit: 20")] == lines
 
 
 @pytest.mark.parametrize("version", ["a", "b", "x", "y"])
@@ -106,6 +132,8 @@ KEYS = (
 )
 BCRYPT = "expected a bcrypt hash, such as from htpasswd -nBC 10"
 
+DURATION = "expected a duration such as 1s, 500ms or 1m30s, or 0"
+BURST = "expected a burst of at least 1: with 0 every request would be refused"
 
 REFUSED = [
     ("- a\n", "1: expected a mapping, found a list"),
@@ -122,7 +150,16 @@ REFUSED = [
         "\ntls_config: {}\n",
         "2: tls_config: unknown key; expected tls_server_config, http_server_config, basic_auth_users, rate_limit",
     ),
-    ("rate_limit: {interval: 1s}\n", "1: rate_limit: not supported; remove it"),
+    ("rate_limit: {interval: 1}\n", f"1: rate_limit.interval: '1': {DURATION}"),
+    ("rate_limit: {interval: '1'}\n", f"1: rate_limit.interval: '1': {DURATION}"),
+    ("rate_limit: {interval: 1d}\n", f"1: rate_limit.interval: '1d': {DURATION}"),
+    ("rate_limit: {interval: -1s}\n", f"1: rate_limit.interval: '-1s': {DURATION}"),
+    ("rate_limit: {interval: [1s]}\n", f"1: rate_limit.interval: {DURATION}, found a list"),
+    ("rate_limit: {burst: '2'}\n", "1: rate_limit.burst: expected a number from 0 to 999999999, found a text"),
+    ("rate_limit: {burst: -1}\n", "1: rate_limit.burst: '-1': expected a number from 0 to 999999999"),
+    ("rate_limit: {interval: 1s}\n", f"1: rate_limit.interval: {BURST}"),
+    ("rate_limit:\n  interval: 1s\n  burst: 0\n", f"3: rate_limit.burst: {BURST}"),
+    ("rate_limit: {bursts: 1}\n", "1: rate_limit.bursts: unknown key; expected interval, burst"),
     (
         "tls_server_config:\n  cert_fil: x\n",
         f"2: tls_server_config.cert_fil: unknown key; expected {KEYS}",
