@@ -87,7 +87,7 @@ def _module(name: str, entry: Entry, directory: Path) -> ProbeModule:
 
 
 def _seconds(entry: Entry | None, low: float, default: float) -> float:
-    return default if entry is None else entry.read(readers.duration(low, 3600.0), kinds=TEXT_OR_NUMBER)
+    return default if entry is None else entry.read(readers.duration_or_seconds(low, 3600.0), kinds=TEXT_OR_NUMBER)
 
 
 def _tls(entry: Entry, directory: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -64,7 +64,7 @@ class ReloadableFile(ABC, Generic[T]):
     @property
     def loaded_at(self) -> float:
         """When a process of this server last loaded it, in Unix seconds."""
-        return self._last_good.read()[0]
+        return self._last_good.time()
 
     def get(self) -> T:
         """Returns the value, after reading the file again if it has changed and no other thread is doing so."""
@@ -110,7 +110,7 @@ class ReloadableFile(ABC, Generic[T]):
         return text, value
 
     def _load_last_good(self) -> None:
-        _, text = self._last_good.read()
+        text = self._last_good.text()
         if text != self._text:  # another process has loaded it
             with contextlib.suppress(ConfigError):  # another file that it needs can have changed
                 self._text, self._value = text, self.parse(text, self._value)
@@ -129,7 +129,10 @@ def _stamp(path: str) -> object:
 
 
 class _SharedText:
-    """A text and the time when it was written, in memory shared with all processes that are forked from this one."""
+    """A text and the time when it was written, in memory shared with all processes that are forked from this one.
+
+    The lock is one of processes: only one thread of each may call `write` or `text` at a time.
+    """
 
     _TIME = struct.Struct("=d")
 
@@ -143,19 +146,16 @@ class _SharedText:
 
     def write(self, text: str) -> None:
         content = self._TIME.pack(time.time()) + text.encode()
-        with self._locked(fcntl.LOCK_EX):
-            os.pwrite(self._file, content, 0)
-            os.truncate(self._file, len(content))
+        fcntl.lockf(self._file, fcntl.LOCK_EX)
+        os.pwrite(self._file, content, 0)
+        os.truncate(self._file, len(content))
+        fcntl.lockf(self._file, fcntl.LOCK_UN)
 
-    def read(self) -> tuple[float, str]:
-        with self._locked(fcntl.LOCK_SH):
-            content = os.pread(self._file, os.fstat(self._file).st_size, 0)
-        return self._TIME.unpack(content[: self._TIME.size])[0], content[self._TIME.size :].decode()
+    def text(self) -> str:
+        fcntl.lockf(self._file, fcntl.LOCK_SH)
+        content = os.pread(self._file, os.fstat(self._file).st_size, self._TIME.size)
+        fcntl.lockf(self._file, fcntl.LOCK_UN)
+        return content.decode()
 
-    @contextlib.contextmanager
-    def _locked(self, how: int) -> Iterator[None]:
-        fcntl.lockf(self._file, how)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN)
+    def time(self) -> float:
+        return float(self._TIME.unpack(os.pread(self._file, self._TIME.size, 0))[0])

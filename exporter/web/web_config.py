@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from exporter.config.errors import ConfigError
-from exporter.config.readers import Reader, choice, expects, integer, invalid
+from exporter.config.readers import Reader, choice, duration, expects, integer, invalid
 from exporter.config.reloadable import ReloadableFile
 from exporter.config.yaml_file import TEXT_OR_NUMBER, Entry, text_of
 from exporter.upstream.headers import Headers
@@ -37,10 +37,6 @@ HEADERS: Mapping[str, tuple[str, ...]] = {
 
 #: A bcrypt hash: version, cost, and 22 + 31 characters, of which the 22nd has only two bits.
 BCRYPT = re.compile(r"\$2[abxy]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}", re.ASCII)
-
-
-#: The units of a duration in Go, in seconds.
-UNITS = {"h": 3600.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9, "m": 60.0, "s": 1.0}
 
 
 @dataclass(frozen=True)
@@ -196,20 +192,13 @@ def _text(entry: Entry, choices: Iterable[str] | None) -> str:
 
 def _rate_limit(rows: Mapping[str, Entry]) -> RateLimit | None:
     interval, burst = (rows[key] if key in rows and not rows[key].is_null else None for key in ("interval", "burst"))
-    seconds = interval.read(_duration, kinds=("str", "int")) if interval else 0.0
+    # In the exporter-toolkit a number without a unit is nanoseconds, so only 0 is one here.
+    or_zero = Reader(f"{duration.expected}, or 0", lambda text: 0.0 if text == "0" else duration(text))
+    seconds = interval.read(or_zero, kinds=("str", "int")) if interval else 0.0
     requests = burst.read(integer(0, 10**9 - 1), kinds=("int",)) if burst else 0
     if interval and seconds and not requests:
         (burst or interval).fail("expected a burst of at least 1: with 0 every request would be refused")
     return RateLimit(seconds, requests) if seconds else None
-
-
-@expects("a duration such as 1s, 500ms or 1m30s, or 0")
-def _duration(text: str) -> float:
-    """Reads a duration of Go, in which a number without a unit would be nanoseconds; returns seconds."""
-    part = rf"(\d+\.?\d*|\.\d+)({'|'.join(UNITS)})"
-    if text != "0" and not re.fullmatch(f"({part})+", text, re.ASCII):
-        raise ValueError
-    return sum(float(count) * UNITS[unit] for count, unit in re.findall(part, text, re.ASCII))
 
 
 @expects("a bcrypt hash, such as from htpasswd -nBC 10")

@@ -132,7 +132,7 @@ KEYS = (
 )
 BCRYPT = "expected a bcrypt hash, such as from htpasswd -nBC 10"
 
-DURATION = "expected a duration such as 1s, 500ms or 1m30s, or 0"
+DURATION = "expected a duration such as 5s, 500ms or 1m30s, or 0"
 BURST = "expected a burst of at least 1: with 0 every request would be refused"
 
 REFUSED = [
