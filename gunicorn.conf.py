@@ -19,8 +19,8 @@ from gunicorn.workers.base import Worker
 if (folder := str(Path(__file__).resolve().parent)) not in sys.path:
     sys.path.append(folder)  # so that exporter and wsgi are found, whatever folder gunicorn is started in
 
-from exporter.config.modules_file import ModulesFile
 from exporter.config.errors import ConfigError, exit_on_config_error
+from exporter.config.modules_file import ModulesFile
 from exporter.config.settings import Settings
 from exporter.log import GunicornLogger, known
 from exporter.web.web_config import ServerContext, WebConfigFile

@@ -48,17 +48,13 @@ def _rows(families: tuple[Family[Any], ...]) -> list[str]:
 
 
 def settings() -> str:
-    """Returns the table of settings, which stands in docs/settings.md."""
+    """Returns the table of settings in docs/settings.md."""
     rows = ["| variable | argument | default | meaning |", "| --- | --- | --- | --- |"]
     for option in OPTIONS:
         flags = ", ".join(f"`{flag}`" for flag in option.flags)
-        default = (
-            ("required" if option.required else "")
-            if option.default is None
-            else f"`{option.default}`"
-            if option.default
-            else "empty"
-        )
+        default = f"`{option.default}`" if option.default else "empty"
+        if option.default is None:
+            default = "required" if option.required else ""
         file = f" (or `{option.variable}_FILE`, a file that holds it)" if option.secret else ""
         rows.append(f"| `{option.variable}` | {flags} | {default} | {option.meaning}{file} |")
     return "\n".join(rows) + "\n"
@@ -66,7 +62,7 @@ def settings() -> str:
 
 def env() -> str:
     """Returns .env.sample: every variable with its default, commented out."""
-    lines = ["# Copy to .env and take the # away from what you set; the real environment wins over this file."]
+    lines = ["# Copy to .env and uncomment what you set. Environment variables take precedence over this file."]
     for option in OPTIONS:
         lines += ["", f"# {option.meaning}", f"#{option.variable}={option.default or ''}"]
     return "\n".join(lines) + "\n"

@@ -41,10 +41,10 @@ def test_check_tells_settings_and_that_all_modules_answer(upstream: Upstream) ->
     expected = f"""\
 PATRONI_EXPORTER_PORT = 9548  (environment)
 PATRONI_EXPORTER_BIND =   (default)
-PATRONI_EXPORTER_URL = {upstream.url}/patroni  (environment)
-PATRONI_EXPORTER_DEBUG = true  (environment)
-PATRONI_EXPORTER_TIMEOUT = 4.0  (environment)
 PATRONI_EXPORTER_ADDRESS_FAMILY = AF_INET  (default)
+PATRONI_EXPORTER_DEBUG = true  (environment)
+PATRONI_EXPORTER_URL = {upstream.url}/patroni  (environment)
+PATRONI_EXPORTER_TIMEOUT = 4.0  (environment)
 PATRONI_EXPORTER_REQUEST_VERIFY = true  (default)
 PATRONI_EXPORTER_COLLECT = node,cluster,history,config,failsafe  (default)
 {patroni_keys}STAYTUS_API_URL = {upstream.url}  (environment)

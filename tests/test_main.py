@@ -142,7 +142,7 @@ def test_value_that_cannot_be_used_is_one_line(
     [
         (lambda path: None, "No such file or directory"),
         (Path.mkdir, "Is a directory"),
-        (lambda path: path.write_bytes(b"A=\xff\n"), "not text in UTF-8"),
+        (lambda path: path.write_bytes(b"A=\xff\n"), "not UTF-8"),
     ],
 )
 def test_env_file_that_cannot_be_read_is_one_line(
@@ -158,7 +158,7 @@ def test_env_file_that_cannot_be_read_is_one_line(
     ("given", "line"),
     [
         ({"PATRONI_EXPORTER_TIMEOUT": "ten"}, f"PATRONI_EXPORTER_TIMEOUT='ten': {EXPECTED_SECONDS}"),
-        ({"STAYTUS_API_TOKEN": "h1dden"}, f"STAYTUS_API_SECRET is missing: {KEY}"),
+        ({"STAYTUS_API_TOKEN": "h1dden"}, f"STAYTUS_API_SECRET is not set: {KEY}"),
         (
             {"PATRONI_EXPORTER_BIND": "a..b"},
             "PATRONI_EXPORTER_BIND='a..b': expected an address or a host name with an address of the family AF_INET "

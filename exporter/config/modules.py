@@ -11,7 +11,7 @@ from exporter.config.allow_list import EXPECTED_ENTRY, AllowList, NotAllowed, Pl
 from exporter.config.credentials import DuplicateHeader, client_certificate, credentials
 from exporter.config.options import COLLECTOR_NAMES, STAYTUS_TOKENS
 from exporter.config.readers import Reader
-from exporter.config.yaml_file import Entry
+from exporter.config.yaml_file import TEXT_OR_NUMBER, Entry
 from exporter.upstream.headers import Secret, header_lines
 from exporter.upstream.target import Credentials, Header, Login, Module, RequestOptions, Target
 
@@ -87,7 +87,7 @@ def _module(name: str, entry: Entry, directory: Path) -> ProbeModule:
 
 
 def _seconds(entry: Entry | None, low: float, default: float) -> float:
-    return default if entry is None else entry.read(readers.duration(low, 3600.0), number=True)
+    return default if entry is None else entry.read(readers.duration_or_seconds(low, 3600.0), kinds=TEXT_OR_NUMBER)
 
 
 def _tls(entry: Entry, directory: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from exporter.config.modules import ProbeModule, read_modules
 from exporter.config.reloadable import ReloadableFile
-from exporter.log import known
+from exporter.log import Event
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +21,7 @@ class ModulesFile(ReloadableFile[Mapping[str, ProbeModule]]):
         super().log_state()
         if self.failure:
             return
-        log.info("%s: loaded", self.path, extra=known("file loaded", file=self.path, modules=", ".join(self._value)))
+        log.info(Event("file loaded", file=self.path, modules=", ".join(self._value)))
         for module in self._value.values():
             if module.options.verify is False:
-                told = known("TLS certificates are not verified", module=module.name)
-                log.warning("%s: TLS certificates are not verified", module.name, extra=told)
+                log.warning(Event("TLS certificates are not verified", module=module.name))

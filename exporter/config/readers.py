@@ -61,15 +61,24 @@ def seconds(low: float, high: float) -> Reader[float]:
     return read
 
 
-def duration(low: float, high: float) -> Reader[float]:
-    """Reads a duration as Prometheus writes it (1m30s, 500ms), or a number of seconds; returns seconds."""
+_UNITS = {"h": 3600.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9, "m": 60.0, "s": 1.0}
 
-    @expects(f"a duration such as 5s, 500ms or 1m30s, from {low:g} s to {high / 3600:g}h")
+
+@expects("a duration such as 5s, 500ms or 1m30s")
+def duration(text: str) -> float:
+    """Reads a duration as Go and Prometheus write it; returns seconds."""
+    part = rf"(\d+\.?\d*|\.\d+)({'|'.join(_UNITS)})"
+    if not re.fullmatch(f"({part})+", text, re.ASCII):
+        raise ValueError
+    return sum(float(count) * _UNITS[unit] for count, unit in re.findall(part, text, re.ASCII))
+
+
+def duration_or_seconds(low: float, high: float) -> Reader[float]:
+    """Reads a duration, or a number of seconds, from low to high."""
+
+    @expects(f"{duration.expected}, from {low:g} s to {high / 3600:g}h")
     def read(text: str) -> float:
-        units = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?", text, re.ASCII)
-        if not text or units is None:
-            return seconds(low, high)(text)
-        value = sum(int(count or 0) * unit for count, unit in zip(units.groups(), (3600, 60, 1, 0.001), strict=True))
+        value = duration(text) if text[-1:].isalpha() else seconds(low, high)(text)
         return value if low <= value <= high else invalid()
 
     return read
@@ -178,22 +187,18 @@ def path(text: str) -> str:
     return text if text.isprintable() and "://" not in text else invalid()
 
 
-def _load_authorities(path: str) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        if Path(path).is_dir():
-            context.load_verify_locations(capath=path)
-        else:
-            file_content(path)
-            context.load_verify_locations(path)
-    except OSError:  # it does not exist, is not readable, or holds no certificate
-        raise ValueError from None
-
-
 @expects("the path of a CA bundle that can be read")
 def ca_bundle(text: str) -> str:
     """Reads the path of a file or directory of certificates."""
-    _load_authorities(text)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if Path(text).is_dir():
+            context.load_verify_locations(capath=text)
+        else:
+            file_content(text)
+            context.load_verify_locations(text)
+    except OSError:  # it does not exist, is not readable, or holds no certificate
+        raise ValueError from None
     return text
 
 

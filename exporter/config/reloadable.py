@@ -9,13 +9,13 @@ import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from exporter.config.errors import ConfigError
 from exporter.config.yaml_file import text_of
-from exporter.log import known
+from exporter.log import Event
 
 #: Seconds after which a file that cannot be used is read again, changed or not: the reason can be another file.
 RETRY_AFTER = 1.0
@@ -33,10 +33,10 @@ class ReloadableFile(ABC, Generic[T]):
         self.failure: str | None = None
         self._logged: str | None = None
         self._lock = threading.Lock()
-        self._last_good = _SharedText()
         self._seen: dict[str, object] = {path: None}
         self._retry_at = 0.0
         self._text, self._value = self._read(None)
+        self._last_good = _SharedText(self._text)
 
     @classmethod
     def load(cls, path: str) -> Self:
@@ -64,7 +64,7 @@ class ReloadableFile(ABC, Generic[T]):
     @property
     def loaded_at(self) -> float:
         """When a process of this server last loaded it, in Unix seconds."""
-        return self._last_good.read()[0]
+        return self._last_good.time()
 
     def get(self) -> T:
         """Returns the value, after reading the file again if it has changed and no other thread is doing so."""
@@ -89,12 +89,12 @@ class ReloadableFile(ABC, Generic[T]):
         self._logged = self.failure
         if self.failure:
             log = logging.getLogger(type(self).__module__)
-            told = known("file not loaded", file=self.path, reason=self.failure)
-            log.error("%s; the last good version stays in use", self.failure, extra=told)
+            log.error(Event("file not loaded", file=self.path, reason=self.failure))
 
     def _load(self) -> None:
         try:
             self._text, self._value = self._read(self._value)
+            self._last_good.write(self._text)
             self.failure = None
         except ConfigError as error:
             self.failure = str(error)
@@ -107,11 +107,10 @@ class ReloadableFile(ABC, Generic[T]):
         value = self.parse(text, before)
         # A file that is new here has no stamp from before it was read, so everything is read once more.
         self._seen = {path: stamps.get(path) for path in (self.path, *self.files(value))}
-        self._last_good.write(text)
         return text, value
 
     def _load_last_good(self) -> None:
-        _, text = self._last_good.read()
+        text = self._last_good.text()
         if text != self._text:  # another process has loaded it
             with contextlib.suppress(ConfigError):  # another file that it needs can have changed
                 self._text, self._value = text, self.parse(text, self._value)
@@ -130,31 +129,33 @@ def _stamp(path: str) -> object:
 
 
 class _SharedText:
-    """A text and the time when it was written, in memory shared with all processes that are forked from this one."""
+    """A text and the time when it was written, in memory shared with all processes that are forked from this one.
+
+    The lock is one of processes: only one thread of each may call `write` or `text` at a time.
+    """
 
     _TIME = struct.Struct("=d")
 
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
         if hasattr(os, "memfd_create"):  # Linux; it needs no writable directory
-            self._file = open(os.memfd_create("last-good"), "r+b", buffering=0)  # noqa: PTH123, SIM115
+            self._file = os.memfd_create("last-good")
         else:
-            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+            self._file, name = tempfile.mkstemp()
+            Path(name).unlink()
+        self.write(text)
 
     def write(self, text: str) -> None:
         content = self._TIME.pack(time.time()) + text.encode()
-        with self._locked(fcntl.LOCK_EX) as file:
-            os.pwrite(file, content, 0)
-            os.truncate(file, len(content))
+        fcntl.lockf(self._file, fcntl.LOCK_EX)
+        os.pwrite(self._file, content, 0)
+        os.truncate(self._file, len(content))
+        fcntl.lockf(self._file, fcntl.LOCK_UN)
 
-    def read(self) -> tuple[float, str]:
-        with self._locked(fcntl.LOCK_SH) as file:
-            content = os.pread(file, os.fstat(file).st_size, 0)
-        return self._TIME.unpack(content[: self._TIME.size])[0], content[self._TIME.size :].decode()
+    def text(self) -> str:
+        fcntl.lockf(self._file, fcntl.LOCK_SH)
+        content = os.pread(self._file, os.fstat(self._file).st_size, self._TIME.size)
+        fcntl.lockf(self._file, fcntl.LOCK_UN)
+        return content.decode()
 
-    @contextlib.contextmanager
-    def _locked(self, how: int) -> Iterator[int]:
-        fcntl.lockf(self._file, how)
-        try:
-            yield self._file.fileno()
-        finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN)
+    def time(self) -> float:
+        return float(self._TIME.unpack(os.pread(self._file, self._TIME.size, 0))[0])

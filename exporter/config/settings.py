@@ -118,7 +118,8 @@ def _env_file(environ: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
         if not named and not path.exists():
             return ".env", {}
         with path.open(encoding="utf-8") as lines:
-            return str(path), {name: value for name, value in dotenv_values(stream=lines).items() if value is not None}
+            values = dotenv_values(stream=lines, interpolate=False)  # it would replace ${NAME} in passwords
+            return str(path), {name: value for name, value in values.items() if value is not None}
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise ConfigError(

@@ -10,6 +10,12 @@ from exporter.config.readers import Reader
 
 T = TypeVar("T")
 
+#: Levels of nesting that are accepted. libyaml composes recursively and overflows the stack at some 40,000.
+MAX_DEPTH = 50
+
+#: The kinds of a text that can look like a number.
+TEXT_OR_NUMBER = ("str", "int", "float")
+
 _KINDS = {
     "map": "a mapping",
     "seq": "a list",
@@ -47,7 +53,13 @@ class Entry:
 
         # libyaml where PyYAML has it: ten times as fast, which matters for a list of some thousand targets.
         loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        depth = 0
+        event: Any
         try:
+            for event in yaml.parse(text, Loader=loader):
+                depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+                if depth > MAX_DEPTH:
+                    raise _error(file, event.start_mark.line + 1, f"more than {MAX_DEPTH} levels of nesting")
             node: Any = yaml.compose(text, Loader=loader) or yaml.compose("null", Loader=loader)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
@@ -55,7 +67,7 @@ class Entry:
             hint = "; a text that begins with * or [ needs quotes" if re.search(r"[*[]", _line(text, line)) else ""
             problem = re.sub(r" '\w.*'", "", error.problem or "")  # a password after * is an unknown alias
             raise _error(file, line + 1, f"not YAML: {problem}{hint}") from None
-        except (yaml.YAMLError, RecursionError) as error:
+        except yaml.YAMLError as error:
             raise _error(file, 1, f"not YAML: {str(error).splitlines()[0]}") from None
         return cls(file, "", node)
 
@@ -98,15 +110,13 @@ class Entry:
             self._fail_kind("a list")
         return [Entry(self._file, f"{self.key}[{index}]", node) for index, node in enumerate(self._node.value)]
 
-    def read(self, reader: Reader[T], *, secret: bool = False, number: bool = False) -> T:
-        """Returns what the reader makes of a text, or of a number if it may be one.
-
-        A secret is not in the error.
-        """
+    def read(self, reader: Reader[T], *, secret: bool = False, kinds: tuple[str, ...] = ("str",)) -> T:
+        """Returns what the reader makes of a scalar of one of these kinds; a secret is not in the error."""
         if self._node.id != "scalar" or self.is_null:
             self._fail_kind(reader.expected)
-        if self._kind != "str" and not (number and self._kind in ("int", "float")):
-            self.fail(f"expected {reader.expected}, found {_KINDS[self._kind]}; a text needs quotes here")
+        if self._kind not in kinds:
+            hint = "; a text needs quotes here" if "str" in kinds else ""
+            self.fail(f"expected {reader.expected}, found {_KINDS[self._kind]}{hint}")
         try:
             return reader(self._node.value)
         except ValueError:

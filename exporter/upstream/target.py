@@ -50,7 +50,7 @@ class HeaderLines(AuthBase):
 class Login(AuthBase):
     """Sets basic authentication (RFC 7617) in UTF-8."""
 
-    user: str
+    user: str = field(repr=False)  # in a URL it can be a token
     password: Secret
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:

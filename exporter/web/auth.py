@@ -32,6 +32,7 @@ def locked(app: "WSGIApplication", path: str, *, open_health: bool) -> "WSGIAppl
     Raises ConfigError for a file that cannot be used.
     """
     config = WebConfigFile.load(path)
+    config.log_state()
     for remark in config.get().tls.remarks:
         log.warning("%s: %s", path, remark, extra=known("TLS is not as the file says", file=path, reason=remark))
     logins = Logins()

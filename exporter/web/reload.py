@@ -23,12 +23,12 @@ class ReloadState(Collector):
         self._file.get()  # reloads a changed file
         yield GaugeMetricFamily(
             "exporter_config_last_reload_successful",
-            "1 if the present modules file is in use, 0 if it cannot be used and an older version is.",
+            "1 if the last reload of the modules file succeeded, 0 otherwise.",
             float(self._file.failure is None),
         )
         yield GaugeMetricFamily(
             "exporter_config_last_reload_success_timestamp_seconds",
-            "When the modules file was last loaded, in Unix seconds.",
+            "Time of the last successful reload of the modules file, in Unix seconds.",
             self._file.loaded_at,
         )
 

@@ -1,4 +1,4 @@
-"""The web configuration file in the format of the Prometheus exporter-toolkit: TLS, users and headers.
+"""The web configuration file in the format of the Prometheus exporter-toolkit: TLS, users, headers, rate limit.
 
 The format: https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md
 """
@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import Any
 
 from exporter.config.errors import ConfigError
-from exporter.config.readers import Reader, choice, expects, invalid
+from exporter.config.readers import Reader, choice, duration, expects, integer, invalid
 from exporter.config.reloadable import ReloadableFile
-from exporter.config.yaml_file import Entry, text_of
+from exporter.config.yaml_file import TEXT_OR_NUMBER, Entry, text_of
 from exporter.upstream.headers import Headers
 from exporter.web.tls import (
     CIPHER_SUITES,
@@ -40,12 +40,24 @@ BCRYPT = re.compile(r"\$2[abxy]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][
 
 
 @dataclass(frozen=True)
+class RateLimit:
+    """A token bucket: one request per interval, in seconds, and a burst of requests."""
+
+    interval: float
+    burst: int
+
+
+@dataclass(frozen=True)
 class WebConfig:
-    """The content of the file. `users` are bcrypt hashes by user name; `headers` are set in every response."""
+    """The content of the file.
+
+    `users` are bcrypt hashes by user name; `headers` are set in every response; without a `rate_limit` there is none.
+    """
 
     tls: ServerTLS = field(default_factory=ServerTLS)
     users: Mapping[str, str] = field(default_factory=dict, repr=False)
     headers: Headers = ()
+    rate_limit: RateLimit | None = None
 
     def summary(self) -> list[str]:
         """Returns what is configured, in lines for `check`; without hashes."""
@@ -53,10 +65,12 @@ class WebConfig:
             certificate = self.tls.cert_file or "a certificate in the file"
             client_auth = self.tls.client_auth_type or "NoClientCert"
             tls = f"{certificate}, {max('TLS12', self.tls.min_version)} or later, {client_auth}"
+        limit = self.rate_limit
         return [
             f"TLS: {tls if self.tls.is_on else 'off'}",
             f"users: {', '.join(sorted(self.users)) or 'none, no authentication'}",
             f"headers: {', '.join(name for name, _ in self.headers) or 'none'}",
+            *([f"rate limit: {limit.burst} requests, then one every {limit.interval:g} s"] if limit else []),
             *self.tls.remarks,
         ]
 
@@ -120,8 +134,6 @@ def _web_config(text: str, path: str) -> WebConfig:
     sections = _rows(
         Entry.of(text, path), ("tls_server_config", "http_server_config", "basic_auth_users", "rate_limit")
     )
-    if "rate_limit" in sections:
-        sections["rate_limit"].fail("not supported; remove it")
     http = _rows(sections.get("http_server_config"), ("http2", "headers"))
     if "http2" in http and not http["http2"].is_null:
         http["http2"].boolean()  # the server speaks HTTP/1.1, as every client does
@@ -131,6 +143,7 @@ def _web_config(text: str, path: str) -> WebConfig:
         _tls(_rows(sections.get("tls_server_config"), TLS_KEYS), Path(path).absolute().parent),
         MappingProxyType(users),
         tuple((name, value) for name, value in headers if value),
+        _rate_limit(_rows(sections.get("rate_limit"), ("interval", "burst"))),
     )
 
 
@@ -165,7 +178,7 @@ def _tls(rows: Mapping[str, Entry], directory: Path) -> ServerTLS:
 def _header(name: str, entry: Entry) -> str:
     if HEADERS[name]:
         return _text(entry, HEADERS[name])
-    return "" if entry.is_null else entry.read(_header_value, number=True)
+    return "" if entry.is_null else entry.read(_header_value, kinds=TEXT_OR_NUMBER)
 
 
 def _rows(entry: Entry | None, known: Iterable[str] | None = None) -> Mapping[str, Entry]:
@@ -174,7 +187,18 @@ def _rows(entry: Entry | None, known: Iterable[str] | None = None) -> Mapping[st
 
 
 def _text(entry: Entry, choices: Iterable[str] | None) -> str:
-    return entry.read(Reader("a text", str), number=True) if choices is None else entry.read(choice(choices))
+    return entry.read(Reader("a text", str), kinds=TEXT_OR_NUMBER) if choices is None else entry.read(choice(choices))
+
+
+def _rate_limit(rows: Mapping[str, Entry]) -> RateLimit | None:
+    interval, burst = (rows[key] if key in rows and not rows[key].is_null else None for key in ("interval", "burst"))
+    # In the exporter-toolkit a number without a unit is nanoseconds, so only 0 is one here.
+    or_zero = Reader(f"{duration.expected}, or 0", lambda text: 0.0 if text == "0" else duration(text))
+    seconds = interval.read(or_zero, kinds=("str", "int")) if interval else 0.0
+    requests = burst.read(integer(0, 10**9 - 1), kinds=("int",)) if burst else 0
+    if interval and seconds and not requests:
+        (burst or interval).fail("expected a burst of at least 1: with 0 every request would be refused")
+    return RateLimit(seconds, requests) if seconds else None
 
 
 @expects("a bcrypt hash, such as from htpasswd -nBC 10")

@@ -1,24 +1,26 @@
-"""The keys to the services: secrets and headers, also out of files, user and password, client certificates."""
+"""Credentials: tokens, user and password, headers, secrets in files, and client certificates."""
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import certifi
 import pytest
+from requests import Request
 
 from exporter.config.errors import ConfigError
-from exporter.config.settings import given_settings
-from exporter.upstream.target import HeaderFile
+from exporter.config.settings import Settings, given_settings
+from exporter.upstream.headers import Secret
+from exporter.upstream.target import Header, HeaderLines, Login
 from tests.certificates import Files, authority, encrypted_key, issue
 from tests.config.test_options import BY_VARIABLE, LONG
-from tests.config.test_settings import KEYS, env_file, load, patroni, settings, staytus
+from tests.config.test_settings import KEYS, Part, env_file, load, patroni, settings, staytus, tokens
 
 PREFIXES = pytest.mark.parametrize("prefix", ["PATRONI_EXPORTER", "STAYTUS"])
 URLS = {"PATRONI_EXPORTER": "PATRONI_EXPORTER_URL", "STAYTUS": "STAYTUS_API_URL"}
-LOGIN = ("Authorization", "Basic dXMzcjpwNHNz")  # of us3r, p4ss
-TOKENS = (("X-Auth-Token", "t0ken"), ("X-Auth-Secret", "s3cret"))
+LOGIN = Login("us3r", Secret("p4ss"))
 
 
 @pytest.fixture(scope="module")
@@ -27,27 +29,33 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return issue(authority(folder / "ca.pem"), folder, "client")
 
 
-def given(prefix: str, url: str = "https://h", **keys: object) -> dict[str, str]:
-    """Variables that give the service of this prefix these keys, and all that it needs else."""
-    tokens = KEYS if prefix == "STAYTUS" else {}
-    return {**tokens, URLS[prefix]: url, **{f"{prefix}_{name}": str(value) for name, value in keys.items()}}
+def given(prefix: str, url: str = "https://h", **credentials: object) -> dict[str, str]:
+    """The variables with these credentials for the service of this prefix, and all others that it needs."""
+    required = KEYS if prefix == "STAYTUS" else {}
+    return {**required, URLS[prefix]: url, **{f"{prefix}_{name}": str(value) for name, value in credentials.items()}}
 
 
-def target(prefix: str, headers: tuple[tuple[str, str], ...] = (), **changes: Any) -> object:
-    """The settings with a target that differs so from the one that it is without keys."""
+def with_options(prefix: str, *auth: Part, **options: Any) -> Settings:
+    """The settings that a service with this URL, these credentials and these request options is in."""
     if prefix == "STAYTUS":
-        return settings(staytus(**{"url": "https://h", "headers": TOKENS + headers, **changes}))
-    return settings(patroni(**{"url": "https://h", "headers": headers, **changes}))
+        return settings(staytus("https://h", (*tokens(), *auth), **options))
+    return settings(patroni("https://h", auth, **options))
 
 
-def refusal(environ: dict[str, str]) -> str:
-    """The line that these variables are refused with."""
+def sent(loaded: Settings) -> dict[str, str]:
+    """The headers of a request to the only module, without those of every request."""
+    request = loaded.modules[0].target.options.auth(Request("GET", "http://h").prepare())
+    return dict(request.headers)
+
+
+def error(environ: dict[str, str]) -> str:
+    """The error for these variables."""
     with pytest.raises(ConfigError) as caught:
         load(environ)
     return str(caught.value)
 
 
-# Texts ----------------------------------------------------------------------------------------------------------------
+# Values
 
 
 @pytest.mark.parametrize(
@@ -61,7 +69,7 @@ def refusal(environ: dict[str, str]) -> str:
         ("PATRONI_EXPORTER_HEADERS", "\n X-A :b: c \r\n\nHost:h\n", (("X-A", "b: c"), ("Host", "h"))),
     ],
 )
-def test_text_is_read_as_its_value(variable: str, text: str, value: object) -> None:
+def test_read(variable: str, text: str, value: object) -> None:
     assert BY_VARIABLE[variable].read(text) == value
 
 
@@ -78,125 +86,123 @@ def test_text_is_read_as_its_value(variable: str, text: str, value: object) -> N
         *(("HEADERS", f"X-A: b\n{text}: 1") for text in ["x-a", "Content-Length", "connection", "TE", "Range"]),
     ],
 )
-def test_text_that_cannot_be_used_is_refused(prefix: str, name: str, text: str) -> None:
-    with pytest.raises(ValueError, match=r"^$"):
+def test_read_error(prefix: str, name: str, text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the option adds the text
         BY_VARIABLE[f"{prefix}_{name}"].read(text)
 
 
-# Certificates ---------------------------------------------------------------------------------------------------------
+# Certificates
 
 
 @PREFIXES
-def test_certificate_with_its_key_and_a_server_name_are_the_targets(prefix: str, client: Files, tmp_path: Path) -> None:
+def test_certificate_and_server_name(prefix: str, client: Files, tmp_path: Path) -> None:
     both = tmp_path / "both.pem"
     both.write_bytes(client.key.read_bytes() + client.cert.read_bytes())
     cert, key = client.pair
-    assert load(given(prefix, CERT_FILE=cert, KEY_FILE=key)) == target(prefix, cert_file=cert, key_file=key)
-    assert load(given(prefix, CERT_FILE=both)) == target(prefix, cert_file=str(both))
-    assert load(given(prefix, SERVER_NAME="pg.example")) == target(prefix, server_name="pg.example")
+    assert load(given(prefix, CERT_FILE=cert, KEY_FILE=key)) == with_options(prefix, cert=(cert, key))
+    assert load(given(prefix, CERT_FILE=both)) == with_options(prefix, cert=str(both))
+    assert load(given(prefix, SERVER_NAME="pg.example")) == with_options(prefix, server_name="pg.example")
     file = env_file(tmp_path, given(prefix, CERT_FILE=both, SERVER_NAME="a"))
-    expected = target(prefix, cert_file=str(both), server_name="b")
+    expected = with_options(prefix, cert=str(both), server_name="b")
     assert load({"EXPORTER_ENV_FILE": file, f"{prefix}_SERVER_NAME": "b"}) == expected
 
 
 @PREFIXES
-def test_certificate_without_a_key_that_can_be_used_is_refused(prefix: str, client: Files, tmp_path: Path) -> None:
+def test_certificate_without_its_key(prefix: str, client: Files, tmp_path: Path) -> None:
     cert, key = client.pair
     other = issue(authority(tmp_path / "ca.pem"), tmp_path, "other").key
-    assert refusal(given(prefix, KEY_FILE=key)) == (
-        f"{prefix}_CERT_FILE is missing: {prefix}_KEY_FILE is set, expected the certificate too"
-    )
-    assert refusal(given(prefix, CERT_FILE=cert)) == (
-        f"{prefix}_CERT_FILE={cert!r}: expected its private key, without a passphrase, in the same file, or in "
+    assert error(given(prefix, KEY_FILE=key)) == (f"{prefix}_CERT_FILE is not set: {prefix}_KEY_FILE needs it")
+    assert error(given(prefix, CERT_FILE=cert)) == (
+        f"{prefix}_CERT_FILE={cert!r}: expected its private key, without a passphrase, in the same file or in "
         f"{prefix}_KEY_FILE"
     )
     old, new = (encrypted_key(tmp_path / str(old), old=old) for old in (True, False))
     for wrong in (other, old, new):
-        assert refusal(given(prefix, CERT_FILE=cert, KEY_FILE=wrong)) == (
+        assert error(given(prefix, CERT_FILE=cert, KEY_FILE=wrong)) == (
             f"{prefix}_CERT_FILE={cert!r}: expected its private key, without a passphrase, in "
             f"{prefix}_KEY_FILE={str(wrong)!r}"
         )
 
 
 @PREFIXES
-def test_what_only_tls_can_show_is_refused_beside_a_url_of_http(prefix: str, client: Files) -> None:
+def test_tls_options_need_an_https_url(prefix: str, client: Files) -> None:
     cert, key = client.pair
     for first, keys in {
         "CERT_FILE": {"CERT_FILE": cert, "KEY_FILE": key},
         "KEY_FILE": {"KEY_FILE": key},
         "SERVER_NAME": {"SERVER_NAME": "pg.example"},
     }.items():
-        line = f"{prefix}_{first}: expected a URL of https beside it, not http://h"
-        assert refusal(given(prefix, "http://us3r:p4ss@h/", **keys)) == line
+        line = f"{prefix}_{first}: expected an https URL in {URLS[prefix]}, not http://h"
+        assert error(given(prefix, "http://us3r:p4ss@h/", **keys)) == line
 
 
-# User and headers -----------------------------------------------------------------------------------------------------
-
-
-@PREFIXES
-def test_user_with_password_and_headers_go_with_every_request(prefix: str) -> None:
-    assert load(given(prefix, USERNAME="us3r", PASSWORD="p4ss")) == target(prefix, (LOGIN,))
-    more = (("X-A", "b: c"), ("Host", "h"))
-    assert load(given(prefix, HEADERS="X-A: b: c\nHost: h")) == target(prefix, more)
-    assert load(given(prefix, "https://us3r:p4ss@h", HEADERS="X-A: b: c\nHost: h")) == target(prefix, (LOGIN, *more))
-    assert load(given(prefix, HEADERS="authorization: Bearer t0k3n")) == target(
-        prefix, (("authorization", "Bearer t0k3n"),)
-    )
+# User and headers
 
 
 @PREFIXES
-def test_key_that_is_given_twice_or_half_is_refused(prefix: str) -> None:
+def test_login_and_headers(prefix: str) -> None:
+    more = (Header("X-A", Secret("b: c")), Header("Host", Secret("h")))
+    assert load(given(prefix, USERNAME="us3r", PASSWORD="p4ss")) == with_options(prefix, LOGIN)
+    assert load(given(prefix, HEADERS="X-A: b: c\nHost: h")) == with_options(prefix, *more)
+    loaded = load(given(prefix, "https://us3r:p4ss@h", HEADERS="X-A: b: c\nHost: h"))
+    assert loaded == with_options(prefix, LOGIN, *more)
+    assert sent(loaded).items() >= {"Authorization": "Basic dXMzcjpwNHNz", "X-A": "b: c", "Host": "h"}.items()
+    bearer = Header("authorization", Secret("Bearer t0k3n"))
+    assert load(given(prefix, HEADERS="authorization: Bearer t0k3n")) == with_options(prefix, bearer)
+
+
+@PREFIXES
+def test_incomplete_or_duplicate_credentials(prefix: str) -> None:
     user, password = f"{prefix}_USERNAME", f"{prefix}_PASSWORD"
-    assert refusal(given(prefix, USERNAME="u")) == f"{password} is missing: {user} is set, expected both or none"
-    assert refusal(given(prefix, PASSWORD="p")) == f"{user} is missing: {password} is set, expected both or none"
-    assert refusal(given(prefix, "https://u@h", USERNAME="u", PASSWORD="p")) == (
-        f"{user}: the URL has a user too, expected one of them"
+    assert error(given(prefix, USERNAME="u")) == f"{password} is not set: {user} needs it"
+    assert error(given(prefix, PASSWORD="p")) == f"{user} is not set: {password} needs it"
+    assert error(given(prefix, "https://u@h", USERNAME="u", PASSWORD="p")) == (
+        f"{user}: {URLS[prefix]} has a user too, expected one of them"
     )
-    twice = f"{prefix}_HEADERS: authorization comes of another setting too, expected one of them"
+    twice = f"{prefix}_HEADERS: another setting sets authorization too, expected one of them"
     header = "X-A: b\nauthorization: h1dden"
-    assert refusal(given(prefix, USERNAME="u", PASSWORD="p", HEADERS=header)) == twice
-    assert refusal(given(prefix, "https://u@h", HEADERS=header)) == twice
+    assert error(given(prefix, USERNAME="u", PASSWORD="p", HEADERS=header)) == twice
+    assert error(given(prefix, "https://u@h", HEADERS=header)) == twice
 
 
-def test_headers_of_staytus_hold_no_token_of_its_own() -> None:
-    assert refusal(given("STAYTUS", HEADERS="x-auth-secret: h1dden")) == (
-        "STAYTUS_HEADERS: x-auth-secret comes of another setting too, expected one of them"
-    )
-    header = ("X-Auth-Token", "a")
-    assert load(given("PATRONI_EXPORTER", HEADERS="X-Auth-Token: a")) == target("PATRONI_EXPORTER", (header,))
+def test_headers_of_staytus_have_no_token(tmp_path: Path) -> None:
+    line = "STAYTUS_HEADERS: another setting sets x-auth-secret too, expected one of them"
+    (tmp_path / "headers").write_text("x-auth-secret: h1dden")
+    assert error(given("STAYTUS", HEADERS="x-auth-secret: h1dden")) == line
+    assert error(given("STAYTUS", HEADERS_FILE=tmp_path / "headers")) == line
+    header = Header("X-Auth-Token", Secret("a"))
+    assert load(given("PATRONI_EXPORTER", HEADERS="X-Auth-Token: a")) == with_options("PATRONI_EXPORTER", header)
 
 
-def test_userinfo_becomes_a_header_and_stands_nowhere_else() -> None:
+def test_no_secret_is_shown() -> None:
     environ = {
         **KEYS,
         "PATRONI_EXPORTER_URL": "https://us3r:p4ss@[::1]:8008/patroni",
         "STAYTUS_API_URL": "https://us3r:p4ss@h/",
     }
     loaded = load(environ)
-    assert loaded == settings(
-        patroni(url="https://[::1]:8008", headers=(LOGIN,)), staytus(url="https://h", headers=(*TOKENS, LOGIN))
-    )
+    assert loaded == settings(patroni("https://[::1]:8008", (LOGIN,)), staytus("https://h", (*tokens(), LOGIN)))
     shown = repr(loaded) + repr(given_settings(environ))
     assert [word for word in ("us3r", "p4ss", "dXMzcjpwNHNz", "t0ken", "s3cret") if word in shown] == []
 
 
-# Secrets in files -----------------------------------------------------------------------------------------------------
+# Secrets in files
 
 
 @pytest.mark.parametrize("text", ["t0ken", "t0ken\n", "t0ken\r\n", " t0ken \n\n", "\ufefft0ken\n"])
-def test_secret_is_read_from_its_file_without_the_end_of_its_line(text: str, tmp_path: Path) -> None:
+def test_secret_in_a_file(text: str, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(text, newline="")
-    environ = {**KEYS, "STAYTUS_API_TOKEN": "", "STAYTUS_API_TOKEN_FILE": str(tmp_path / "secret")}
-    file = HeaderFile(str(tmp_path / "secret"), "X-Auth-Token")
-    assert load(environ) == settings(staytus(headers=TOKENS[1:], header_files=(file,)))
-    assert file.headers() == TOKENS[:1]
+    loaded = load({**KEYS, "STAYTUS_API_TOKEN": "", "STAYTUS_API_TOKEN_FILE": str(tmp_path / "secret")})
+    token = Header("X-Auth-Token", Secret(file=str(tmp_path / "secret")))
+    assert loaded == settings(staytus(auth=(token, tokens()[1])))
+    assert sent(loaded) == {"X-Auth-Token": "t0ken", "X-Auth-Secret": "s3cret"}
 
 
-def test_secrets_in_files_switch_staytus_on_and_win_over_the_env_file(tmp_path: Path) -> None:
+def test_secrets_in_files_switch_staytus_on_and_take_precedence_over_the_env_file(tmp_path: Path) -> None:
     (tmp_path / "one").write_text("one\n")
     environ = {"STAYTUS_API_TOKEN_FILE": str(tmp_path / "one"), "STAYTUS_API_SECRET_FILE": str(tmp_path / "one")}
-    files = tuple(HeaderFile(str(tmp_path / "one"), name) for name in ("X-Auth-Token", "X-Auth-Secret"))
-    expected = settings(staytus(headers=(), header_files=files))
+    secret = Secret(file=str(tmp_path / "one"))
+    expected = settings(staytus(auth=(Header("X-Auth-Token", secret), Header("X-Auth-Secret", secret))))
     assert load(environ) == expected
     assert load({**environ, "EXPORTER_ENV_FILE": env_file(tmp_path, KEYS)}) == expected
     assert load({"EXPORTER_ENV_FILE": env_file(tmp_path, environ)}) == expected
@@ -215,55 +221,52 @@ def test_secrets_in_files_switch_staytus_on_and_win_over_the_env_file(tmp_path: 
         ("h1dden\u00fc\n".encode(), ""),
     ],
 )
-def test_file_without_a_secret_is_refused_and_its_content_not_told(
-    variable: str, content: bytes | None, reason: str, tmp_path: Path
-) -> None:
+def test_file_without_a_secret(variable: str, content: bytes | None, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "secret"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ConfigError) as caught:
-        load({**KEYS, variable: "", f"{variable}_FILE": str(path)})
-    what = "token" if variable == "STAYTUS_API_TOKEN" else "secret"
-    assert str(caught.value) == (
-        f"{variable}_FILE={str(path)!r}: {reason}expected a file that holds the {what}, one line of ASCII"
-    )
+    line = f"{variable}_FILE={str(path)!r}: {reason}expected a file that holds one line of ASCII"
+    assert error({**KEYS, variable: "", f"{variable}_FILE": str(path)}) == line
 
 
 @PREFIXES
-def test_password_and_headers_are_read_from_their_files_at_each_request(prefix: str, tmp_path: Path) -> None:
+def test_files_are_read_for_each_request(prefix: str, tmp_path: Path) -> None:
     (tmp_path / "password").write_text("p4ss\n")
-    (tmp_path / "headers").write_text("X-A: b\n\n")
+    (tmp_path / "headers").write_text("X-Key: b\n\n")
     environ = given(prefix, USERNAME="us3r", PASSWORD_FILE=tmp_path / "password", HEADERS_FILE=tmp_path / "headers")
-    files = (HeaderFile(str(tmp_path / "password"), user="us3r"), HeaderFile(str(tmp_path / "headers")))
+    login = Login("us3r", Secret(file=str(tmp_path / "password")))
     loaded = load(environ)
-    assert loaded == target(prefix, header_files=files)
-    assert [file.headers() for file in loaded.modules[0].target.header_files] == [(LOGIN,), (("X-A", "b"),)]
+    assert loaded == with_options(prefix, login, HeaderLines(Secret(file=str(tmp_path / "headers"))))
+    assert sent(loaded).items() >= {"Authorization": "Basic dXMzcjpwNHNz", "X-Key": "b"}.items()
     (tmp_path / "password").write_text("\ufeffö")
     (tmp_path / "headers").write_text("X-C: d\nX-E: f")
-    assert [file.headers() for file in files] == [
-        (("Authorization", "Basic dXMzcjrDtg=="),),
-        (("X-C", "d"), ("X-E", "f")),
-    ]
+    headers = sent(loaded)
+    assert headers.items() >= {"Authorization": "Basic dXMzcjrDtg==", "X-C": "d", "X-E": "f"}.items()
+    assert "X-Key" not in headers
     shown = repr(loaded) + repr(given_settings(environ))
-    assert [word for word in ("us3r", "p4ss", "dXMzcj", "X-A") if word in repr(loaded) + shown] == []
+    assert [word for word in ("us3r", "p4ss", "dXMzcj", "X-Key") if word in shown] == []
+
+
+SECRET_LINE = "the value of X-Auth-Token, one line of ASCII"
+HEADER_LINES = "lines of the form Name: value, each name once"
 
 
 @pytest.mark.parametrize(
-    ("name", "user", "content", "expected"),
+    ("credential", "content", "expected"),
     [
-        ("X-Auth-Token", "", b"h1dden\nh1dden", "the value of X-Auth-Token, one line of ASCII"),
-        ("X-Auth-Token", "", b"", "the value of X-Auth-Token, one line of ASCII"),
-        ("X-Auth-Token", "", b"h1dden\xff", "the value of X-Auth-Token, one line of ASCII"),
-        ("", "us3r", b"h1dden\nh1dden", "a password, one line"),
-        ("", "us3r", b"", "a password, one line"),
-        ("", "", b"h1dden", "lines of the form Name: value, each name once"),
-        ("", "", b"A: h1dden\na: h1dden", "lines of the form Name: value, each name once"),
+        (lambda secret: Header("X-Auth-Token", secret), b"h1dden\nh1dden", SECRET_LINE),
+        (lambda secret: Header("X-Auth-Token", secret), b"", SECRET_LINE),
+        (lambda secret: Header("X-Auth-Token", secret), b"h1dden\xff", SECRET_LINE),
+        (lambda secret: Login("us3r", secret), b"h1dden\nh1dden", "a password, one line"),
+        (lambda secret: Login("us3r", secret), b"", "a password, one line"),
+        (HeaderLines, b"h1dden", HEADER_LINES),
+        (HeaderLines, b"A: h1dden\na: h1dden", HEADER_LINES),
     ],
 )
-def test_file_without_its_header_tells_its_path_and_no_content(
-    name: str, user: str, content: bytes, expected: str, tmp_path: Path
+def test_file_that_is_not_valid_at_a_request(
+    credential: Callable[[Secret], Part], content: bytes, expected: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "secret"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"^{re.escape(f'{path}: expected a file that holds {expected}')}$"):
-        HeaderFile(str(path), name, user).headers()
+        credential(Secret(file=str(path)))(Request("GET", "http://h").prepare())

@@ -54,12 +54,12 @@ def test_every_process_probes_with_the_modules_of_a_changed_file_and_keeps_them_
         assert served.up() == "0.0"  # of the module that is none of the file's
 
         write(file, "modules: [")
-        every_process_logs(host, served, "modules not loaded")
+        every_process_logs(host, served, "file not loaded")
         assert [told(served, path) for path in (first, state)] == [{"1.0"}, {"0.0"}]
 
-        loaded = served.log.read_text().count("modules loaded")  # by each process that has loaded wsgi.py itself
+        loaded = served.log.read_text().count("file loaded")  # by each process that has loaded wsgi.py itself
         write(file, modules("first", "second"))
-        every_process_logs(host, served, "modules loaded", loaded)
+        every_process_logs(host, served, "file loaded", loaded)
         assert [told(served, path) for path in (first, second, state)] == [{"1.0"}] * 3
         assert served.end(host.stop) == 0
         until(lambda: is_gone(served))

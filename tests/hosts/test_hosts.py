@@ -249,5 +249,5 @@ def test_setting_that_is_wrong_is_one_line_for_each_process_and_starts_no_loop(
         until(served.logs(said, host.processes))
         log = served.log.read_text()
         for path in ("/metrics", "/-/healthy", "/"):
-            assert served.get(path) == (500, "A setting cannot be used; the log of the server says which.\n")
+            assert served.get(path) == (500, "The settings are not valid: see the log of the server.\n")
         assert served.log.read_text() == log

@@ -73,7 +73,7 @@ def test_all_workers_have_the_same_modules_through_changes_signals_and_deaths(tm
             assert exporter.end() == 0
     log = exporter.log.read_text()
     reason = f'reason="{file}:1: modules: expected a mapping, found a number"'
-    assert f'level=ERROR logger=exporter.config.modules_file msg="modules not loaded" file={file} {reason}\n' in log
+    assert f'level=ERROR logger=exporter.config.modules_file msg="file not loaded" file={file} {reason}\n' in log
     assert "Traceback" not in log
 
 

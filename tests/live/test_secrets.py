@@ -13,9 +13,8 @@ from urllib.parse import quote
 
 import pytest
 
-from exporter.config import readers
 from exporter.config.errors import ConfigError
-from exporter.config.options import OPTIONS, Option
+from exporter.config.options import OPTIONS, PATRONI, STAYTUS, Option
 from exporter.config.settings import Settings, given_settings
 from exporter.scrape.scrape import read
 from exporter.upstream.client import Fetcher
@@ -24,7 +23,7 @@ from tests.live.processes import MODULE, Served, free_port, run, serving
 from tests.locks import users, web_config
 
 SECRETS = [option for option in OPTIONS if option.secret]
-URLS = [option for option in OPTIONS if option.read is readers.url]
+URLS = [PATRONI.url, STAYTUS.url]
 
 
 def core(option: Option) -> str:

@@ -14,12 +14,13 @@ from tests.web.test_web_config import NOTHING, REFUSED
 #: What is refused here alone, by what the reason says: what would be a trap, and what Python's TLS cannot do.
 STRICTER = (
     "found another document",
-    "expected ASCII that can be printed",
+    "expected printable ASCII",
     "expected a bcrypt hash",  # only where no password at all can have the hash
     "client_ca_file: expected certificates in PEM",  # newer toolkits refuse it too
-    "cannot be asked for without verifying it here",
+    "certificates are always verified here",
     "not less than min_version",
-    "one curve can be chosen here",
+    "expected one curve",
+    "rate_limit.",  # a number of nanoseconds, and a limit that refuses every request or none
 )
 
 

@@ -73,7 +73,7 @@ class Client:
 
 def said(exporter: Served, logger: str) -> list[str]:
     """The reasons that this logger of ours has told so far."""
-    return [event["reason"] for event in exporter.events(f"exporter.{logger}")]
+    return [event["reason"] for event in exporter.events(f"exporter.web.{logger}")]
 
 
 def locked(upstream: Upstream, port: int, path: str, *arguments: str) -> tuple[str, ...]:
@@ -240,7 +240,7 @@ def test_worker_that_starts_while_the_file_is_bad_lets_in_whom_the_last_good_one
         assert exporter.end() == 0
     assert said(exporter, "web_config")[-2:] == [
         f"{path}:1: basic_auth_users: expected a mapping, found a list",
-        f"{path}: basic_auth_users is gone: to let everybody in takes a restart",
+        f"{path}: basic_auth_users is missing: a restart is needed to serve without users",
     ]
 
 
@@ -262,10 +262,10 @@ def test_check_tells_what_the_file_asks_for_without_the_hashes(upstream: Upstrea
     status, output = run((*locked(upstream, port, path), "check"), cwd=folder)
     assert status == 0
     assert [line.removeprefix(f"{path}: ") for line in output.splitlines() if line.startswith(path)] == [
-        f"TLS: with {folder}/server.pem, TLS12 or later, RequestClientCert",
+        f"TLS: {folder}/server.pem, TLS12 or later, RequestClientCert",
         "users: alice, bob",
         "headers: X-Frame-Options",
-        "client_auth_type RequestClientCert: certificates are not asked for, since none is looked at",
+        "client_auth_type RequestClientCert: certificates are not requested, they would be ignored",
     ]
     assert "$2b$" not in output
 

@@ -133,7 +133,7 @@ def test_redirect_is_not_followed(upstream: Upstream, client: FlaskClient) -> No
 # What is refused ------------------------------------------------------------------------------------------------------
 
 EXPECTED = (
-    "cannot be used: expected HOST, HOST:PORT or a URL such as http://db1:8008, with IPv6 in brackets and without "
+    "is not valid: expected HOST, HOST:PORT or a URL such as http://db1:8008, with IPv6 in brackets and without "
     "user, query or fragment\n"
 )
 

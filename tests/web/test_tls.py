@@ -1,7 +1,8 @@
-"""TLS as it is served: what cannot be is refused at the start, what is done otherwise is said, and changes are seen."""
+"""The TLS of the server: errors at the start, remarks, the context, and reloading."""
 
 import os
 import ssl
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 import trustme
 
 from exporter.config.errors import ConfigError
+from exporter.config.reloadable import RETRY_AFTER
 from exporter.web.tls import CIPHER_SUITES, ServerTLS, server_context
-from exporter.web.web_config import checked_web_config, reread_context
+from exporter.web.web_config import ServerContext, checked_web_config
 from tests.certificates import HERE, issue
 from tests.locks import tls, users, web_config
 
@@ -39,15 +41,15 @@ REFUSED_TLS = [
     ({"key_file": "."}, "key_file: '{folder}': Is a directory"),
     ({"cert_file": "web.yml"}, NO_PAIR),
     ({"key_file": "web.yml"}, NO_PAIR),
-    ({"key_file": "other.key"}, "cert_file, key_file: the key is not that of the certificate"),
+    ({"key_file": "other.key"}, "cert_file, key_file: the key does not match the certificate"),
     ({"key_file": "locked.key"}, "key_file: the private key has a passphrase; expected one without"),
     (
         {"client_ca_file": "ca.pem"},
-        "client_ca_file is there without a client_auth_type that asks for certificates",
+        "client_ca_file is set, but client_auth_type does not request certificates",
     ),
     (
         {"client_ca_file": "ca.pem", "client_auth_type": "NoClientCert"},
-        "client_ca_file is there without a client_auth_type that asks for certificates",
+        "client_ca_file is set, but client_auth_type does not request certificates",
     ),
     (
         {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "gone"},
@@ -63,8 +65,8 @@ REFUSED_TLS = [
     ),
     (
         {"client_auth_type": "RequireAnyClientCert"},
-        "client_auth_type RequireAnyClientCert: a certificate cannot be asked for without verifying it here; "
-        "expected client_ca_file, or another client_auth_type",
+        "client_auth_type RequireAnyClientCert: certificates are always verified here; "
+        "expected client_ca_file or another client_auth_type",
     ),
     (
         {"client_allowed_sans": "[a]", "client_auth_type": "VerifyClientCertIfGiven"},
@@ -77,32 +79,30 @@ REFUSED_TLS = [
     ),
     (
         {"curve_preferences": "[X25519, CurveP256]"},
-        "curve_preferences: one curve can be chosen here, or all by leaving them out",
+        "curve_preferences: expected one curve, or none for all",
     ),
 ]
 
 
 @pytest.mark.parametrize(("keys", "line"), REFUSED_TLS)
-def test_tls_that_cannot_be_served_is_refused_at_the_start(
-    folder: Path, ca: trustme.CA, keys: dict[str, str], line: str
-) -> None:
+def test_error_at_the_start(folder: Path, ca: trustme.CA, keys: dict[str, str], line: str) -> None:
     issue(ca, folder, "other", *HERE)
     (folder / "locked.key").write_text(LOCKED_KEY)
     path = web_config(folder, tls(**keys))
-    for start in (checked_web_config, reread_context):
+    for start in (checked_web_config, ServerContext.load):
         with pytest.raises(ConfigError) as refused:
             start(path)
         assert str(refused.value) == f"{path}: tls_server_config: {line.format(folder=folder)}"
 
 
-def test_fifo_in_place_of_a_certificate_is_refused_and_not_waited_for(folder: Path) -> None:
+def test_fifo_does_not_block(folder: Path) -> None:
     os.mkfifo(folder / "fifo")
     with pytest.raises(ConfigError) as refused:
         checked_web_config(path := web_config(folder, tls(cert_file="fifo")))
     assert str(refused.value) == f"{path}: tls_server_config: cert_file: '{folder}/fifo': not a regular file"
 
 
-# A key for these tests alone, with the passphrase "x".
+# A key for these tests only, with the passphrase "x".
 LOCKED_KEY = """\
 -----BEGIN ENCRYPTED PRIVATE KEY-----
 MIH0MF8GCSqGSIb3DQEFDTBSMDEGCSqGSIb3DQEFDDAkBBC6x5yTlUwFrDRFUgP+
@@ -115,33 +115,33 @@ xVo11LtPgQ==
 """
 
 
-# What is done otherwise -----------------------------------------------------------------------------------------------
+# Remarks
 
 
 OTHERWISE = [
     ({"client_auth_type": "VerifyClientCertIfGiven"}, ()),
     (
         {"client_auth_type": "RequestClientCert"},
-        ("client_auth_type RequestClientCert: certificates are not asked for, since none is looked at",),
+        ("client_auth_type RequestClientCert: certificates are not requested, they would be ignored",),
     ),
     (
         {"client_auth_type": "RequireClientCert", "client_ca_file": "ca.pem"},
-        ("client_auth_type RequireClientCert: certificates are verified with client_ca too",),
+        ("client_auth_type RequireClientCert: certificates are verified with client_ca",),
     ),
-    ({"min_version": "TLS10"}, ("min_version TLS10: TLS12 is the oldest that is served",)),
+    ({"min_version": "TLS10"}, ("min_version TLS10: the minimum is TLS12",)),
     (
         {"cert_file": "", "key_file": "", "min_version": "TLS13"},
-        ("tls_server_config has no certificate: no TLS is served",),
+        ("tls_server_config has no certificate: TLS is off",),
     ),
 ]
 
 
 @pytest.mark.parametrize(("keys", "remarks"), OTHERWISE)
-def test_what_is_done_otherwise_is_said(folder: Path, keys: dict[str, str], remarks: tuple[str, ...]) -> None:
+def test_remarks(folder: Path, keys: dict[str, str], remarks: tuple[str, ...]) -> None:
     assert checked_web_config(web_config(folder, tls(**keys))).tls.remarks == remarks
 
 
-def test_versions_suites_and_curve_reach_the_context(folder: Path) -> None:
+def test_versions_suites_and_curve(folder: Path) -> None:
     files = ServerTLS(cert_file=str(folder / "server.pem"), key_file=str(folder / "server.key"))
     default = server_context(files)
     assert (default.minimum_version, default.maximum_version) == (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
@@ -166,7 +166,7 @@ def test_versions_suites_and_curve_reach_the_context(folder: Path) -> None:
     )
 
 
-def test_certificate_within_the_file_is_served_and_is_on_no_disk(folder: Path, ca: trustme.CA) -> None:
+def test_certificate_in_the_file_itself(folder: Path, ca: trustme.CA) -> None:
     leaf = ca.issue_cert("localhost")
     inline = ServerTLS(
         cert=leaf.cert_chain_pems[0].bytes().decode(),
@@ -180,11 +180,11 @@ def test_certificate_within_the_file_is_served_and_is_on_no_disk(folder: Path, c
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-# Changes --------------------------------------------------------------------------------------------------------------
+# Reloading
 
 
-def test_changed_certificate_is_a_new_context_and_half_a_change_leaves_the_last(folder: Path, ca: trustme.CA) -> None:
-    contexts = reread_context(web_config(folder, tls()))
+def test_changed_certificate(folder: Path, ca: trustme.CA) -> None:
+    contexts = ServerContext.load(web_config(folder, tls()))
     first = contexts.get()
     assert contexts.get() is first
     key = (folder / "server.key").read_bytes()
@@ -193,27 +193,29 @@ def test_changed_certificate_is_a_new_context_and_half_a_change_leaves_the_last(
     assert second is not first
     new = (folder / "server.key").read_bytes()
     (folder / "server.key").write_bytes(key)
-    assert contexts.get() is second
+    assert contexts.get() is second  # the certificate and the key do not match
     (folder / "server.key").write_bytes(new)
+    time.sleep(RETRY_AFTER)
     assert contexts.get() is not second
 
 
-def test_certificate_that_comes_after_the_file_that_names_it_is_seen(folder: Path, ca: trustme.CA) -> None:
-    contexts = reread_context(web_config(folder, tls()))
+def test_certificate_that_comes_later(folder: Path, ca: trustme.CA) -> None:
+    contexts = ServerContext.load(web_config(folder, tls()))
     first = contexts.get()
     web_config(folder, tls(cert_file="later.pem", key_file="later.key"))
     assert contexts.get() is first
     issue(ca, folder, "later", *HERE)
+    time.sleep(RETRY_AFTER)
     assert contexts.get() is not first
 
 
-def test_tls_that_is_gone_from_the_file_goes_on_until_a_restart(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_tls_section_that_is_removed(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = web_config(folder, tls())
-    contexts = reread_context(path)
+    contexts = ServerContext.load(path)
     first = contexts.get()
     web_config(folder, users(alice="a"))
     assert contexts.get() is first
     assert [record.getMessage() for record in caplog.records] == [
-        f"{path}: tls_server_config is gone: to serve without TLS takes a restart; "
-        "what was read before goes on to count"
+        f"file not loaded file={path} "
+        f'reason="{path}: tls_server_config is missing: a restart is needed to serve without TLS"'
     ]

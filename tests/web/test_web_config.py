@@ -1,23 +1,24 @@
-"""The web configuration file: what is accepted and refused as by the exporter-toolkit, and that changes are seen."""
+"""The web configuration file: what is valid, as in the exporter-toolkit, and reloading."""
 
-import logging
+import time
 from pathlib import Path
 
 import pytest
 
 from exporter.config.errors import ConfigError
+from exporter.config.reloadable import RETRY_AFTER
 from exporter.web.tls import ServerTLS
-from exporter.web.web_config import WebConfig, checked_web_config, read_web_config, reread_web_config
+from exporter.web.web_config import RateLimit, WebConfig, WebConfigFile, checked_web_config, read_web_config
 from tests.locks import users, web_config
 
 #: The hash in the documentation of the exporter-toolkit.
 HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
 
 
-# What is accepted -----------------------------------------------------------------------------------------------------
+# Valid files
 
 
-def test_all_keys_are_read(tmp_path: Path) -> None:
+def test_all_keys(tmp_path: Path) -> None:
     path = web_config(
         tmp_path,
         f"""\
@@ -44,6 +45,9 @@ http_server_config:
 basic_auth_users:
   alice: {HASH}
   12: '{HASH}'
+rate_limit:
+  interval: 1m0.5s
+  burst: 20
 """,
     )
     assert read_web_config(path) == WebConfig(
@@ -65,6 +69,7 @@ basic_auth_users:
             ("X-XSS-Protection", "1"),
             ("Content-Security-Policy", "default-src 'self'; img-src *"),
         ),
+        rate_limit=RateLimit(interval=60.5, burst=20),
     )
 
 
@@ -80,31 +85,55 @@ NOTHING = [
 
 
 @pytest.mark.parametrize("text", NOTHING)
-def test_file_that_says_nothing_asks_for_nothing(tmp_path: Path, text: str) -> None:
+def test_empty_file(tmp_path: Path, text: str) -> None:
     assert checked_web_config(web_config(tmp_path, text)) == WebConfig()
 
 
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("{interval: 1s, burst: 20}", RateLimit(1.0, 20)),
+        ("{interval: '1h1m1s1ms', burst: 1}", RateLimit(3661.001, 1)),
+        ("{interval: .5s, burst: 1}", RateLimit(0.5, 1)),
+        ("{interval: 250us, burst: 1}", RateLimit(0.00025, 1)),
+        ("{interval: 0, burst: 20}", None),
+        ("{interval: 0s}", None),
+        ("{burst: 20}", None),
+        ("{interval: , burst: }", None),
+        ("{}", None),
+        ("", None),
+    ],
+)
+def test_rate_limit(tmp_path: Path, text: str, limit: RateLimit | None) -> None:
+    config = read_web_config(web_config(tmp_path, f"rate_limit: {text}\n"))
+    assert config == WebConfig(rate_limit=limit)
+    lines = ["rate limit: 20 requests, then one every 1 s"] if limit == RateLimit(1.0, 20) else []
+    assert [line for line in config.summary() if line.startswith("rate limit: 20")] == lines
+
+
 @pytest.mark.parametrize("version", ["a", "b", "x", "y"])
-def test_hashes_of_every_tool_are_accepted(tmp_path: Path, version: str) -> None:
+def test_hashes_of_every_tool(tmp_path: Path, version: str) -> None:
     text = f"basic_auth_users: {{alice: {HASH.replace('2y', '2' + version)}}}"
     assert list(read_web_config(web_config(tmp_path, text)).users) == ["alice"]
 
 
-def test_hash_is_in_no_repr(tmp_path: Path) -> None:
+def test_no_secret_is_shown(tmp_path: Path) -> None:
     path = web_config(tmp_path, f"tls_server_config: {{key: canary1}}\nbasic_auth_users: {{alice: {HASH}}}\n")
-    shown = repr(read_web_config(path)) + repr(read_web_config(path).told())
+    shown = repr(read_web_config(path)) + repr(read_web_config(path).summary())
     assert "canary1" not in shown
     assert HASH[7:] not in shown
 
 
-# What is refused ------------------------------------------------------------------------------------------------------
+# Errors
 
 KEYS = (
     "cert_file, key_file, client_ca_file, cert, key, client_ca, client_auth_type, client_allowed_sans, min_version, "
     "max_version, cipher_suites, prefer_server_cipher_suites, curve_preferences"
 )
-BCRYPT = "expected a bcrypt hash, such as htpasswd -nBC 10 makes"
+BCRYPT = "expected a bcrypt hash, such as from htpasswd -nBC 10"
 
+DURATION = "expected a duration such as 5s, 500ms or 1m30s, or 0"
+BURST = "expected a burst of at least 1: with 0 every request would be refused"
 
 REFUSED = [
     ("- a\n", "1: expected a mapping, found a list"),
@@ -114,21 +143,32 @@ REFUSED = [
     ("a: &x 1\nb: *y\n", "2: not YAML: found undefined alias; a text that begins with * or [ needs quotes"),
     ("{}\n---\n{}\n", "2: not YAML: but found another document"),
     ("\x01", "1: not YAML: unacceptable character #x0001: control characters are not allowed"),
-    ("[" * 5000, "2: not YAML: did not find expected node content"),
+    ("[" * 40000, "1: more than 50 levels of nesting"),
+    ("\n" + "- " * 40000, "2: more than 50 levels of nesting"),
+    ("[" * 50 + "]" * 50, "1: expected a mapping, found a list"),
     (
         "\ntls_config: {}\n",
         "2: tls_config: unknown key; expected tls_server_config, http_server_config, basic_auth_users, rate_limit",
     ),
-    ("rate_limit: {interval: 1s}\n", "1: rate_limit: there is no limit of requests here; leave it out"),
+    ("rate_limit: {interval: 1}\n", f"1: rate_limit.interval: '1': {DURATION}"),
+    ("rate_limit: {interval: '1'}\n", f"1: rate_limit.interval: '1': {DURATION}"),
+    ("rate_limit: {interval: 1d}\n", f"1: rate_limit.interval: '1d': {DURATION}"),
+    ("rate_limit: {interval: -1s}\n", f"1: rate_limit.interval: '-1s': {DURATION}"),
+    ("rate_limit: {interval: [1s]}\n", f"1: rate_limit.interval: {DURATION}, found a list"),
+    ("rate_limit: {burst: '2'}\n", "1: rate_limit.burst: expected a number from 0 to 999999999, found a text"),
+    ("rate_limit: {burst: -1}\n", "1: rate_limit.burst: '-1': expected a number from 0 to 999999999"),
+    ("rate_limit: {interval: 1s}\n", f"1: rate_limit.interval: {BURST}"),
+    ("rate_limit:\n  interval: 1s\n  burst: 0\n", f"3: rate_limit.burst: {BURST}"),
+    ("rate_limit: {bursts: 1}\n", "1: rate_limit.bursts: unknown key; expected interval, burst"),
     (
         "tls_server_config:\n  cert_fil: x\n",
         f"2: tls_server_config.cert_fil: unknown key; expected {KEYS}",
     ),
     (
         "tls_server_config:\n  key_file: a\n  key_file: b\n",
-        "3: tls_server_config.key_file: given twice, before in line 2",
+        "3: tls_server_config.key_file: duplicate key, also in line 2",
     ),
-    ("tls_server_config: {}\ntls_server_config: {}\n", "2: tls_server_config: given twice, before in line 1"),
+    ("tls_server_config: {}\ntls_server_config: {}\n", "2: tls_server_config: duplicate key, also in line 1"),
     ("tls_server_config: {cert_file: [a]}\n", "1: tls_server_config.cert_file: expected a text, found a list"),
     ("tls_server_config: [cert_file]\n", "1: tls_server_config: expected a mapping, found a list"),
     (
@@ -165,7 +205,7 @@ REFUSED = [
     ),
     (
         "http_server_config: {headers: {Content-Security-Policy: ü}}\n",
-        "1: http_server_config.headers.Content-Security-Policy: '\\xfc': expected ASCII that can be printed",
+        "1: http_server_config.headers.Content-Security-Policy: '\\xfc': expected printable ASCII",
     ),
     ("basic_auth_users:\n  alice: s3cret\n", f"2: basic_auth_users.alice: {BCRYPT}"),
     ("basic_auth_users:\n  alice:\n", f"2: basic_auth_users.alice: {BCRYPT}, found nothing"),
@@ -175,14 +215,14 @@ REFUSED = [
     (f"basic_auth_users: {{a: {HASH.replace('$10$', '$32$')}}}\n", f"1: basic_auth_users.a: {BCRYPT}"),
     (f"basic_auth_users: {{a: {HASH.replace('2y', '2c')}}}\n", f"1: basic_auth_users.a: {BCRYPT}"),
     (f"basic_auth_users: {{a: {HASH.replace('zou', 'zoz')}}}\n", f"1: basic_auth_users.a: {BCRYPT}"),
-    (f"basic_auth_users:\n  a: {HASH}\n  a: {HASH}\n", "3: basic_auth_users.a: given twice, before in line 2"),
+    (f"basic_auth_users:\n  a: {HASH}\n  a: {HASH}\n", "3: basic_auth_users.a: duplicate key, also in line 2"),
     ('basic_auth_users: {"a\\nb": x}\n', f"1: basic_auth_users.a\\nb: {BCRYPT}"),
-    ("basic_auth_users: {[a]: x}\n", "1: basic_auth_users: a key that is not a text"),
+    ("basic_auth_users: {[a]: x}\n", "1: basic_auth_users: expected a text as the key"),
 ]
 
 
 @pytest.mark.parametrize(("text", "line"), REFUSED)
-def test_file_that_cannot_be_used_is_refused_with_its_line_and_key(tmp_path: Path, text: str, line: str) -> None:
+def test_error_names_line_and_key(tmp_path: Path, text: str, line: str) -> None:
     path = web_config(tmp_path, text)
     with pytest.raises(ConfigError) as refused:
         read_web_config(path)
@@ -190,53 +230,54 @@ def test_file_that_cannot_be_used_is_refused_with_its_line_and_key(tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["gone.yml", "."])
-def test_file_that_is_not_there_is_refused(tmp_path: Path, name: str) -> None:
+def test_missing_file(tmp_path: Path, name: str) -> None:
     reason = "is a directory" if name == "." else "no such file or directory"
     with pytest.raises(ConfigError) as refused:
         read_web_config(str(tmp_path / name))
     assert str(refused.value) == f"{tmp_path / name}: {reason}"
 
 
-def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+def test_file_that_is_not_utf_8(tmp_path: Path) -> None:
     (tmp_path / "web.yml").write_bytes(b"\xff\xfe\xfa")
-    with pytest.raises(ConfigError, match=r"web\.yml: not text in UTF-8$"):
+    with pytest.raises(ConfigError, match=r"web\.yml: not UTF-8$"):
         read_web_config(str(tmp_path / "web.yml"))
 
 
-# Changes --------------------------------------------------------------------------------------------------------------
+# Reloading
 
 
-def test_changed_users_are_seen_and_a_bad_file_leaves_the_last_ones(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_changed_users(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A version that cannot be used leaves the last ones in place, and so does one without users."""
     path = web_config(tmp_path, users(alice="a"))
-    config = reread_web_config(path)
+    config = WebConfigFile.load(path)
     first = config.get()
     assert (list(first.users), config.get() is first) == (["alice"], True)
 
     web_config(tmp_path, users(bob="b", carol="c"))
     assert list(config.get().users) == ["bob", "carol"]
 
-    with caplog.at_level(logging.ERROR):
-        web_config(tmp_path, "basic_auth_users: {bob: plain}\n")
-        assert [list(config.get().users) for _ in range(3)] == [["bob", "carol"]] * 3
-        Path(path).unlink()
-        assert [list(config.get().users) for _ in range(3)] == [["bob", "carol"]] * 3
+    web_config(tmp_path, "basic_auth_users: {bob: plain}\n")
+    assert [list(config.get().users) for _ in range(3)] == [["bob", "carol"]] * 3
+    web_config(tmp_path, "basic_auth_users: {}\n")
+    time.sleep(RETRY_AFTER)
+    assert [list(config.get().users) for _ in range(3)] == [["bob", "carol"]] * 3
     assert [record.getMessage() for record in caplog.records] == [
-        f"{path}:1: basic_auth_users.bob: {BCRYPT}; what was read before goes on to count",
-        f"{path}: no such file or directory; what was read before goes on to count",
+        f'file not loaded file={path} reason="{path}:1: basic_auth_users.bob: {BCRYPT}"',
+        f"file not loaded file={path} "
+        f'reason="{path}: basic_auth_users is missing: a restart is needed to serve without users"',
     ]
     web_config(tmp_path, users(dave="d"))
+    time.sleep(RETRY_AFTER)
     assert list(config.get().users) == ["dave"]
 
 
-def test_file_behind_a_link_that_is_turned_is_seen(tmp_path: Path) -> None:
+def test_symbolic_link_that_is_replaced(tmp_path: Path) -> None:
     for name, text in (("old", users(alice="a")), ("new", users(bob="b"))):
         (tmp_path / name).mkdir()
         web_config(tmp_path / name, text)
     link = tmp_path / "current"
     link.symlink_to("old")
-    config = reread_web_config(str(link / "web.yml"))
+    config = WebConfigFile.load(str(link / "web.yml"))
     assert list(config.get().users) == ["alice"]
     (tmp_path / "next").symlink_to("new")
     (tmp_path / "next").rename(link)  # as Kubernetes does with a secret
