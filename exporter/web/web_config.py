@@ -40,12 +40,21 @@ BCRYPT = re.compile(r"\$2[abxy]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][
 
 
 @dataclass(frozen=True)
+class RateLimit:
+    """A token bucket: `burst` requests at once, and one more after each `interval` seconds; 0 seconds: no limit."""
+
+    interval: float
+    burst: int
+
+
+@dataclass(frozen=True)
 class WebConfig:
     """The content of the file. `users` are bcrypt hashes by user name; `headers` are set in every response."""
 
     tls: ServerTLS = field(default_factory=ServerTLS)
     users: Mapping[str, str] = field(default_factory=dict, repr=False)
     headers: Headers = ()
+    rate_limit: RateLimit | None = None
 
     def summary(self) -> list[str]:
         """Returns what is configured, in lines for `check`; without hashes."""
