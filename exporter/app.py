@@ -59,6 +59,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     wsgi = cast(WSGIApplication, DispatcherMiddleware(app.wsgi_app, {"/metrics": exposition}))
     if settings.web_config_file:
         web_config = WebConfigFile.load(settings.web_config_file)
+        web_config.log_state()
         passwords = PasswordCache(settings.threads)
         limiter = RateLimiter(lambda: web_config.get().rate_limit)
         wsgi = basic_auth(wsgi, web_config.get, passwords, open_health=settings.open_health)
