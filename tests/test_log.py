@@ -75,10 +75,12 @@ def test_what_is_known_has_keys_in_place_of_the_sentence() -> None:
 
 
 def test_event_fields_are_keys_of_the_line() -> None:
-    failed = record(Event("scrape failed", module="patroni", seconds=0.25, bytes=3, reason='says "no"', key=("a", "b")))
+    failed = record(
+        Event("scrape failed", module="patroni", seconds=0.25, bytes=3, reason='says "no"', key=("a", "b")), held_back=2
+    )
     assert (
         Lines("logfmt").format(failed)
-        == f'{BEGIN} msg="scrape failed" module=patroni seconds=0.25 bytes=3 reason="says \\"no\\""'
+        == f'{BEGIN} msg="scrape failed" module=patroni seconds=0.25 bytes=3 reason="says \\"no\\"" held_back=2'
     )
     assert json.loads(Lines("json").format(failed)) == {
         "time": "2023-11-14T22:13:20.500Z",
@@ -89,6 +91,7 @@ def test_event_fields_are_keys_of_the_line() -> None:
         "seconds": 0.25,
         "bytes": 3,
         "reason": 'says "no"',
+        "held_back": 2,
     }
 
 
