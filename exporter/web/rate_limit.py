@@ -16,10 +16,7 @@ from exporter.web.web_config import RateLimit
 
 
 class RateLimiter:
-    """Allows `burst` requests at once, and one more per `interval`; each process counts its own. Thread-safe.
-
-    With an interval of 0 there is no limit; with a burst of 0 no request is allowed.
-    """
+    """Allows a burst of requests at once, and one more per interval; each process counts its own. Thread-safe."""
 
     def __init__(self, limit: Callable[[], RateLimit | None], clock: Callable[[], float] = time.monotonic):
         self._limit = limit
@@ -34,7 +31,7 @@ class RateLimiter:
     def acquire(self) -> None:
         """Takes a token; raises TooManyRequests where there is none. A changed limit counts from now on."""
         limit = self._limit()
-        if limit is None or limit.interval <= 0:
+        if limit is None:
             return
         with self._lock:
             now = self._clock()

@@ -39,9 +39,13 @@ HEADERS: Mapping[str, tuple[str, ...]] = {
 BCRYPT = re.compile(r"\$2[abxy]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}", re.ASCII)
 
 
+#: The units of a duration in Go, in seconds.
+UNITS = {"h": 3600.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9, "m": 60.0, "s": 1.0}
+
+
 @dataclass(frozen=True)
 class RateLimit:
-    """A token bucket: `burst` requests at once, and one more after each `interval` seconds; 0 seconds: no limit."""
+    """A token bucket: one request per interval, in seconds, and a burst of requests."""
 
     interval: float
     burst: int
@@ -49,7 +53,10 @@ class RateLimit:
 
 @dataclass(frozen=True)
 class WebConfig:
-    """The content of the file. `users` are bcrypt hashes by user name; `headers` are set in every response."""
+    """The content of the file.
+
+    `users` are bcrypt hashes by user name; `headers` are set in every response; without a `rate_limit` there is none.
+    """
 
     tls: ServerTLS = field(default_factory=ServerTLS)
     users: Mapping[str, str] = field(default_factory=dict, repr=False)
