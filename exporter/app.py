@@ -12,7 +12,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from exporter.config.settings import Settings
 from exporter.log import Event, log_to_standard_error
 from exporter.upstream.client import Client
-from exporter.web.auth import locked
+from exporter.web.auth import PasswordCache, basic_auth, with_headers, with_tls_warnings
 from exporter.web.discovery import discovery_blueprint
 from exporter.web.health import health_blueprint
 from exporter.web.landing import landing_blueprint
@@ -20,7 +20,9 @@ from exporter.web.limit import ConcurrencyLimit
 from exporter.web.metrics import registry_of, scraping
 from exporter.web.middleware import error_response, middleware
 from exporter.web.probe import probe_blueprint
+from exporter.web.rate_limit import RateLimiter, rate_limit
 from exporter.web.reload import ReloadState, reload_blueprint
+from exporter.web.web_config import WebConfigFile
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,15 @@ def create_app(settings: Settings | None = None) -> Flask:
     exposition = scraping(make_wsgi_app(registry), settings.modules, client)
     wsgi = cast(WSGIApplication, DispatcherMiddleware(app.wsgi_app, {"/metrics": exposition}))
     if settings.web_config_file:
-        wsgi = locked(wsgi, settings.web_config_file, open_health=settings.open_health)
-    app.wsgi_app = middleware(wsgi)  # type: ignore[assignment, method-assign]
+        web_config = WebConfigFile.load(settings.web_config_file)
+        web_config.log_state()
+        passwords = PasswordCache(settings.threads)
+        limiter = RateLimiter(lambda: web_config.get().rate_limit)
+        wsgi = basic_auth(wsgi, web_config.get, passwords, open_health=settings.open_health)
+        wsgi = rate_limit(wsgi, limiter, open_health=settings.open_health)
+        wsgi = with_tls_warnings(wsgi, web_config.get, settings.web_config_file)
+        wsgi = with_headers(middleware(wsgi), lambda: web_config.get().headers)
+    else:
+        wsgi = middleware(wsgi)
+    app.wsgi_app = wsgi  # type: ignore[assignment, method-assign]
     return app

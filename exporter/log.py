@@ -1,17 +1,23 @@
-"""What goes to standard error: one line for each event, in logfmt or JSON, and a line that repeats once a minute."""
+"""The log on standard error: a line for each event, in logfmt or JSON, and the limits on lines that repeat."""
 
 import json
 import logging
 import re
-import threading
-from collections.abc import Mapping
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Hashable, Mapping
 from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 from gunicorn import glogging
 
-#: Seconds in which a line is said once.
+#: Seconds in which a line is written once.
 PERIOD = 60.0
+
+#: Targets of one module that a message is written for in this time, and further targets that are counted.
+TARGETS_WRITTEN = 20
+TARGETS_COUNTED = 50_000
 
 #: The levels that can be set; the names in the lines are those of Prometheus and its exporters.
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -19,14 +25,11 @@ NAMES = {logging.DEBUG: "DEBUG", logging.INFO: "INFO", logging.WARNING: "WARN"}
 
 
 def log_to_standard_error(level: str, form: str) -> None:
-    """Lets this package log to standard error, unless whoever hosts it has set up logging already."""
+    """Logs the events of this package to standard error, unless the process has set up logging already."""
     log = logging.getLogger("exporter")
     log.setLevel(LEVELS[level])
     if not log.hasHandlers():
-        to_stderr = logging.StreamHandler()
-        to_stderr.setFormatter(Lines(form))
-        to_stderr.addFilter(OncePerPeriod())
-        log.addHandler(to_stderr)
+        log.addHandler(StandardError(form))
 
 
 class Event:
@@ -102,31 +105,120 @@ def _quoted(text: str) -> str:
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in json.dumps(text, ensure_ascii=False))
 
 
-class OncePerPeriod(logging.Filter):
-    """Holds back a line that was said in the last minute, and tells with the next one how many were held back.
+class StandardError(logging.StreamHandler[Any]):
+    """Writes lines to standard error, or to `stream`, without those that OncePerPeriod holds back."""
 
-    Lines with a traceback and those at debug level are never held back.
+    def __init__(self, form: str, stream: Any = None, clock: Callable[[], float] = time.monotonic):
+        super().__init__(stream)
+        self.setFormatter(Lines(form))
+        self._once = OncePerPeriod(clock)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes the record and the summaries that are due; logging.Handler lets in one thread at a time."""
+        for due in self._once.due(record):
+            super().emit(due)
+
+
+class OncePerPeriod:
+    """Holds back a line that was written in the last minute; the next one has the number of those held back.
+
+    Of each message of a logger and module, the lines of TARGETS_WRITTEN targets are written. Where more targets fail,
+    one line a minute says how many. It comes with the next record after that minute, since there is no thread of its
+    own. Lines with a traceback and those at debug level are never held back. The cost of a record does not depend on
+    the number of targets. Not thread-safe.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._lock = threading.Lock()
-        self._said: dict[tuple[str, str], tuple[float, int]] = {}
+    def __init__(self, clock: Callable[[], float]):
+        self._clock = clock  # monotonic, unlike the time of a record
+        self._messages: OrderedDict[tuple[str, str, str], _Message] = OrderedDict()  # the last used one at the end
+        self._summaries: deque[tuple[float, _Message]] = deque()  # with the time when each is due
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Tells whether the record is to be said; gives it the count."""
-        if record.exc_info or record.levelno <= logging.DEBUG:
-            return True
-        key = (record.name, record.getMessage())
-        with self._lock:
-            when, held = self._said.get(key, (-PERIOD, 0))
-            if record.created - when < PERIOD:
-                self._said[key] = (when, held + 1)
-                return False
-            self._said = {other: said for other, said in self._said.items() if record.created - said[0] < 2 * PERIOD}
-            self._said[key] = (record.created, 0)
-        record.held_back = held
+    def due(self, record: logging.LogRecord) -> list[logging.LogRecord]:
+        """Returns the records to write now that this one has come; sets their `held_back`."""
+        now = self._clock()
+        due = []
+        while self._summaries and self._summaries[0][0] <= now:
+            due.append(self._summaries.popleft()[1].summary())
+        if record.exc_info or record.levelno <= logging.DEBUG or self._is_due(record, now):
+            due.append(record)
+        return due
+
+    def _is_due(self, record: logging.LogRecord, now: float) -> bool:
+        event = _event(record)
+        key = event.key or (tuple(value for value in event.fields.values() if isinstance(value, str)),)
+        message = self._message((record.name, event.msg, str(event.fields.get("module", ""))), now)
+        written, held_back = message.lines.get(key, (-inf, 0))
+        if now - written < PERIOD:
+            message.lines[key] = (written, held_back + 1)
+            return False
+        if key[0] not in message.targets and len(message.targets) >= TARGETS_WRITTEN:
+            if not message.held_back:
+                self._summaries.append((now + PERIOD, message))
+            message.hold_back(key[0], record)
+            return False
+        message.add(key, now)
+        record.held_back = held_back
         return True
+
+    def _message(self, name: tuple[str, str, str], now: float) -> "_Message":
+        """Returns the message of this name, without lines of two minutes ago; forgets one that was not used since."""
+        message = self._messages.get(name) or self._messages.setdefault(name, _Message())
+        self._messages.move_to_end(name)
+        message.used = now
+        message.forget(now - 2 * PERIOD)
+        while next(iter(self._messages.values())).used <= now - 2 * PERIOD:
+            self._messages.popitem(last=False)
+        return message
+
+
+class _Message:
+    """What was written and held back of one message of one logger and module."""
+
+    def __init__(self) -> None:
+        self.used = 0.0
+        #: When each line was written and how many were held back since; the oldest first.
+        self.lines: OrderedDict[tuple[Hashable, ...], tuple[float, int]] = OrderedDict()
+        #: How many of these lines each target has.
+        self.targets: Counter[Hashable] = Counter()
+        #: Since the last summary: hashes of the other targets, the number of their records and the last of them.
+        self._others: set[int] = set()
+        self.held_back = 0
+        self._last: logging.LogRecord
+
+    def add(self, key: tuple[Hashable, ...], now: float) -> None:
+        if not self.lines.pop(key, None):
+            self.targets[key[0]] += 1
+        self.lines[key] = (now, 0)
+
+    def forget(self, before: float) -> None:
+        while self.lines and next(iter(self.lines.values()))[0] <= before:
+            (target, *_), _ = self.lines.popitem(last=False)
+            self.targets[target] -= 1
+            if not self.targets[target]:
+                del self.targets[target]
+
+    def hold_back(self, target: Hashable, record: logging.LogRecord) -> None:
+        if len(self._others) < TARGETS_COUNTED:
+            self._others.add(hash(target))
+        self.held_back += 1
+        self._last = record
+
+    def summary(self) -> logging.LogRecord:
+        """Returns the line that says how many targets failed, with the time of the last record that was held back."""
+        event = _event(self._last)
+        summary = Event(f"{event.msg} for many targets" if event.key else f"{event.msg}: similar lines held back")
+        if "module" in event.fields:
+            summary.fields["module"] = event.fields["module"]
+        if event.key:
+            summary.fields["targets"] = len(self.targets) + len(self._others)
+        record = logging.LogRecord(self._last.name, self._last.levelno, "", 0, summary, (), None)
+        record.created, record.held_back = self._last.created, self.held_back
+        self._others, self.held_back = set(), 0
+        return record
+
+
+def _event(record: logging.LogRecord) -> Event:
+    return record.msg if isinstance(record.msg, Event) else Event(str(record.msg), text=record.getMessage())
 
 
 class GunicornLogger(glogging.Logger):

@@ -1,120 +1,198 @@
-"""The lock before all doors: users with passwords, and the headers that go with every answer."""
+"""Basic authentication with the users of the web configuration file, and its headers on every response."""
 
 import base64
 import hashlib
 import logging
 import secrets
 import threading
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from werkzeug.exceptions import TooManyRequests
 from werkzeug.wrappers import Response
 
 from exporter.config.errors import ConfigError
-from exporter.log import known
-from exporter.web.web_config import WebConfigFile
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+from exporter.log import Event
+from exporter.upstream.headers import Headers
+from exporter.web.web_config import WebConfig
 
 log = logging.getLogger(__name__)
 
-#: What only says that this process answers.
+#: The paths that only say that this process answers.
 HEALTH = ("/-/healthy", "/-/ready")
 
-#: How many good logins are remembered, which each scrape would else pay some 0.1 s of computing for.
+#: Logins that are remembered, good ones and wrong ones each: a hash takes about 0.1 s.
 REMEMBERED = 100
 
+#: Hashes that are computed or waited for at once, and those of one client: one client cannot keep the others out.
+HASHES = 4
+HASHES_PER_CLIENT = 2
 
-def locked(app: "WSGIApplication", path: str, *, open_health: bool) -> "WSGIApplication":
-    """Returns the application behind what the web configuration file says, which is read again when it changes.
+#: Requests that wait for a hash at once; also never more than half of the threads.
+WAITING = 32
 
-    Raises ConfigError for a file that cannot be used.
-    """
-    config = WebConfigFile.load(path)
-    config.log_state()
-    for remark in config.get().tls.remarks:
-        log.warning("%s: %s", path, remark, extra=known("TLS is not as the file says", file=path, reason=remark))
-    logins = Logins()
-    told = threading.Event()
-
-    def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        now = config.get()
-        if now.tls.is_on and environ["wsgi.url_scheme"] != "https" and not told.is_set():
-            told.set()
-            reason = "tls_server_config is not served here; gunicorn does so, from its start on"
-            log.warning("%s: %s", path, reason, extra=known("no TLS is served", file=path, reason=reason))
-
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            ours = {name.lower() for name, _ in now.headers}
-            return start_response(
-                status, [h for h in headers if h[0].lower() not in ours] + list(now.headers), exc_info
-            )
-
-        is_open = not now.users or (open_health and environ.get("PATH_INFO") in HEALTH)
-        if is_open or logins.good(environ.get("HTTP_AUTHORIZATION", ""), now.users):
-            return app(environ, start)
-        return unauthorized(environ, start)
-
-    return answer
-
-
-#: The same for whoever gave nothing, another user and another password.
-unauthorized = Response(
-    "Unauthorized: a user and a password are asked for\n",
+#: The same for no login, an unknown user and a wrong password.
+UNAUTHORIZED = Response(
+    "Unauthorized: a user name and a password are required\n",
     401,
     {"WWW-Authenticate": 'Basic realm="exporter", charset="UTF-8"', "Content-Type": "text/plain; charset=utf-8"},
 )
 
 
-class Logins:
-    """Compares logins with bcrypt hashes, and remembers the last good ones by a digest that is worth nothing elsewhere.
+def basic_auth(
+    app: WSGIApplication, config: Callable[[], WebConfig], passwords: "PasswordCache", *, open_health: bool
+) -> WSGIApplication:
+    """Returns the application for the users of the current configuration; for everyone where it has none.
 
-    No thread waits for another one's hash.
+    With `open_health`, HEALTH needs no login. The application raises TooManyRequests (see PasswordCache).
     """
 
-    def __init__(self) -> None:
+    def wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        users = config().users
+        is_open = not users or (open_health and environ.get("PATH_INFO") in HEALTH)
+        login, client = environ.get("HTTP_AUTHORIZATION", ""), environ.get("REMOTE_ADDR", "")
+        if is_open or passwords.verify(login, users, client):
+            return app(environ, start_response)
+        return UNAUTHORIZED(environ, start_response)
+
+    return wsgi
+
+
+def with_headers(app: WSGIApplication, headers: Callable[[], Headers]) -> WSGIApplication:
+    """Returns the application with these headers on every response, in place of its own of the same names."""
+
+    def wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        ours = headers()
+        names = {name.lower() for name, _ in ours}
+
+        def start(status: str, theirs: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            return start_response(status, [h for h in theirs if h[0].lower() not in names] + list(ours), exc_info)
+
+        return app(environ, start)
+
+    return wsgi
+
+
+def with_tls_warnings(app: WSGIApplication, config: Callable[[], WebConfig], file: str) -> WSGIApplication:
+    """Returns the application; logs where the TLS of the file is not or not fully served."""
+    for remark in config().tls.remarks:
+        log.warning(Event("TLS setting not applied", file=file, reason=remark))
+    logged = threading.Event()
+
+    def wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if config().tls.is_on and environ["wsgi.url_scheme"] != "https" and not logged.is_set():
+            logged.set()
+            reason = "only gunicorn serves tls_server_config, and only if it was set at the start"
+            log.warning(Event("TLS not served", file=file, reason=reason))
+        return app(environ, start_response)
+
+    return wsgi
+
+
+class PasswordCache:
+    """Verifies logins with bcrypt, one at a time, and remembers the last good and the last wrong ones.
+
+    A remembered login never waits. It is kept as a digest with a key of this process. Thread-safe.
+    """
+
+    def __init__(self, threads: int = 2 * WAITING) -> None:
         try:
-            # Not at the top, so that whoever has no passwords needs no bcrypt: a process can import it into one
-            # interpreter alone, and mod_wsgi makes one for each application that is not in its global group.
+            # Not at the top: a process can import bcrypt into one interpreter only, and mod_wsgi has one for each
+            # application outside its global group. Without passwords that must not fail.
             from bcrypt import checkpw
         except ImportError as error:
             raise ConfigError(f"no passwords: {error}; mod_wsgi needs WSGIApplicationGroup %{{GLOBAL}}") from None
         self._checkpw = checkpw
         self._key = secrets.token_bytes(32)
-        self.remembered: dict[bytes, None] = {}  # never changed, only replaced
+        self._lock = threading.Lock()  # for all below; it is never held for as long as a hash takes
+        #: Refused logins since the start by reason; `busy` are those with a TooManyRequests.
+        self.refused = Counter(missing=0, wrong=0, busy=0)
+        self._good: dict[bytes, None] = {}
+        self._wrong: dict[bytes, None] = {}
+        self._hashes: dict[bytes, tuple[str, Future[bool]]] = {}  # under way, with the client of each
+        self._waiting = 0
+        self._most_waiting = max(1, min(WAITING, threads // 2))
+        self._one_at_a_time = ThreadPoolExecutor(1, "bcrypt")
 
-    def good(self, authorization: str, users: Mapping[str, str]) -> bool:
-        """Tells whether the header of a request is the login of one of the users (RFC 7617)."""
-        scheme, _, credentials = authorization.partition(" ")
-        if scheme.lower() != "basic":
-            return False
-        try:
-            login = base64.b64decode(credentials.strip(), validate=True)
-        except ValueError:
-            return False
-        name, colon, password = login.partition(b":")
-        if not colon:
-            return False
-        user_hash, known = hash_of(name, users, self._key)
-        # With the hash, which has 60 characters: who has another password now is not remembered by the old one.
-        digest = hashlib.blake2b(user_hash + login, key=self._key).digest()
-        if digest in self.remembered:
+    def verify(self, authorization: str, users: Mapping[str, str], client: str) -> bool:
+        """Returns whether this Authorization header is the login of one of the users.
+
+        Raises TooManyRequests where too many hashes of other logins wait, of all clients or of this one.
+        """
+        login = _login(authorization)
+        if login is None:
+            return self._refuse("missing")
+        name, password = login
+        user_hash, is_user = hash_of(name, users)
+        # With the hash, which has 60 characters: after a change of the password the old one is not remembered.
+        digest = hashlib.blake2b(b"%b%b:%b" % (user_hash, name, password), key=self._key).digest()
+        if digest in self._good or self._is_good(
+            digest, client, partial(self._hash, digest, password, user_hash, is_user)
+        ):
             return True
-        if not self._checkpw(password[:72], user_hash) or not known:  # 72 bytes are all that bcrypt counts anywhere
-            return False
-        self.remembered = dict.fromkeys([*list(self.remembered)[1 - REMEMBERED :], digest])
-        return True
+        return self._refuse("wrong")
+
+    def _is_good(self, digest: bytes, client: str, compute: Callable[[], bool]) -> bool:
+        with self._lock:
+            if digest in self._good or digest in self._wrong:
+                return digest in self._good
+            clients = [other for other, _ in self._hashes.values()]
+            is_new = digest not in self._hashes
+            is_full = len(clients) >= HASHES or clients.count(client) >= HASHES_PER_CLIENT
+            if self._waiting >= self._most_waiting or (is_new and is_full):
+                self.refused["busy"] += 1
+                raise TooManyRequests("too many logins are verified right now: try again later", retry_after=1)
+            if is_new:
+                self._hashes[digest] = (client, self._one_at_a_time.submit(compute))
+            future = self._hashes[digest][1]
+            self._waiting += 1
+        try:
+            return future.result()
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
+    def _hash(self, digest: bytes, password: bytes, user_hash: bytes, is_user: bool) -> bool:
+        is_good = None
+        try:
+            is_good = self._checkpw(password[:72], user_hash) and is_user  # 72 bytes are all that bcrypt uses
+            return is_good
+        finally:
+            with self._lock:
+                del self._hashes[digest]
+                if is_good is not None:
+                    remembered = self._good if is_good else self._wrong
+                    remembered[digest] = None
+                    if len(remembered) > REMEMBERED:
+                        del remembered[next(iter(remembered))]
+
+    def _refuse(self, reason: str) -> bool:
+        with self._lock:
+            self.refused[reason] += 1
+        return False
 
 
-def hash_of(name: bytes, users: Mapping[str, str], key: bytes) -> tuple[bytes, bool]:
-    """Returns the hash of this user and True; else one that costs as much as that of some user, and False.
+def hash_of(name: bytes, users: Mapping[str, str]) -> tuple[bytes, bool]:
+    """Returns the hash of this user and True; for an unknown user the hash of no password, and False.
 
-    It is always that of the same user for the same unknown name, so that no name stands out where costs differ.
+    The latter has the highest cost of all users, so that with one cost for all no time tells whether a user exists.
     """
-    known = users.get(name.decode("utf-8", "surrogateescape"))
-    if known is not None:
-        return known.encode(), True
-    hashes = sorted(users.values())
-    like = hashes[int.from_bytes(hashlib.blake2b(name, key=key).digest()) % len(hashes)]
-    return like[:7].encode() + b"." * 53, False  # its version and cost, and what is the hash of no password
+    user_hash = users.get(name.decode("utf-8", "surrogateescape"))
+    if user_hash is not None:
+        return user_hash.encode(), True
+    cost = max(known[4:6] for known in users.values())
+    return f"$2b${cost}${'.' * 53}".encode(), False
+
+
+def _login(authorization: str) -> tuple[bytes, bytes] | None:
+    """Returns the user and the password of an Authorization header (RFC 7617)."""
+    scheme, _, credentials = authorization.partition(" ")
+    try:
+        name, colon, password = base64.b64decode(credentials.strip(), validate=True).partition(b":")
+    except ValueError:
+        return None
+    return (name, password) if scheme.lower() == "basic" and colon else None

@@ -39,6 +39,18 @@ HEADERS: Mapping[str, tuple[str, ...]] = {
 BCRYPT = re.compile(r"\$2[abxy]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}", re.ASCII)
 
 
+#: The units of a duration in Go, in seconds.
+UNITS = {"h": 3600.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9, "m": 60.0, "s": 1.0}
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """A token bucket: one request per interval, in seconds, and a burst of requests."""
+
+    interval: float
+    burst: int
+
+
 @dataclass(frozen=True)
 class RateLimit:
     """A token bucket: one request per interval, in seconds, and a burst of requests."""

@@ -1,15 +1,21 @@
-"""The lock before all doors: who is let in, what the others are told, and what it costs."""
+"""Basic authentication: which logins are accepted, what a refused client gets, and what the hashes cost."""
 
 import base64
+import http.client
 import logging
-import threading
-from collections.abc import Callable, Iterable
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import count
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.exceptions import TooManyRequests
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
@@ -17,26 +23,16 @@ from werkzeug.wrappers import Response
 from exporter import create_app
 from exporter.config.errors import ConfigError
 from exporter.config.settings import Settings
-from exporter.web.auth import REMEMBERED, Logins, hash_of, locked
-from exporter.web.middleware import HEADERS
+from exporter.web.auth import REMEMBERED, PasswordCache, hash_of, with_headers
+from exporter.web.middleware import HEADERS, middleware
+from tests.live.processes import Served, free_port, serving
 from tests.locks import hashed, users, web_config
 
-PATHS = (
-    "/",
-    "/metrics",
-    "/metrics/",
-    "/metrics/x",
-    "/health",
-    "/-/healthy",
-    "/-/ready",
-    "/nowhere",
-    "//",
-    "/-/healthy/",
-)
+PATHS = ("/", "/metrics", "/metrics/", "/metrics/x", "/health", "/-/healthy", "/-/ready", "/x", "//", "/-/healthy/")
 
 
-def client(path: str, **environ: str) -> FlaskClient:
-    """A client of the application with this web configuration file, before a Patroni that is not there."""
+def client(path: str = "", **environ: str) -> FlaskClient:
+    """A client of the application with this web configuration file; its Patroni is not reachable."""
     given = {"PATRONI_EXPORTER_URL": "http://127.0.0.1:1", "EXPORTER_WEB_CONFIG_FILE": path, **environ}
     return create_app(Settings.load(given)).test_client()
 
@@ -46,7 +42,7 @@ def basic(user: str, password: str) -> str:
 
 
 def answer(response: Any) -> tuple[int, list[tuple[str, str]], bytes]:
-    """Status, headers but those that the door gives every answer, and body."""
+    """Status, headers without those of every response, and body."""
     headers = sorted(header for header in response.headers if header not in HEADERS.items())
     return response.status_code, headers, response.data
 
@@ -54,25 +50,24 @@ def answer(response: Any) -> tuple[int, list[tuple[str, str]], bytes]:
 UNAUTHORIZED = (
     401,
     [
-        ("Content-Length", "50"),
+        ("Content-Length", "54"),
         ("Content-Type", "text/plain; charset=utf-8"),
         ("WWW-Authenticate", 'Basic realm="exporter", charset="UTF-8"'),
     ],
-    b"Unauthorized: a user and a password are asked for\n",
+    b"Unauthorized: a user name and a password are required\n",
 )
 
 
-# Who is let in --------------------------------------------------------------------------------------------------------
+# Logins
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_every_path_asks_for_a_password(tmp_path: Path, path: str) -> None:
-    locks = client(web_config(tmp_path, users(alice="s3cret")))
-    open_doors = create_app(Settings.load({"PATRONI_EXPORTER_URL": "http://127.0.0.1:1"})).test_client()
+def test_every_path_needs_a_login(tmp_path: Path, path: str) -> None:
+    protected, public = client(web_config(tmp_path, users(alice="s3cret"))), client()
     for method in ("GET", "POST", "DELETE", "OPTIONS"):
-        assert answer(locks.open(path, method=method)) == UNAUTHORIZED
-        let_in = locks.open(path, method=method, headers={"Authorization": basic("alice", "s3cret")})
-        assert let_in.status_code == open_doors.open(path, method=method).status_code
+        assert answer(protected.open(path, method=method)) == UNAUTHORIZED
+        response = protected.open(path, method=method, headers={"Authorization": basic("alice", "s3cret")})
+        assert response.status_code == public.open(path, method=method).status_code
 
 
 @pytest.mark.parametrize(
@@ -90,48 +85,51 @@ def test_every_path_asks_for_a_password(tmp_path: Path, path: str) -> None:
         basic("alice", "s3cret "),
         basic("alice", "s3cret\0"),
         basic("Alice", "s3cret"),
-        basic("nobody", "s3cret"),
+        basic("carol", "s3cret"),
         basic("", ""),
         basic("\udcff".encode("utf-8", "replace").decode(), "s3cret"),
         "Basic " + base64.b64encode(b"\xff\xfe:s3cret").decode(),
     ],
 )
-def test_whoever_is_not_let_in_is_told_the_same(tmp_path: Path, authorization: str) -> None:
-    locks = client(web_config(tmp_path, users(alice="s3cret", bob="b")))
-    assert answer(locks.get("/metrics", headers={"Authorization": authorization})) == UNAUTHORIZED
+def test_wrong_login(tmp_path: Path, authorization: str) -> None:
+    """All get the same response, also the second time."""
+    protected = client(web_config(tmp_path, users(alice="s3cret", bob="b")))
+    for _ in range(2):
+        assert answer(protected.get("/metrics", headers={"Authorization": authorization})) == UNAUTHORIZED
 
 
 @pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC "])
 @pytest.mark.parametrize("password", ["s3cret", "a:b", " ", "pässwörd", "x" * 72, "\0"])
 @pytest.mark.parametrize("user", ["alice", "Zoë", "12", "a b"])
-def test_login_of_a_user_is_let_in(tmp_path: Path, user: str, password: str, scheme: str) -> None:
-    locks = client(web_config(tmp_path, f"basic_auth_users:\n  {user}: {hashed(password)}\n"))
+def test_good_login(tmp_path: Path, user: str, password: str, scheme: str) -> None:
+    protected = client(web_config(tmp_path, f"basic_auth_users:\n  {user}: {hashed(password)}\n"))
     authorization = f"{scheme} {basic(user, password).split()[1]}"
-    assert locks.get("/-/healthy", headers={"Authorization": authorization}).data == b"OK\n"
+    assert protected.get("/-/healthy", headers={"Authorization": authorization}).data == b"OK\n"
 
 
-def test_of_a_long_password_72_bytes_count_as_everywhere_with_bcrypt(tmp_path: Path) -> None:
-    locks = client(web_config(tmp_path, users(alice="x" * 72)))
+def test_long_password(tmp_path: Path) -> None:
+    """As everywhere with bcrypt, the first 72 bytes count."""
+    protected = client(web_config(tmp_path, users(alice="x" * 72)))
     for password, status in (("x" * 73, 200), ("x" * 5000, 200), ("x" * 71, 401)):
-        assert locks.get("/", headers={"Authorization": basic("alice", password)}).status_code == status
+        assert protected.get("/", headers={"Authorization": basic("alice", password)}).status_code == status
 
 
 def test_head_has_no_body(tmp_path: Path) -> None:
-    locks = client(web_config(tmp_path, users(alice="s3cret")))
-    assert answer(locks.head("/metrics")) == (*UNAUTHORIZED[:2], b"")
+    protected = client(web_config(tmp_path, users(alice="s3cret")))
+    assert answer(protected.head("/metrics")) == (*UNAUTHORIZED[:2], b"")
 
 
-def test_without_users_nobody_is_asked(tmp_path: Path) -> None:
+def test_no_users(tmp_path: Path) -> None:
     assert client(web_config(tmp_path, "")).get("/-/healthy").status_code == 200
 
 
-def test_health_of_the_process_is_open_only_when_told_so(tmp_path: Path) -> None:
-    locks = client(web_config(tmp_path, users(alice="s3cret")), EXPORTER_WEB_OPEN_HEALTH="true")
-    statuses = {path: locks.get(path).status_code for path in PATHS}
+def test_open_health(tmp_path: Path) -> None:
+    protected = client(web_config(tmp_path, users(alice="s3cret")), EXPORTER_WEB_OPEN_HEALTH="true")
+    statuses = {path: protected.get(path).status_code for path in PATHS}
     assert {path for path, status in statuses.items() if status != 401} == {"/-/healthy", "/-/ready"}
 
 
-def test_below_a_path_the_same_holds(tmp_path: Path) -> None:
+def test_below_a_path(tmp_path: Path) -> None:
     path = web_config(tmp_path, users(alice="s3cret"))
     app = create_app(Settings.load({"EXPORTER_WEB_CONFIG_FILE": path, "EXPORTER_WEB_OPEN_HEALTH": "1"}))
     below = Client(DispatcherMiddleware(Response(status=404), {"/exporter": app}))
@@ -140,124 +138,248 @@ def test_below_a_path_the_same_holds(tmp_path: Path) -> None:
     assert below.get("/exporter/", headers={"Authorization": basic("alice", "s3cret")}).status_code == 200
 
 
-def test_changed_users_count_at_once(tmp_path: Path) -> None:
-    locks = client(web_config(tmp_path, users(alice="old", bob="b")))
+def test_changed_users(tmp_path: Path) -> None:
+    protected = client(web_config(tmp_path, users(alice="old", bob="b")))
 
     def statuses() -> list[int]:
         logins = [("alice", "old"), ("alice", "new"), ("bob", "b"), ("carol", "c")]
-        return [locks.get("/", headers={"Authorization": basic(*login)}).status_code for login in logins]
+        return [protected.get("/", headers={"Authorization": basic(*login)}).status_code for login in logins]
 
     assert statuses() == [200, 401, 200, 401]
     web_config(tmp_path, users(alice="new", carol="c"))
     assert statuses() == [401, 200, 401, 200]
     web_config(tmp_path, "basic_auth_users: [alice]\n")
     assert statuses() == [401, 200, 401, 200]
-    web_config(tmp_path, "")  # as one that is just being written
+    web_config(tmp_path, "")  # a file that is being written
     assert statuses() == [401, 200, 401, 200]
 
 
-def test_users_that_come_into_the_file_lock_at_once(tmp_path: Path) -> None:
-    locks = client(web_config(tmp_path, ""))
-    assert locks.get("/").status_code == 200
+def test_first_users(tmp_path: Path) -> None:
+    protected = client(web_config(tmp_path, ""))
+    assert protected.get("/").status_code == 200
     web_config(tmp_path, users(alice="s3cret"))
-    assert answer(locks.get("/")) == UNAUTHORIZED
+    assert answer(protected.get("/")) == UNAUTHORIZED
 
 
-# Headers --------------------------------------------------------------------------------------------------------------
+# Headers
 
 
-def test_headers_of_the_file_go_with_every_answer_and_win(tmp_path: Path) -> None:
+def test_headers_replace_others() -> None:
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         start_response("200 OK", [("X-frame-options", "sameorigin"), ("X-Other", "1")])
         return [b""]
 
-    text = "http_server_config: {headers: {X-Frame-Options: deny, X-Content-Type-Options: nosniff}}\n"
-    path = web_config(tmp_path, text + users(alice="s3cret"))
-    locks = Client(locked(app, path, open_health=False))
-    ours = [("X-Frame-Options", "deny"), ("X-Content-Type-Options", "nosniff")]
-    let_in = locks.get("/", headers={"Authorization": basic("alice", "s3cret")})
-    assert list(let_in.headers) == [("X-Other", "1"), *ours]
-    status, headers, body = UNAUTHORIZED
-    refused = locks.get("/")
-    assert (refused.status_code, sorted(refused.headers), refused.data) == (status, sorted([*headers, *ours]), body)
+    ours = (("X-Frame-Options", "deny"), ("X-Content-Type-Options", "nosniff"))
+    assert list(Client(with_headers(app, lambda: ours)).get("/").headers) == [("X-Other", "1"), *ours]
 
 
-# What it costs --------------------------------------------------------------------------------------------------------
+def test_headers_of_every_response(tmp_path: Path) -> None:
+    text = "http_server_config: {headers: {X-Frame-Options: deny, Content-Security-Policy: ''}}\n"
+    protected = client(web_config(tmp_path, text + users(alice="s3cret")))
+    good = {"Authorization": basic("alice", "s3cret")}
+    responses = [protected.get("/"), protected.get("/", headers=good), protected.get("/x", headers=good)]
+    responses.append(protected.get("/metrics?%", headers=good))
+    found = [(response.status_code, response.headers.getlist("X-Frame-Options")) for response in responses]
+    assert found == [(401, ["deny"]), (200, ["deny"]), (404, ["deny"]), (400, ["deny"])]
 
 
-def test_unknown_user_is_compared_with_a_hash_of_the_cost_of_a_user() -> None:
-    three = {"alice": hashed("a", 4), "bob": hashed("b", 5), "carol": hashed("c", 6).replace("$2b", "$2y")}
-    assert [hash_of(name.encode(), three, b"k") for name in three] == [(h.encode(), True) for h in three.values()]
-
-    unknown = [hash_of(f"nobody{n}".encode(), three, b"k") for n in range(100)]
-    assert {known for _, known in unknown} == {False}
-    assert {found[:7].decode() for found, _ in unknown} == {"$2b$04$", "$2b$05$", "$2y$06$"}
-    assert {len(found) for found, _ in unknown} == {60}
-    assert unknown == [hash_of(f"nobody{n}".encode(), three, b"k") for n in range(100)]
-    assert unknown != [hash_of(f"nobody{n}".encode(), three, b"another key") for n in range(100)]
+def test_headers_of_an_internal_error() -> None:
+    failing = with_headers(middleware(lambda *_: 1 / 0), lambda: [("X-Frame-Options", "deny")])  # type: ignore
+    response = Client(failing).get("/")
+    assert (response.status_code, response.headers["X-Frame-Options"]) == (500, "deny")
 
 
-@pytest.mark.parametrize("login", [("alice", "wrong"), ("nobody", "s3cret")])
-def test_good_login_is_remembered_and_waits_for_nobody_elses_hash(login: tuple[str, str]) -> None:
-    logins, of_alice = Logins(), {"alice": hashed("s3cret", 13)}
-    assert logins.good(basic("alice", "s3cret"), of_alice)
-    begun = threading.Event()
-
-    def bad() -> bool:
-        begun.set()
-        return logins.good(basic(*login), of_alice)
-
-    with ThreadPoolExecutor(1) as other:
-        refused = other.submit(bad)
-        begun.wait(10)
-        # What costs no hash is done a hundred times before one hash is.
-        assert all(logins.good(basic("alice", "s3cret"), of_alice) for _ in range(100))
-        assert not refused.done()
-        assert refused.result(60) is False
+# Hashes
 
 
-def test_bad_login_is_not_remembered_and_no_password_is_kept_in_clear() -> None:
-    logins, of_alice = Logins(), {"alice": hashed("s3cret")}
-    for password in ("wrong", "s3cret", "wrong2", "s3cret"):
-        logins.good(basic("alice", password), of_alice)
-    assert len(logins.remembered) == 1
-    kept = repr(vars(logins))
-    assert [word for word in ("wrong", "s3cret", "alice", basic("alice", "s3cret")[6:]) if word in kept] == []
+def test_unknown_user_costs_as_much_as_a_user() -> None:
+    known = {"alice": hashed("a", 4), "bob": hashed("b", 6), "carol": hashed("c", 5).replace("$2b", "$2y")}
+    assert [hash_of(name.encode(), known) for name in known] == [(h.encode(), True) for h in known.values()]
+    assert {hash_of(b"user%d" % n, known) for n in range(100)} == {(b"$2b$06$" + b"." * 53, False)}
 
 
-def test_only_the_last_logins_are_remembered() -> None:
-    logins, of_alice = Logins(), {"alice": hashed("x" * 72)}
+@pytest.fixture
+def cache() -> PasswordCache:
+    return PasswordCache()
+
+
+ALICE = {"alice": hashed("s3cret", 12)}  # about 0.3 s for each hash
+
+
+def at_once(cache: PasswordCache, logins: Iterable[tuple[str, str, str]]) -> Counter[object]:
+    """The results of these logins (user, password, client address) at the same time."""
+
+    def verify(login: tuple[str, str, str]) -> object:
+        try:
+            return cache.verify(basic(*login[:2]), ALICE, login[2])
+        except TooManyRequests as error:
+            return error.code, error.retry_after
+
+    logins = list(logins)
+    with ThreadPoolExecutor(len(logins)) as pool:
+        return Counter(pool.map(verify, logins))
+
+
+def test_many_wrong_logins_of_one_client(cache: PasswordCache) -> None:
+    results = at_once(cache, [("alice", f"wrong{n}", "10.0.0.1") for n in range(16)])
+    assert results == {False: 2, (429, 1): 14}
+    assert cache.refused == {"missing": 0, "wrong": 2, "busy": 14}
+
+
+def test_many_wrong_logins_of_many_clients(cache: PasswordCache) -> None:
+    results = at_once(cache, [(f"user{n}", "wrong", f"10.0.0.{n}") for n in range(16)])
+    assert results == {False: 4, (429, 1): 12}
+
+
+@pytest.mark.parametrize(("password", "result"), [("s3cret", True), ("wrong", False)])
+def test_same_login_at_once_is_one_hash(cache: PasswordCache, password: str, result: bool) -> None:
+    """As after a start, when Prometheus sends many probes with the same password."""
+    start = time.process_time()
+    assert at_once(cache, [("alice", password, "10.0.0.1")] * 32) == {result: 32}
+    first = time.process_time() - start
+    assert at_once(cache, [("alice", password, "10.0.0.1")] * 32) == {result: 32}
+    assert time.process_time() - start - first < first / 4
+    start = time.process_time()
+    cache.verify(basic("alice", "another"), ALICE, "10.0.0.1")
+    assert first < 2 * (time.process_time() - start)
+
+
+def test_half_of_the_threads_wait() -> None:
+    cache = PasswordCache(threads=8)
+    assert at_once(cache, [("alice", "s3cret", "10.0.0.1")] * 16) == {True: 4, (429, 1): 12}
+    assert at_once(cache, [("alice", "s3cret", "10.0.0.1")] * 16) == {True: 16}
+
+
+def test_remembered_login_does_not_wait(cache: PasswordCache) -> None:
+    assert cache.verify(basic("alice", "s3cret"), ALICE, "10.0.0.1")
+    with ThreadPoolExecutor(1) as pool:
+        wrong = pool.submit(at_once, cache, [("alice", f"wrong{n}", "10.0.0.1") for n in range(2)])
+        while not cache._waiting:
+            time.sleep(0.001)
+        assert all(cache.verify(basic("alice", "s3cret"), ALICE, "10.0.0.1") for _ in range(100))
+        assert not wrong.done()
+        assert wrong.result() == {False: 2}
+
+
+def test_no_password_is_kept(cache: PasswordCache) -> None:
+    known = {"alice": hashed("s3cret")}
+    for password in ("guess", "s3cret", "guess2", "s3cret"):
+        cache.verify(basic("alice", password), known, "")
+    kept = repr(vars(cache))
+    assert [word for word in ("guess", "s3cret", "alice", basic("alice", "s3cret")[6:]) if word in kept] == []
+
+
+def test_last_logins_are_remembered(cache: PasswordCache) -> None:
+    """Wrong logins do not take the place of good ones."""
+    known = {"alice": hashed("x" * 72)}
     for number in range(REMEMBERED + 50):
-        assert logins.good(basic("alice", "x" * 72 + str(number)), of_alice)
-    assert len(logins.remembered) == REMEMBERED
-    last = dict(logins.remembered)
-    assert logins.good(basic("alice", "x" * 72 + str(REMEMBERED + 49)), of_alice)
-    assert logins.remembered == last
+        assert cache.verify(basic("alice", "x" * 72 + str(number)), known, "")
+    good = list(cache._good)
+    for number in range(REMEMBERED + 50):
+        assert not cache.verify(basic("alice", str(number)), known, "")
+    assert (list(cache._good), len(good), len(cache._wrong)) == (good, REMEMBERED, REMEMBERED)
 
 
-# The start ------------------------------------------------------------------------------------------------------------
+def test_refused_logins_are_counted(cache: PasswordCache) -> None:
+    for authorization in ("", "Basic x", "Bearer x", basic("alice", "1"), basic("alice", "1"), basic("bob", "1")):
+        assert not cache.verify(authorization, {"alice": hashed("s3cret")}, "")
+    assert cache.refused == {"missing": 3, "wrong": 3, "busy": 0}
 
 
-def test_file_that_cannot_be_used_stops_the_application(tmp_path: Path) -> None:
+# A server
+
+
+@pytest.fixture
+def exporter(tmp_path: Path) -> Iterator[Served]:
+    """An exporter with the users alice and bob; each hash takes about 0.1 s."""
+    path = web_config(tmp_path, f"basic_auth_users: {{alice: {hashed('s3cret', 10)}, bob: {hashed('b', 10)}}}\n")
+    environ = {"PATRONI_EXPORTER_URL": "http://127.0.0.1:1", "EXPORTER_WEB_CONFIG_FILE": path}
+    with (
+        free_port() as port,
+        serving(tmp_path, port, environ={**environ, "PATRONI_EXPORTER_PORT": str(port)}) as served,
+    ):
+        yield served
+
+
+def get(exporter: Served, user: str, password: str, address: str = "127.0.0.1") -> tuple[int, str | None]:
+    """Status and Retry-After of a response."""
+    connection = http.client.HTTPConnection("127.0.0.1", exporter.port, timeout=60, source_address=(address, 0))
+    with closing(connection):
+        connection.request("GET", "/-/healthy", headers={"Authorization": basic(user, password)})
+        response = connection.getresponse()
+        response.read()
+        return response.status, response.headers["Retry-After"]
+
+
+class Attack:
+    """64 clients at one address that try passwords, each some 5 times a second."""
+
+    def __init__(self, exporter: Served):
+        self.responses: Counter[tuple[int, str | None]] = Counter()
+        self._exporter = exporter
+        self._end = Event()
+        self._pool = ThreadPoolExecutor(64)
+        self._passwords = count()
+
+    def __enter__(self) -> "Attack":
+        self._clients = [self._pool.submit(self._try_passwords) for _ in range(64)]
+        while not self.responses:
+            time.sleep(0.01)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._pool.shutdown()
+        for failed in self._clients:
+            failed.result()
+
+    def _try_passwords(self) -> None:
+        while not self._end.is_set():
+            self.responses[get(self._exporter, "alice", str(next(self._passwords)))] += 1
+            self._end.wait(0.2)
+
+
+def test_remembered_login_during_an_attack(exporter: Served) -> None:
+    assert get(exporter, "alice", "s3cret") == (200, None)
+    with Attack(exporter) as attack:
+        assert [get(exporter, "alice", "s3cret") for _ in range(50)] == [(200, None)] * 50
+    assert set(attack.responses) == {(401, None), (429, "1")}
+
+
+def test_login_of_another_client_during_an_attack(exporter: Served) -> None:
+    with Attack(exporter) as attack:
+        for user, password in (("bob", "b"), ("alice", "s3cret")):
+            assert get(exporter, user, password, "127.0.0.2") == (200, None)
+    assert set(attack.responses) == {(401, None), (429, "1")}
+
+
+def test_most_wrong_passwords_are_not_hashed(exporter: Served) -> None:
+    with ThreadPoolExecutor(64) as clients:
+        responses = Counter(clients.map(lambda n: get(exporter, "alice", str(n)), range(64)))
+    assert set(responses) == {(401, None), (429, "1")}
+    assert responses[401, None] < 16
+
+
+# The start
+
+
+def test_invalid_file(tmp_path: Path) -> None:
     path = web_config(tmp_path, "tls_server_config: {cert: gone.crt, key_file: []}\n")
     with pytest.raises(ConfigError) as refused:
         client(path)
-    assert str(refused.value) == f"{path}:1: tls_server_config.key_file: expected a text, found an empty list"
+    assert str(refused.value).startswith(f"{path}:1: tls_server_config.key_file: expected ")
 
 
-def test_server_that_does_not_serve_the_tls_of_the_file_says_so_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    locks = client(web_config(tmp_path, ""))
-    locks.get("/-/healthy")
-    web_config(tmp_path, "tls_server_config: {cert_file: server.crt, key_file: server.key}\n")
-    locks.get("/-/healthy", base_url="https://localhost")
+def test_tls_is_not_served(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that does not serve the TLS of the file logs it once."""
+    protected = client(web_config(tmp_path, ""))
+    protected.get("/-/healthy")
+    path = web_config(tmp_path, "tls_server_config: {cert_file: server.crt, key_file: server.key}\n")
+    protected.get("/-/healthy", base_url="https://localhost")
     assert caplog.records == []
     for _ in range(3):
-        locks.get("/-/healthy")
+        protected.get("/-/healthy")
+    reason = "only gunicorn serves tls_server_config, and only if it was set at the start"
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
-        (
-            logging.WARNING,
-            f"{tmp_path}/web.yml: tls_server_config is not served here; gunicorn does so, from its start on",
-        )
+        (logging.WARNING, f'TLS not served file={path} reason="{reason}"')
     ]

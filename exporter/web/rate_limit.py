@@ -1,0 +1,58 @@
+"""The rate limit of the web configuration file: a token bucket for all requests, as in the exporter-toolkit.
+
+https://github.com/prometheus/exporter-toolkit/blob/master/web/handler.go
+"""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from werkzeug.exceptions import TooManyRequests
+
+from exporter.web.auth import HEALTH
+from exporter.web.web_config import RateLimit
+
+
+class RateLimiter:
+    """Allows a burst of requests at once, and one more per interval; each process counts its own. Thread-safe."""
+
+    def __init__(self, limit: Callable[[], RateLimit | None], clock: Callable[[], float] = time.monotonic):
+        self._limit = limit
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._applied: RateLimit | None = None
+        self._tokens = 0.0
+        self._time = 0.0
+        #: Requests that were refused since the start.
+        self.refused = 0
+
+    def acquire(self) -> None:
+        """Takes a token; raises TooManyRequests where there is none. A changed limit counts from now on."""
+        limit = self._limit()
+        if limit is None:
+            return
+        with self._lock:
+            now = self._clock()
+            if limit != self._applied:
+                self._applied, self._tokens, self._time = limit, limit.burst, now
+            self._tokens = min(limit.burst, self._tokens + (now - self._time) / limit.interval)
+            self._time = now
+            if self._tokens >= 1:
+                self._tokens -= 1
+                return
+            self.refused += 1
+            seconds = (1 - self._tokens) * limit.interval
+        raise TooManyRequests("more requests than the rate_limit of this server allows", retry_after=math.ceil(seconds))
+
+
+def rate_limit(app: WSGIApplication, limiter: RateLimiter, *, open_health: bool) -> WSGIApplication:
+    """Returns the application, which raises TooManyRequests beyond the limit; with `open_health` HEALTH has none."""
+
+    def wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if not (open_health and environ.get("PATH_INFO") in HEALTH):
+            limiter.acquire()
+        return app(environ, start_response)
+
+    return wsgi

@@ -1,0 +1,96 @@
+"""The rate limit of the web configuration file."""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from werkzeug.exceptions import TooManyRequests
+from werkzeug.test import Client
+from werkzeug.wrappers import Response
+
+from exporter import create_app
+from exporter.config.settings import Settings
+from exporter.web.middleware import middleware
+from exporter.web.rate_limit import RateLimiter, rate_limit
+from exporter.web.web_config import RateLimit
+from tests.locks import users, web_config
+
+
+class Requests:
+    """Requests to a limiter at times of a clock of its own."""
+
+    def __init__(self, limit: RateLimit | None):
+        self.limit = limit
+        self.now = 1000.0
+        self.limiter = RateLimiter(lambda: self.limit, lambda: self.now)
+
+    def at(self, seconds: float) -> object:
+        """The Retry-After of a request so many seconds later, None for an allowed one."""
+        self.now = 1000.0 + seconds
+        try:
+            self.limiter.acquire()
+        except TooManyRequests as error:
+            return error.retry_after
+        return None
+
+
+def test_burst_then_one_per_interval() -> None:
+    requests = Requests(RateLimit(interval=2, burst=3))
+    assert [requests.at(0) for _ in range(5)] == [None, None, None, 2, 2]
+    assert [requests.at(1), requests.at(2), requests.at(2), requests.at(3.5)] == [1, None, 2, 1]
+    assert [requests.at(100) for _ in range(4)] == [None, None, None, 2]
+    assert requests.limiter.refused == 6
+
+
+def test_short_interval() -> None:
+    requests = Requests(RateLimit(interval=1 / 1024, burst=1))
+    assert [requests.at(n / 2048) for n in range(6)] == [None, 1, None, 1, None, 1]
+
+
+def test_no_limit() -> None:
+    requests = Requests(None)
+    assert [requests.at(0) for _ in range(100)] == [None] * 100
+
+
+def test_changed_limit() -> None:
+    requests = Requests(RateLimit(interval=60, burst=1))
+    assert [requests.at(0), requests.at(1)] == [None, 59]
+    requests.limit = RateLimit(interval=60, burst=2)
+    assert [requests.at(2) for _ in range(3)] == [None, None, 60]
+    requests.limit = None
+    assert requests.at(3) is None
+
+
+def test_threads() -> None:
+    requests = Requests(RateLimit(interval=60, burst=500))
+    with ThreadPoolExecutor(16) as pool:
+        results = Counter(pool.map(lambda _: requests.at(0), range(2000)))
+    assert (results, requests.limiter.refused) == ({None: 500, 60: 1500}, 1500)
+
+
+@pytest.mark.parametrize(("open_health", "status"), [(False, 429), (True, 200)])
+def test_open_health(open_health: bool, status: int) -> None:
+    limiter = RateLimiter(lambda: RateLimit(interval=60, burst=1))
+    client = Client(middleware(rate_limit(Response(), limiter, open_health=open_health)))
+    assert [client.get(path).status_code for path in ("/", "/", "/-/healthy", "/-/ready")] == [200, 429, status, status]
+
+
+def test_response(tmp_path: Path) -> None:
+    """A refused request gets 429 before its login is verified, with the headers of the file."""
+    text = "rate_limit: {interval: 1m, burst: 2}\nhttp_server_config: {headers: {X-Frame-Options: deny}}\n"
+    settings = {"PATRONI_EXPORTER_URL": "http://127.0.0.1:1", "EXPORTER_WEB_CONFIG_FILE": web_config(tmp_path, text)}
+    client = create_app(Settings.load(settings)).test_client()
+    assert [client.get(path).status_code for path in ("/-/healthy", "/-/ready", "/-/healthy")] == [200, 200, 429]
+    response = client.get("/")
+    assert (response.status_code, response.text) == (429, "more requests than the rate_limit of this server allows\n")
+    assert sorted(response.headers) == [
+        ("Cache-Control", "no-store"),
+        ("Content-Length", "56"),
+        ("Content-Type", "text/plain; charset=utf-8"),
+        ("Retry-After", "60"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("X-Frame-Options", "deny"),
+    ]
+    web_config(tmp_path, users(alice="s3cret"))
+    assert client.get("/").status_code == 401
