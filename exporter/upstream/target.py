@@ -59,7 +59,7 @@ class Login(AuthBase):
         return authenticated
 
     def __str__(self) -> str:
-        return f"basic authentication as {self.user}: {self.password}"
+        return f"basic authentication: {self.password}"
 
 
 @dataclass(frozen=True)

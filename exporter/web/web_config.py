@@ -52,14 +52,6 @@ class RateLimit:
 
 
 @dataclass(frozen=True)
-class RateLimit:
-    """A token bucket: one request per interval, in seconds, and a burst of requests."""
-
-    interval: float
-    burst: int
-
-
-@dataclass(frozen=True)
 class WebConfig:
     """The content of the file.
 
