@@ -11,13 +11,15 @@ from exporter.upstream.target import Module
 class DocumentResult:
     """One document after so many seconds: its model, or the reason why the scrape of it failed.
 
-    `provided` is False when this version of the service does not have the document.
+    `kind` is the kind of the failure, without what varies in its text. `provided` is False when this version of the
+    service does not have the document.
     """
 
     collector: AnyCollector
     seconds: float
     model: Any = None
     failure: str | None = None
+    kind: str = ""
     provided: bool = True
 
     @property
@@ -42,6 +44,11 @@ class ModuleResult:
     def up(self) -> bool:
         """Whether the first document was fetched and parsed."""
         return self.documents[0].success is True
+
+    @property
+    def refusal(self) -> str | None:
+        """Why a document was not requested because of a limit, None when all were."""
+        return next((document.failure for document in self.documents if document.kind == "TooManyRequests"), None)
 
     @property
     def common_labels(self) -> CommonLabels:

@@ -4,8 +4,8 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -52,34 +52,60 @@ class Scrape:
     def result(self, module: Module) -> ModuleResult:
         """Returns the result of this module, as soon as its documents are there and at the latest at the deadline."""
         requests = self._requests[module]
-        seconds = min(self._seconds, module.target.options.timeout)
-        wait([future for _, future in requests], max(0.0, self._start + seconds - time.monotonic()))
-        documents = tuple(self._document(module, collector, future, seconds) for collector, future in requests)
-        return ModuleResult(module, documents)
+        wait([future for _, future in requests], self._remaining(module))
+        result = ModuleResult(module, tuple(self._document(module, *request) for request in requests))
+        _log_failures(result)
+        return result
 
-    def _document(
-        self, module: Module, collector: AnyCollector, future: Future[Result], seconds: float
-    ) -> DocumentResult:
+    def as_completed(self) -> Iterator[ModuleResult]:
+        """Yields the results of all modules, each as soon as its documents are there or its deadline has passed."""
+        waiting = list(self._requests)
+        while waiting:
+            pending = [future for module in waiting for _, future in self._requests[module] if not future.done()]
+            wait(pending, min(map(self._remaining, waiting)), FIRST_COMPLETED)
+            for module in tuple(waiting):
+                if self._remaining(module) <= 0 or all(future.done() for _, future in self._requests[module]):
+                    waiting.remove(module)
+                    yield self.result(module)
+
+    def _seconds_of(self, module: Module) -> float:
+        return min(self._seconds, module.target.options.timeout)
+
+    def _remaining(self, module: Module) -> float:
+        """Returns the seconds until the deadline of this module."""
+        return max(0.0, self._start + self._seconds_of(module) - time.monotonic())
+
+    def _document(self, module: Module, collector: AnyCollector, future: Future[Result]) -> DocumentResult:
         if not future.done():
-            elapsed = time.monotonic() - self._start
-            return _failed(module, collector, elapsed, f"no response within {seconds:g} s", kind="timeout")
+            reason = f"no response within {self._seconds_of(module):g} s"
+            return DocumentResult(collector, time.monotonic() - self._start, failure=reason, kind="timeout")
         result = future.result()
         elapsed = max(0.0, result.ended - self._start)
         if isinstance(result.error, FetchError):
-            return _failed(module, collector, elapsed, str(result.error), kind=type(result.error).__name__)
+            return DocumentResult(collector, elapsed, failure=str(result.error), kind=type(result.error).__name__)
         if result.error:
             raise result.error
         document: _Document = result.value
-        if document.failure is not None:
-            return _failed(module, collector, elapsed, document.failure, kind="parse")
-        return DocumentResult(collector, elapsed, document.model, provided=document.provided)
+        kind = "parse" if document.failure else ""
+        return DocumentResult(collector, elapsed, document.model, document.failure, kind, document.provided)
 
 
-def _failed(module: Module, collector: AnyCollector, seconds: float, reason: str, *, kind: str) -> DocumentResult:
-    url = f"{module.target.url}/{collector.path}"
-    key = (module.target.url, collector.name, kind)
-    log.warning(Event("scrape failed", key=key, module=module.name, collector=collector.name, url=url, reason=reason))
-    return DocumentResult(collector, seconds, failure=reason)
+def _log_failures(result: ModuleResult) -> None:
+    """Logs a line for each document that failed, or one line when all failed for the same reason."""
+    target, module = result.module.target.url, result.module.name
+    failures = {(document.kind, document.failure or "") for document in result.documents}
+    if len(result.documents) > 1 and len(failures) == 1 and result.documents[0].failure:
+        ((kind, reason),) = failures
+        log.warning(Event("scrape failed", key=(target, kind), module=module, url=target, reason=reason))
+        return
+    for document in result.documents:
+        if document.failure:
+            collector = document.collector
+            key, url = (target, collector.name, document.kind), f"{target}/{collector.path}"
+            reason = document.failure
+            log.warning(
+                Event("scrape failed", key=key, module=module, collector=collector.name, url=url, reason=reason)
+            )
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import os
 import threading
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 from requests import PreparedRequest
 from requests import Response as Response
 
-from exporter.upstream.errors import FetchError, not_sent
+from exporter.upstream.errors import FetchError, ReadTimedOut, TooManyRequests, not_sent
 from exporter.upstream.target import Target
 from exporter.upstream.transfer import Done
 
@@ -22,6 +23,9 @@ ABANDON_AFTER = 60.0
 
 #: Seconds after which a request that has not ended by then is not joined any more: an internal error has lost it.
 SLACK = 10.0
+
+#: Requests in flight to one host and port, and in total. A service has five threads, and one target needs five requests.
+PER_HOST, TOTAL = 20, 10_000
 
 #: Bytes from which on a response is read in a thread of its own, so that the other requests do not wait.
 LARGE = 64 * 1024
@@ -46,23 +50,25 @@ class Client:
     """Sends the requests of all scrapes of this process, and of none of its parent.
 
     Patroni and Staytus have five threads each, and a request that hangs there holds its thread even after the client
-    has closed the connection. So there is one request in flight for each target and path.
+    has closed the connection. So there is one request in flight for each target and path, few for each host, and each
+    counts until it has ended.
+
+    `refused` are the requests that were not sent because of a limit, `host` or `total`, and `abandoned` those that got
+    no whole response in time.
     """
 
     def __init__(self) -> None:
+        self.refused = Counter(host=0, total=0)
+        self.abandoned = 0
         self._reset()
         os.register_at_fork(after_in_child=partial(_reset_in_child, weakref.ref(self)))
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._requests: dict[Key, tuple[Future[Result], float]] = {}
+        self._hosts: Counter[str] = Counter()  # requests in flight
+        self.in_flight = 0
         self._most = KEPT
-
-    @property
-    def in_flight(self) -> int:
-        """The number of requests in flight."""
-        with self._lock:
-            return sum(not future.done() for future, _ in self._requests.values())
 
     def begin(self, target: Target, documents: Iterable[tuple[str, Read]]) -> list[Future[Result]]:
         """Returns the results of requests for paths below the target's URL, without waiting for them.
@@ -97,8 +103,23 @@ class Client:
                 return found[0], False
             self._remove_old(now)
             future: Future[Result] = Future()
+            if refusal := self._refusal(host := key[0].host):
+                future.set_result(Result(now, error=refusal))
+                return future, False
+            self.in_flight += 1
+            self._hosts[host] += 1
             self._requests[key] = (future, now + limit + SLACK)
             return future, True
+
+    def _refusal(self, host: str) -> TooManyRequests | None:
+        """Returns the error for a request to this host where a limit is reached."""
+        if self._hosts[host] >= PER_HOST:
+            self.refused["host"] += 1
+            return TooManyRequests(f"{PER_HOST} requests to {host} are in flight, the limit of one host", sent=False)
+        if self.in_flight >= TOTAL:
+            self.refused["total"] += 1
+            return TooManyRequests(f"{TOTAL} requests are in flight, the limit of this process", sent=False)
+        return None
 
     def _remove_old(self, now: float) -> None:
         """Removes the responses that are too old to be used again, each time that their number has doubled."""
@@ -133,6 +154,11 @@ class Client:
         """Ends the request. It leaves the table first, so that a caller that is woken by it can send the next one."""
         result = Result(time.monotonic(), value, error)
         with self._lock:
+            self.in_flight -= 1
+            self._hosts[key[0].host] -= 1
+            if not self._hosts[key[0].host]:
+                del self._hosts[key[0].host]
+            self.abandoned += isinstance(error, ReadTimedOut)
             is_known = self._requests.get(key, (None,))[0] is future
             if is_known and (key[0].options.interval <= 0 or not getattr(error, "sent", True)):
                 del self._requests[key]

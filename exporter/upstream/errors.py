@@ -19,6 +19,10 @@ class FetchError(requests.RequestException):
         self.sent = sent
 
 
+class TooManyRequests(FetchError):
+    """A limit of requests in flight is reached; the request was not sent."""
+
+
 class ConnectionFailed(FetchError, requests.ConnectionError):
     """The connection could not be made, or ended before the whole response."""
 

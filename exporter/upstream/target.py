@@ -135,6 +135,11 @@ class Target:
     url: str
     options: RequestOptions
 
+    @property
+    def host(self) -> str:
+        """The host and port of the URL."""
+        return self.url.split("/", 3)[2]
+
     def request(self, path: str) -> PreparedRequest:
         """Returns the request for a path below the URL.
 
