@@ -14,6 +14,7 @@ import pytest
 from exporter.collectors.document import Answer
 from exporter.upstream.client import Client, Read, Response, Result
 from exporter.upstream.target import RequestOptions, Target
+from exporter.upstream.transfer import SIZE_LIMIT
 
 
 class Upstream(ThreadingHTTPServer):
@@ -114,7 +115,7 @@ def whole(response: Response) -> tuple[int, bytes]:
 
 def begin(client: Client, target: Target, path: str, read: Read = whole) -> Future[Result]:
     """Sends one request."""
-    (future,) = client.begin(target, [(path, read)])
+    (future,) = client.begin(target, [(path, SIZE_LIMIT, read)])
     return future
 
 

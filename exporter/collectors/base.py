@@ -39,7 +39,8 @@ class Collector(Generic[M]):
     """One document of a service.
 
     `path` is relative to the service's base URL. `parse` raises ParseError, or NotSupported if this version of the
-    service does not have the document. `warnings` returns what `parse` ignored.
+    service does not have the document. `warnings` returns what `parse` ignored. `size_limit` is the largest document in
+    bytes; the default is above what a DCS can store.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Collector(Generic[M]):
     families: tuple[Family[M], ...]
     common_labels: Callable[[M], CommonLabels] = lambda _: {}
     warnings: Callable[[M], Iterable[str]] = lambda _: ()
+    size_limit: int = 2 * 1024 * 1024
 
 
 AnyCollector = Collector[Any]

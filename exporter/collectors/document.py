@@ -11,6 +11,10 @@ from typing import NoReturn, TypeVar
 T = TypeVar("T")
 
 
+#: Bytes of memory, about, that a parsed document may take.
+EXPANDED_LIMIT = 128 * 1024 * 1024
+
+
 class ParseError(Exception):
     """The document is not as expected; the text says what is wrong and where, and quotes no string of the document."""
 
@@ -46,6 +50,10 @@ class Answer:
         return tuple(_array(row, f"[{index}]") for index, row in enumerate(_array(self._json(), "")))
 
     def _json(self) -> object:
+        # An object or an array takes at least 56 bytes, and a value in one about 40.
+        expanded = 56 * (self.body.count(b"{") + self.body.count(b"[")) + 40 * self.body.count(b",")
+        if expanded > EXPANDED_LIMIT:
+            raise ParseError(f"JSON that would take more than {EXPANDED_LIMIT // 1024 // 1024} MiB of memory")
         try:
             text = self.body.decode(json.detect_encoding(self.body), "surrogatepass")  # as json.loads does
             return _DECODER.decode(text)

@@ -64,4 +64,4 @@ FAMILIES: tuple[Family[History], ...] = (
     ),
 )
 
-COLLECTOR = Collector("history", "history", parse, FAMILIES)
+COLLECTOR = Collector("history", "history", parse, FAMILIES, size_limit=16 * 1024 * 1024)

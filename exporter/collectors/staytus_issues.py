@@ -89,4 +89,11 @@ FAMILIES: tuple[Family[Issues], ...] = (
     ),
 )
 
-COLLECTOR = Collector("issues", "api/v1/issues/all", parse, FAMILIES, warnings=lambda model: model.warnings)
+COLLECTOR = Collector(
+    "issues",
+    "api/v1/issues/all",
+    parse,
+    FAMILIES,
+    warnings=lambda model: model.warnings,
+    size_limit=8 * 1024 * 1024,  # it has all issues since the start
+)

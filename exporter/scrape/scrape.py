@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from exporter.collectors.base import AnyCollector
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 
 #: Bytes, about, that the samples of one document may take in the exposition: writing more outlasts the scrape.
 TEXT_LIMIT = 8 * 1024 * 1024
+
+#: Warnings about one document that are logged.
+MOST_WARNINGS = 10
 
 
 class Scrape:
@@ -42,7 +46,7 @@ class Scrape:
         self._requests = {}
         for module in modules:
             collectors = collectors_of(module)[: 1 if only_first else None]
-            documents = [(collector.path, partial(_read, module, collector)) for collector in collectors]
+            documents = [(each.path, each.size_limit, partial(_read, module, each)) for each in collectors]
             self._requests[module] = list(zip(collectors, client.begin(module.target, documents), strict=True))
 
     def results(self) -> list[ModuleResult]:
@@ -128,7 +132,7 @@ def _read(module: Module, collector: AnyCollector, response: Response) -> _Docum
         return _Document(failure=str(error))
     if _text_size(collector, model, len(body)) > TEXT_LIMIT:
         return _Document(failure=f"its samples would take more than {TEXT_LIMIT // 1024 // 1024} MiB")
-    for reason in collector.warnings(model):
+    for reason in islice(collector.warnings(model), MOST_WARNINGS):
         log.warning(Event("part of a document ignored", module=module.name, collector=collector.name, reason=reason))
     return _Document(model)
 

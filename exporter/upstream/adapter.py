@@ -17,7 +17,7 @@ from requests import PreparedRequest, Response
 from requests.adapters import BaseAdapter
 
 from exporter.upstream.errors import ConnectionFailed, FetchError, URLNotValid, not_sent
-from exporter.upstream.transfer import AddressPolicy, Done, Timeout, Transfer, header_lines
+from exporter.upstream.transfer import SIZE_LIMIT, AddressPolicy, Done, Timeout, Transfer, header_lines
 
 log = logging.getLogger(__name__)
 
@@ -39,21 +39,26 @@ class CurlAdapter(BaseAdapter):
 
     def begin(
         self,
-        requests: Iterable[tuple[PreparedRequest, Done]],
+        requests: Iterable[tuple[PreparedRequest, int, Done]],
         *,
         timeout: Timeout = None,
         verify: bool | str = True,
         cert: str | tuple[str, str] | None = None,
     ) -> None:
-        """Sends requests at once and without waiting; each `done` receives a Response or FetchError, in any thread."""
+        """Sends requests at once and without waiting.
+
+        Each comes with the largest response in bytes, and with what receives its Response or FetchError in any thread.
+        """
         transfers = []
         headers: Mapping[str, str] = {}
         header: list[bytes] = []
-        for request, done in requests:
+        for request, size_limit, done in requests:
             if request.headers is not headers:  # requests without credentials share them
                 headers, header = request.headers, header_lines(request.headers)
             try:
-                transfer = Transfer(request, done, header, timeout, verify, cert, self._server_name, self._allows)
+                transfer = Transfer(
+                    request, done, size_limit, header, timeout, verify, cert, self._server_name, self._allows
+                )
             except (OSError, ValueError) as error:
                 done(not_sent(error, request))
             else:
@@ -77,7 +82,7 @@ class CurlAdapter(BaseAdapter):
     ) -> Response:
         """Returns the response to a request; raises FetchError, a requests.RequestException, when there is none."""
         future: Future[Response | FetchError] = Future()
-        self.begin([(request, future.set_result)], timeout=timeout, verify=verify, cert=cert)
+        self.begin([(request, SIZE_LIMIT, future.set_result)], timeout=timeout, verify=verify, cert=cert)
         result = future.result()
         if isinstance(result, FetchError):
             raise result

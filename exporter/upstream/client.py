@@ -70,23 +70,25 @@ class Client:
         self.in_flight = 0
         self._most = KEPT
 
-    def begin(self, target: Target, documents: Iterable[tuple[str, Read]]) -> list[Future[Result]]:
+    def begin(self, target: Target, documents: Iterable[tuple[str, int, Read]]) -> list[Future[Result]]:
         """Returns the results of requests for paths below the target's URL, without waiting for them.
 
         Each is that of the request in flight, that of a response younger than the target's interval, or that of a new
-        request, which later callers join. A path comes with the function that turns the response into a value, once for
-        all callers, so the value must not be mutable. The error is a FetchError, or what the function raised.
+        request, which later callers join. A path comes with the largest response in bytes, and with the function that
+        turns the response into a value, once for all callers, so the value must not be mutable. The error is a
+        FetchError, or what the function raised.
         """
         options = target.options
         limit = max(ABANDON_AFTER, options.timeout)
         futures = []
-        requests: list[tuple[PreparedRequest, Done]] = []
-        for path, read in documents:
+        requests: list[tuple[PreparedRequest, int, Done]] = []
+        for path, size_limit, read in documents:
             future, is_new = self._join(key := (target, path), limit)
             futures.append(future)
             if is_new:
                 try:
-                    requests.append((target.request(path), partial(self._receive, key, future, read)))
+                    done = partial(self._receive, key, future, read)
+                    requests.append((target.request(path), size_limit, done))
                 except (OSError, ValueError) as error:
                     self._end(key, future, error=not_sent(error))
         timeout = (options.timeout, limit)

@@ -18,7 +18,7 @@ from requests.utils import get_encoding_from_headers
 from exporter.upstream.errors import ConnectionFailed, ConnectTimedOut, FetchError, ReadTimedOut, curl_error
 from exporter.upstream.headers import file_content
 
-#: Bytes of a response, before and after decompression. libcurl limits the header to 300 kB.
+#: Bytes of a response, before and after decompression, by default. libcurl limits the header to 300 kB.
 SIZE_LIMIT = 16 * 1024 * 1024
 
 #: Seconds after which a kept connection is not used again: since its last use, and since it was made, because the
@@ -50,6 +50,7 @@ class Transfer:
         self,
         request: PreparedRequest,
         done: Done,
+        size_limit: int,
         header: list[bytes],
         timeout: Timeout,
         verify: bool | str,
@@ -65,6 +66,7 @@ class Transfer:
         self._url = str(request.url)
         self._tls = _tls(verify, cert) if self._url.startswith("https:") else {}
         self._allows = None if _ADDRESS.match(self._url) else allows
+        self._size_limit = size_limit
         self._header = header
         self._received = BytesIO()
         self._body = bytearray()
@@ -90,7 +92,7 @@ class Transfer:
             pycurl.PREREQFUNCTION: self._connected,
             pycurl.HEADERFUNCTION: self._received.write,
             pycurl.WRITEFUNCTION: self._write,
-            pycurl.MAXFILESIZE_LARGE: SIZE_LIMIT,
+            pycurl.MAXFILESIZE_LARGE: self._size_limit,
             pycurl.PROXY: "",
             pycurl.NOSIGNAL: 1,
             # libcurl also caches addresses as if they were names, and searches all of them for each request.
@@ -134,7 +136,7 @@ class Transfer:
         """Returns the exception for libcurl's error code and text."""
         sent = curl.getinfo(pycurl.REQUEST_SIZE) > 0
         if self._refused or code == pycurl.E_FILESIZE_EXCEEDED:
-            return ConnectionFailed(self._refused or _too_large(), self.request, sent=sent)
+            return ConnectionFailed(self._refused or self._too_large(), self.request, sent=sent)
         if code == pycurl.E_OPERATION_TIMEDOUT and sent:
             return ReadTimedOut(f"no whole response within {self._total_timeout:g} s", self.request)
         if code == pycurl.E_OPERATION_TIMEDOUT:
@@ -143,11 +145,14 @@ class Transfer:
 
     def _write(self, chunk: bytes) -> int | None:
         """Takes a part of the body; any result but None ends the request."""
-        if len(self._body) + len(chunk) > SIZE_LIMIT:
-            self._refused = _too_large()
+        if len(self._body) + len(chunk) > self._size_limit:
+            self._refused = self._too_large()
             return 0
         self._body += chunk
         return None
+
+    def _too_large(self) -> str:
+        return f"the response is larger than {self._size_limit // 1024 // 1024} MiB"
 
     def _connected(self, *_: object) -> int:
         """Allows libcurl to send over this connection: the first one, or the one that replaces a stale one."""
@@ -209,7 +214,3 @@ def _port(host: str) -> str:
 
 def _milliseconds(seconds: float | None) -> int:
     return 0 if seconds is None else max(1, round(seconds * 1000))
-
-
-def _too_large() -> str:
-    return f"the response is larger than {SIZE_LIMIT // 1024 // 1024} MiB"

@@ -173,7 +173,7 @@ def test_damaged_responses(upstream: Upstream, session: Session, answer: bytes, 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_size_limit(upstream: Upstream, session: Session, packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "SIZE_LIMIT", 1024 * 1024)
+    monkeypatch.setattr(adapter_module, "SIZE_LIMIT", 1024 * 1024)
     body = b"x" * (1024 * 1024)
 
     def answer(handler: BaseHTTPRequestHandler) -> None:

@@ -12,7 +12,7 @@ from requests import PreparedRequest, Response
 
 from exporter.upstream import client as client_module
 from exporter.upstream.client import Client
-from exporter.upstream.errors import FetchError
+from exporter.upstream.errors import FetchError, TooManyRequests
 from exporter.upstream.target import Credentials, HeaderLines
 from tests.conftest import Upstream, at, begin, error_of, value_of, whole
 
@@ -220,3 +220,44 @@ def test_file_that_hangs_delays_its_own_request_alone(upstream: Upstream, client
     release.set()
     reader.join(5)
     assert value_of(joined) == (200, b"x")
+
+
+def test_limit_of_one_host(upstream: Upstream, client: Client) -> None:
+    """Paths of one host share its limit; requests count until they end, also after the caller has given up."""
+    upstream.answers.update({f"/{number}": (200, b"x") for number in range(client_module.PER_HOST + 1)})
+    release = upstream.hold(*upstream.answers)
+    futures = [begin(client, at(upstream.url), str(number)) for number in range(client_module.PER_HOST)]
+    refused = begin(client, at(upstream.url, 1), "0")
+    host = upstream.url.removeprefix("http://")
+    error = error_of(refused)
+    assert isinstance(error, TooManyRequests)
+    assert str(error) == f"20 requests to {host} are in flight, the limit of one host"
+    assert begin(client, at(upstream.url), "3") is futures[3]
+    assert (client.in_flight, client.refused) == (20, {"host": 1, "total": 0})
+    release.set()
+    assert [value_of(future) for future in futures] == [(200, b"x")] * 20
+    assert value_of(begin(client, at(upstream.url), str(client_module.PER_HOST))) == (200, b"x")
+    assert (client.in_flight, client._hosts) == (0, {})
+
+
+def test_limit_of_the_process(upstream: Upstream, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "TOTAL", 1)
+    upstream.answers["/x"] = (200, b"x")
+    release = upstream.hold("/x")
+    first = begin(client, at(upstream.url), "x")
+    assert (
+        str(error_of(begin(client, at("http://127.0.0.1:1"), "x")))
+        == "1 requests are in flight, the limit of this process"
+    )
+    assert client.refused == {"host": 0, "total": 1}
+    release.set()
+    assert value_of(first) == (200, b"x")
+
+
+def test_abandoned_requests_are_counted(upstream: Upstream, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "ABANDON_AFTER", 0.1)
+    upstream.answers["/x"] = (200, b"x")
+    release = upstream.hold("/x")
+    assert str(error_of(begin(client, at(upstream.url, 0.1), "x"))) == "no whole response within 0.1 s"
+    release.set()
+    assert (client.abandoned, client.in_flight) == (1, 0)
