@@ -16,12 +16,13 @@ from exporter.web.auth import PasswordCache, basic_auth, with_headers, with_tls_
 from exporter.web.discovery import discovery_blueprint
 from exporter.web.health import health_blueprint
 from exporter.web.landing import landing_blueprint
-from exporter.web.limit import ConcurrencyLimit
+from exporter.web.limit import probe_limit
 from exporter.web.metrics import registry_of, scraping
 from exporter.web.middleware import error_response, middleware
 from exporter.web.probe import probe_blueprint
 from exporter.web.rate_limit import RateLimiter, rate_limit
-from exporter.web.reload import ReloadState, reload_blueprint
+from exporter.web.reload import reload_blueprint
+from exporter.web.self_metrics import OwnCollector, Sources
 from exporter.web.web_config import WebConfigFile
 
 log = logging.getLogger(__name__)
@@ -42,8 +43,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         file.log_state()
 
     client = Client()
-    registry = registry_of(settings.modules, *([ReloadState(file)] if file else []))
-    limit = ConcurrencyLimit(settings.probes)
+    limit = probe_limit(settings.probes, settings.threads)
 
     app = Flask("exporter", static_folder=None)
     app.config["PROPAGATE_EXCEPTIONS"] = True  # to the middleware
@@ -55,13 +55,17 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(discovery_blueprint(file, client, limit))
     app.register_blueprint(reload_blueprint(file, settings.lifecycle))
 
-    exposition = scraping(make_wsgi_app(registry), settings.modules, client)
-    wsgi = cast(WSGIApplication, DispatcherMiddleware(app.wsgi_app, {"/metrics": exposition}))
+    passwords = limiter = None
     if settings.web_config_file:
         web_config = WebConfigFile.load(settings.web_config_file)
         web_config.log_state()
         passwords = PasswordCache(settings.threads)
         limiter = RateLimiter(lambda: web_config.get().rate_limit)
+
+    registry = registry_of(settings.modules, OwnCollector(Sources(client, limit, file, passwords, limiter)))
+    exposition = scraping(make_wsgi_app(registry), settings.modules, client)
+    wsgi = cast(WSGIApplication, DispatcherMiddleware(app.wsgi_app, {"/metrics": exposition}))
+    if passwords and limiter:
         wsgi = basic_auth(wsgi, web_config.get, passwords, open_health=settings.open_health)
         wsgi = rate_limit(wsgi, limiter, open_health=settings.open_health)
         wsgi = with_tls_warnings(wsgi, web_config.get, settings.web_config_file)

@@ -24,7 +24,10 @@ INTERVALS = {"patroni": 0.0, "staytus": 2.0}
 
 @dataclass(frozen=True)
 class ProbeModule:
-    """A module of the file, whose targets are named by requests."""
+    """A module of the file, whose targets are named by requests.
+
+    `allow_paths` is whether a target may have a path before the endpoints of its service.
+    """
 
     name: str
     service: str
@@ -32,6 +35,7 @@ class ProbeModule:
     scheme: str
     options: RequestOptions
     allowed: AllowList = field(compare=False)
+    allow_paths: bool = False
 
     def at(self, text: str) -> Module:
         """Returns the module with this target; raises TargetError or NotAllowed."""
@@ -40,6 +44,8 @@ class ProbeModule:
             raise NotAllowed("the targets of this module must use https")
         self.allowed.check(place)
         url = readers.patroni_base(place.url) if self.service == "patroni" else place.url
+        if url.count("/") > 2 and not self.allow_paths:
+            raise NotAllowed("the targets of this module must have no path (allow_paths)")
         return Module(self.name, self.service, Target(url, self.options), self.collect)
 
 
@@ -56,7 +62,7 @@ def read_modules(text: str, file: str) -> Mapping[str, ProbeModule]:
 
 
 KEYS: tuple[str, ...] = (
-    *("collector", "collect", "timeout", "interval", "scheme"),
+    *("collector", "collect", "timeout", "interval", "scheme", "allow_paths"),
     *("tls_config", "basic_auth", "authorization", "http_headers", "targets"),
 )
 
@@ -83,7 +89,8 @@ def _module(name: str, entry: Entry, directory: Path) -> ProbeModule:
         allows=allowed.allows,
         **(_tls(keys["tls_config"], directory) if "tls_config" in keys else {}),
     )
-    return ProbeModule(name, service, collect, scheme, options, allowed)
+    allow_paths = "allow_paths" in keys and keys["allow_paths"].boolean()
+    return ProbeModule(name, service, collect, scheme, options, allowed, allow_paths)
 
 
 def _seconds(entry: Entry | None, low: float, default: float) -> float:

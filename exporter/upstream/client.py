@@ -24,7 +24,7 @@ ABANDON_AFTER = 60.0
 #: Seconds after which a request that has not ended by then is not joined any more: an internal error has lost it.
 SLACK = 10.0
 
-#: Requests in flight to one host and port, and in total. A service has five threads, and one target needs five requests.
+#: Requests in flight to one host and port, and in total. A service has five threads, and a target five documents.
 PER_HOST, TOTAL = 20, 10_000
 
 #: Bytes from which on a response is read in a thread of its own, so that the other requests do not wait.

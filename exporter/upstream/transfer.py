@@ -41,9 +41,10 @@ _ADDRESS = re.compile(r"https?://(\[|[\d.]+(:|/|$))")
 
 
 class Transfer:
-    """A request in flight; `header` are its header lines.
+    """A request in flight; `header` are its header lines, `size_limit` is the largest response in bytes.
 
-    The TLS files are read here, in the calling thread, because a disk can hang. Raises OSError or ValueError when a file cannot be used.
+    The TLS files are read here, in the calling thread, because a disk can hang. Raises OSError or ValueError when one
+    cannot be used.
     """
 
     def __init__(

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import platform
 import re
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
@@ -12,7 +11,6 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample
 from werkzeug.exceptions import BadRequest, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response
 
@@ -21,7 +19,6 @@ from exporter.scrape.families import descriptions, metrics
 from exporter.scrape.scrape import Scrape
 from exporter.upstream.client import Client
 from exporter.upstream.target import Module
-from exporter.version import __version__
 
 log = logging.getLogger(__name__)
 
@@ -43,24 +40,11 @@ class ModuleCollector(Collector):
         return metrics(_scrape.get().result(self._module))
 
 
-class BuildInfo(Collector):
-    """The versions of this exporter and of its Python."""
-
-    def collect(self) -> Iterator[Metric]:
-        name = "exporter_build_info"
-        metric = Metric(name, "1, with the version of this exporter and of its Python.", "gauge")
-        labels = {"version": __version__, "pythonversion": platform.python_version()}
-        metric.samples.append(Sample(name, labels, 1.0, None, None))
-        yield metric
-
-
-def registry_of(modules: Iterable[Module], *more: Collector) -> CollectorRegistry:
-    """Returns a registry with a collector for each module, and those of the exporter and its process."""
+def registry_of(modules: Iterable[Module], own: Collector) -> CollectorRegistry:
+    """Returns a registry with a collector for each module, that of the exporter, and those of its process."""
     registry = CollectorRegistry(auto_describe=True)
-    for collector in (*map(ModuleCollector, modules), BuildInfo(), *more):
+    for collector in (*map(ModuleCollector, modules), own, PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
         registry.register(collector)
-    for process_collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
-        registry.register(process_collector)
     return registry
 
 

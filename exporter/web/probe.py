@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from flask import Blueprint, Response, request
 from prometheus_client.exposition import choose_encoder, gzip_accepted
-from werkzeug.exceptions import BadRequest, Forbidden, ServiceUnavailable
+from werkzeug.exceptions import BadRequest, Forbidden
 
 from exporter.config.allow_list import NotAllowed, TargetError
 from exporter.config.modules import ProbeModule
@@ -20,7 +20,7 @@ from exporter.scrape.scrape import Scrape
 from exporter.upstream.client import Client
 from exporter.upstream.redaction import without_secrets
 from exporter.upstream.target import Module
-from exporter.web.limit import RETRY_AFTER, ConcurrencyLimit
+from exporter.web.limit import ConcurrencyLimit
 from exporter.web.metrics import accept, names, scrape_seconds
 
 #: Takes half the time of the highest level, for three per cent more of bytes.
@@ -71,7 +71,7 @@ def probe_blueprint(file: ModulesFile | None, client: Client, limit: Concurrency
                 return Response(_debug_page(module, seconds, lines, results), mimetype="text/plain")
             results = Scrape([module], client, seconds).results()
             if refusal := results[0].refusal:
-                raise ServiceUnavailable(f"{refusal}: try again later", retry_after=RETRY_AFTER)
+                limit.refuse("requests", refusal)
             return _response(results, wanted)
 
     return blueprint

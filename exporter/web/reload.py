@@ -1,36 +1,9 @@
-"""/-/reload reloads the modules file; /metrics has the result of the last reload."""
-
-from collections.abc import Iterator
+"""/-/reload reloads the modules file."""
 
 from flask import Blueprint, Response
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 from werkzeug.exceptions import BadRequest, Forbidden, InternalServerError
 
 from exporter.config.modules_file import ModulesFile
-
-
-class ReloadState(Collector):
-    """The result of the last reload."""
-
-    def __init__(self, file: ModulesFile):
-        self._file = file
-
-    def describe(self) -> Iterator[Metric]:
-        return self.collect()  # so that `name[]` can select them
-
-    def collect(self) -> Iterator[Metric]:
-        self._file.get()  # reloads a changed file
-        yield GaugeMetricFamily(
-            "exporter_config_last_reload_successful",
-            "1 if the last reload of the modules file succeeded, 0 otherwise.",
-            float(self._file.failure is None),
-        )
-        yield GaugeMetricFamily(
-            "exporter_config_last_reload_success_timestamp_seconds",
-            "Time of the last successful reload of the modules file, in Unix seconds.",
-            self._file.loaded_at,
-        )
 
 
 def reload_blueprint(file: ModulesFile | None, lifecycle: bool) -> Blueprint:

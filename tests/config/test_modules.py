@@ -122,7 +122,15 @@ def test_https_only() -> None:
     assert module.at("db1").target.url == "https://db1:8008"
     with pytest.raises(NotAllowed, match=r"^the targets of this module must use https$"):
         module.at("http://db1:8008")
-    assert read(PATRONI).at("https://db1:8008/x/patroni").target.url == "https://db1:8008/x"
+
+
+@pytest.mark.parametrize("target", ["http://db1:8008/x", "http://db1:8008/cluster/1", "http://db1:8008/x/patroni"])
+def test_paths_of_targets(target: str) -> None:
+    assert read(PATRONI).at("https://db1:8008/patroni").target.url == "https://db1:8008"
+    with pytest.raises(NotAllowed, match=r"^the targets of this module must have no path \(allow_paths\)$"):
+        read(PATRONI).at(target)
+    allowing = read(PATRONI + "    allow_paths: true\n")
+    assert allowing.at(target).target.url == target.removesuffix("/patroni")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +142,10 @@ def test_durations(text: str, seconds: float) -> None:
 
 
 SECONDS = "expected a duration such as 5s, 500ms or 1m30s, from 0.01 s to 1h"
-KEYS = "collector, collect, timeout, interval, scheme, tls_config, basic_auth, authorization, http_headers, targets"
+KEYS = (
+    "collector, collect, timeout, interval, scheme, allow_paths, tls_config, basic_auth, authorization, http_headers, "
+    "targets"
+)
 
 
 @pytest.mark.parametrize(

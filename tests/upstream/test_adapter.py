@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import socket
+import tracemalloc
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -267,3 +268,18 @@ def test_server_name() -> None:
         with pytest.raises(requests.exceptions.SSLError, match="not valid for other"):
             value_of(begin(Client(), at(server.url, verify=CERTIFICATE, server_name="other"), "x", whole))
     assert f"Host: {server.url.removeprefix('https://')}\r\n".encode() in seen[0]
+
+
+def test_small_chunks(upstream: Upstream, session: Session) -> None:
+    """1 MiB in chunks of 2 bytes takes little more memory than in one chunk."""
+    chunks = b"2\r\nxx\r\n" * 64 * 1024
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    upstream.answers["/x"] = raw(head + chunks * 8 + b"0\r\n\r\n")
+    tracemalloc.start()
+    try:
+        content = session.get(f"{upstream.url}/x", timeout=30).content
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(content) == 1024 * 1024
+    assert peak < 16 * 1024 * 1024
