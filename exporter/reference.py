@@ -7,6 +7,7 @@ from exporter.collectors import COLLECTORS
 from exporter.collectors.base import Family
 from exporter.config.options import OPTIONS
 from exporter.scrape.families import SCRAPE_FAMILIES
+from exporter.web.self_metrics import OWN_FAMILIES
 
 SERVICE_NAMES = {"patroni": "Patroni", "staytus": "Staytus"}
 
