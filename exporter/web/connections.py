@@ -1,0 +1,195 @@
+"""One connection of a client: TLS handshake, request heads and responses, each within a deadline and without a thread.
+
+Only the thread of `exporter.web.gunicorn.Worker` that accepts connections waits for clients, for all of them at once.
+"""
+
+import contextlib
+import logging
+import re
+import selectors
+import socket
+import ssl
+import time
+from collections import Counter
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
+
+from gunicorn import http
+from gunicorn.http.errors import LimitRequestHeaders
+from gunicorn.sock import ssl_context
+from gunicorn.workers.gthread import TConn
+
+from exporter.log import Event
+from exporter.web.tls import client_is_allowed
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Deadlines in seconds: for a TLS handshake, for the first byte of the first request and then for a request head, for a
+#: client to receive a response, and for it to close its side of the connection after the last response.
+HANDSHAKE = 5.0
+REQUEST = 5.0
+RESPONSE = 30.0
+CLOSE = 2.0
+
+#: Limit of a request head in bytes.
+MAX_HEAD = 32 * 1024
+
+#: Bytes that are read and ignored from a client that goes on sending after the last response.
+MAX_IGNORED = 64 * 1024
+
+#: Connections that this process closed, by reason: handshake, request or response (deadline exceeded), connections or
+#: memory (a limit is reached, and the connection was the oldest).
+closed: Counter[str] = Counter()
+
+#: The end of a request head. A line feed without a carriage return is an error, and gunicorn responds with status 400.
+END = re.compile(rb"\r\n\r\n|(?<!\r)\n")
+
+#: What a connection waits for: a free thread, or its client.
+THREAD, READ, WRITE = 0, selectors.EVENT_READ, selectors.EVENT_WRITE
+
+
+class Exchange:
+    """The socket of one request as gunicorn sees it: it never blocks, since both directions are in memory."""
+
+    def __init__(self, request: bytes = b"", is_too_large: bool = False) -> None:
+        self.response: list[bytes] = []
+        self._request = request
+        self._is_too_large = is_too_large
+
+    def recv(self, size: int) -> bytes:
+        if not self._request and self._is_too_large:
+            raise LimitRequestHeaders(f"more than {MAX_HEAD} bytes")
+        data, self._request = self._request[:size], self._request[size:]
+        return data
+
+    def sendall(self, data: bytes) -> None:
+        self.response.append(data)
+
+    def send(self, data: bytes) -> int:
+        self.response.append(data)
+        return len(data)
+
+    def gettimeout(self) -> float:
+        return 0.0
+
+    def ignore(self, *_: object) -> None:
+        """What else gunicorn does with a socket has no effect: the connection decides about it."""
+
+    setblocking = settimeout = shutdown = close = ignore
+
+
+class Connection(TConn):
+    """A connection with what gunicorn's worker needs of it.
+
+    `next(steps)` goes on until the connection has to wait for THREAD, READ or WRITE, and returns that; the connection
+    is over when the steps are.
+    """
+
+    sock: Any
+    timeout: float
+
+    def __init__(self, cfg: Any, sock: socket.socket, client: Any, server: Any) -> None:
+        super().__init__(cfg, sock, client, server)
+        self.socket = sock
+        self.initialized = True
+        #: handshake, request, response, idle or close.
+        self.state = ""
+        self.is_kept_alive = False
+        self.unsent = memoryview(b"")
+        self._received = b""
+        self.steps = self._steps()
+
+    def _steps(self) -> Generator[int, None, None]:
+        if self.cfg.is_ssl and not (yield from self._handshake()):
+            yield from self._close()
+            return
+        self._enter("idle", REQUEST)
+        while (yield from self._read_head()):
+            yield THREAD
+            self._enter("response", RESPONSE)
+            yield from self._until_done(self.send, WRITE)
+            if not self.is_kept_alive:
+                yield from self._close()
+                return
+            self._enter("idle", self.cfg.keepalive)
+
+    def _enter(self, state: str, seconds: float) -> None:
+        self.state, self.timeout = state, time.monotonic() + seconds
+
+    @staticmethod
+    def _until_done(operation: Callable[[], T], event: int) -> Generator[int, None, T]:
+        while True:
+            try:
+                return operation()
+            except ssl.SSLWantReadError:
+                yield READ
+            except ssl.SSLWantWriteError:
+                yield WRITE
+            except BlockingIOError:
+                yield event
+
+    def _handshake(self) -> Generator[int, None, bool]:
+        self._enter("handshake", HANDSHAKE)
+        context = ssl_context(self.cfg)
+        self.socket = connection = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+        try:
+            yield from self._until_done(connection.do_handshake, READ)
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):  # closed by the client, for example by a check of the port
+            return False
+        except ssl.SSLError as error:
+            if error.reason == "HTTP_REQUEST":
+                with contextlib.suppress(OSError):
+                    socket.socket.send(connection, b"HTTP/1.0 400 Bad Request\r\n\r\nThis port speaks HTTPS.\n")
+            reason = getattr(error, "verify_message", "") or error.reason or "protocol error"
+            self.log("TLS handshake failed", reason.lower().replace("_", " "))
+            return False
+        if not client_is_allowed(connection):
+            self.log("TLS handshake failed", "the certificate has none of the names in client_allowed_sans")
+            return False
+        return True
+
+    def log(self, msg: str, reason: str) -> None:
+        client = self.client[0] if isinstance(self.client, tuple) else str(self.client)
+        log.info(Event(msg, client=client, reason=reason))
+
+    def _read_head(self) -> Generator[int, None, bool]:
+        """Reads until the head of a request is complete or too large; returns False at the end of the connection."""
+        searched = 0
+        while (end := END.search(self._received, searched)) is None and len(self._received) <= MAX_HEAD:
+            searched = max(0, len(self._received) - 3)
+            data = yield from self._until_done(lambda: self.socket.recv(8192), READ)
+            if not data:
+                return False
+            if self.state == "idle":
+                self._enter("request", REQUEST)
+            self._received += data
+        size = end.end() if end else len(self._received)
+        self.sock = Exchange(self._received[:size], is_too_large=end is None)
+        self._received = self._received[size:]
+        # A parser reads no further than the head: a request with a body is the last one of its connection.
+        self.parser = http.get_parser(self.cfg, self.sock, self.client)
+        return True
+
+    def respond(self, is_kept_alive: bool) -> None:
+        """Sends what the client takes at once of the response that gunicorn wrote. Called by a thread."""
+        self.is_kept_alive = is_kept_alive
+        self.unsent = memoryview(b"".join(self.sock.response))
+        with contextlib.suppress(OSError):  # is raised again when the rest is sent
+            self.send()
+
+    def send(self) -> None:
+        while self.unsent:
+            self.unsent = self.unsent[self.socket.send(self.unsent) :]
+
+    def _close(self) -> Generator[int, None, None]:
+        """Waits until the client has closed its side: closing before would discard what it has not received yet."""
+        self._enter("close", CLOSE)
+        socket.socket.shutdown(self.socket, socket.SHUT_WR)
+        ignored = 0
+        while ignored < MAX_IGNORED:
+            data = yield from self._until_done(lambda: socket.socket.recv(self.socket, 8192), READ)
+            if not data:
+                return
+            ignored += len(data)
