@@ -10,7 +10,6 @@ import selectors
 import socket
 import ssl
 import time
-from collections import Counter
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
@@ -41,7 +40,7 @@ MAX_IGNORED = 64 * 1024
 
 #: Connections that this process closed, by reason: handshake, request or response (deadline exceeded), connections or
 #: memory (a limit is reached, and the connection was the oldest).
-closed: Counter[str] = Counter()
+closed = dict.fromkeys(("handshake", "request", "response", "connections", "memory"), 0)
 
 #: The end of a request head. A line feed without a carriage return is an error, and gunicorn responds with status 400.
 END = re.compile(rb"\r\n\r\n|(?<!\r)\n")
@@ -176,12 +175,14 @@ class Connection(TConn):
         """Sends what the client takes at once of the response that gunicorn wrote. Called by a thread."""
         self.is_kept_alive = is_kept_alive
         self.unsent = memoryview(b"".join(self.sock.response))
+        self.sock = self.parser = None
         with contextlib.suppress(OSError):  # is raised again when the rest is sent
             self.send()
 
     def send(self) -> None:
         while self.unsent:
             self.unsent = self.unsent[self.socket.send(self.unsent) :]
+        self.unsent = memoryview(b"")  # releases the response
 
     def _close(self) -> Generator[int, None, None]:
         """Waits until the client has closed its side: closing before would discard what it has not received yet."""
