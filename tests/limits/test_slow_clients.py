@@ -1,4 +1,4 @@
-"""Slow clients of a real gunicorn, without and with TLS: they keep no thread, and other clients get responses at once."""
+"""Slow clients of a real gunicorn, without and with TLS: they keep no thread, and other clients are not delayed."""
 
 import contextlib
 import json
@@ -87,7 +87,7 @@ def exporter(
             yield Exporter(served, context)
 
 
-SHORT = "c.HANDSHAKE = c.REQUEST = c.RESPONSE = c.CLOSE = 1.0"
+SHORT = "c.HANDSHAKE = c.REQUEST = c.CLOSE = 1.0; c.RESPONSE = 3.0"
 
 both = pytest.mark.parametrize("with_tls", [False, True], ids=["plain", "TLS"])
 
@@ -215,7 +215,7 @@ def test_responses_that_clients_do_not_read_keep_no_thread(tmp_path: Path, upstr
         exporter(tmp_path, SHORT, large(upstream).url, with_tls=with_tls) as served,
         contextlib.ExitStack() as stack,
     ):
-        slow = [stack.enter_context(served.connect(4096)) for _ in range(3)]
+        slow = [stack.enter_context(served.connect(32768)) for _ in range(3)]
         for connection in slow:
             connection.sendall(SCRAPE)
             assert connection.recv(12) == b"HTTP/1.1 200"
@@ -243,7 +243,7 @@ def test_unsent_responses_are_limited(tmp_path: Path, upstream: Upstream) -> Non
         exporter(tmp_path, "g.MAX_UNSENT = 8 << 20", large(upstream).url) as served,
         contextlib.ExitStack() as stack,
     ):
-        slow = [stack.enter_context(served.connect(4096)) for _ in range(3)]
+        slow = [stack.enter_context(served.connect(32768)) for _ in range(3)]
         for connection in slow:
             connection.sendall(SCRAPE)
             assert connection.recv(12) == b"HTTP/1.1 200"

@@ -158,24 +158,6 @@ def test_plain_http_is_told_so_in_plain_http(upstream: Upstream, folder: Path, p
         assert "Traceback" not in exporter.log.read_text()
 
 
-def test_client_that_stops_in_the_middle_does_not_keep_the_only_thread(
-    upstream: Upstream, folder: Path, port: int
-) -> None:
-    with (
-        serving(folder, port, locked(upstream, port, web_config(folder, tls()), "--threads", "1")) as exporter,
-        socket.create_connection(("127.0.0.1", port)) as in_handshake,
-        socket.create_connection(("127.0.0.1", port)) as plain,
-    ):
-        in_handshake.sendall(b"\x16\x03\x01\x02\x00\x01")
-        client = Client(folder, port)
-        with client.context().wrap_socket(plain, server_hostname="localhost") as in_request:
-            in_request.sendall(b"GET /-/healthy HTTP/1.1\r\nHos")
-            assert client.get(seconds=40) == 200
-        assert exporter.end() == 0
-    assert {"handshake timeout", "request timeout"} <= set(said(exporter, "connections"))
-    assert "Traceback" not in exporter.log.read_text()
-
-
 # Changes --------------------------------------------------------------------------------------------------------------
 
 
