@@ -1,6 +1,6 @@
-"""One connection of a client: TLS handshake, request heads and responses, each within a deadline and without a thread.
+"""A connection of a client: TLS handshake, requests and responses, each with a deadline, on a non-blocking socket.
 
-Only the thread of `exporter.web.gunicorn.Worker` that accepts connections waits for clients, for all of them at once.
+The main thread of `exporter.web.gunicorn.Worker` waits for all clients at once.
 """
 
 import contextlib
@@ -35,11 +35,11 @@ CLOSE = 2.0
 #: Limit of a request head in bytes.
 MAX_HEAD = 32 * 1024
 
-#: Bytes that are read and ignored from a client that goes on sending after the last response.
+#: Limit of the bytes that a client sends after the last response; they are ignored.
 MAX_IGNORED = 64 * 1024
 
-#: Connections that this process closed, by reason: handshake, request or response (deadline exceeded), connections or
-#: memory (a limit is reached, and the connection was the oldest).
+#: The number of connections that this process closed: handshake, request and response at their deadlines, connections
+#: and memory at a limit.
 closed = dict.fromkeys(("handshake", "request", "response", "connections", "memory"), 0)
 
 #: The end of a request head. A line feed without a carriage return is an error, and gunicorn responds with status 400.
@@ -50,7 +50,7 @@ THREAD, READ, WRITE = 0, selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 class Exchange:
-    """The socket of one request as gunicorn sees it: it never blocks, since both directions are in memory."""
+    """What gunicorn uses as the socket of a request: the received bytes and the response are in memory."""
 
     def __init__(self, request: bytes = b"", is_too_large: bool = False) -> None:
         self.response: list[bytes] = []
@@ -74,16 +74,15 @@ class Exchange:
         return 0.0
 
     def ignore(self, *_: object) -> None:
-        """What else gunicorn does with a socket has no effect: the connection decides about it."""
+        """Does nothing: the connection has the socket."""
 
     setblocking = settimeout = shutdown = close = ignore
 
 
 class Connection(TConn):
-    """A connection with what gunicorn's worker needs of it.
+    """A connection. `next(steps)` runs it until it has to wait, and returns THREAD, READ or WRITE.
 
-    `next(steps)` goes on until the connection has to wait for THREAD, READ or WRITE, and returns that; the connection
-    is over when the steps are.
+    After the last step, or an OSError, it can be closed.
     """
 
     sock: Any
@@ -167,16 +166,15 @@ class Connection(TConn):
         size = end.end() if end else len(self._received)
         self.sock = Exchange(self._received[:size], is_too_large=end is None)
         self._received = self._received[size:]
-        # A parser reads no further than the head: a request with a body is the last one of its connection.
         self.parser = http.get_parser(self.cfg, self.sock, self.client)
         return True
 
     def respond(self, is_kept_alive: bool) -> None:
-        """Sends what the client takes at once of the response that gunicorn wrote. Called by a thread."""
+        """Sends as much of the response as the socket accepts. A thread calls it after gunicorn wrote the response."""
         self.is_kept_alive = is_kept_alive
         self.unsent = memoryview(b"".join(self.sock.response))
         self.sock = self.parser = None
-        with contextlib.suppress(OSError):  # is raised again when the rest is sent
+        with contextlib.suppress(OSError):  # the main thread sends the rest, and gets the error again
             self.send()
 
     def send(self) -> None:
@@ -185,7 +183,7 @@ class Connection(TConn):
         self.unsent = memoryview(b"")  # releases the response
 
     def _close(self) -> Generator[int, None, None]:
-        """Waits until the client has closed its side: closing before would discard what it has not received yet."""
+        """Waits until the client closes its side: a reset could discard the end of the response (RFC 9112, 9.6)."""
         self._enter("close", CLOSE)
         socket.socket.shutdown(self.socket, socket.SHUT_WR)
         ignored = 0

@@ -33,35 +33,36 @@ EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Worker(ThreadWorker):
-    """gunicorn's gthread worker, in which a connection has a thread only while the application responds to a request.
+    """gunicorn's gthread worker, but a connection has a thread only while the application responds to a request.
 
-    gunicorn lets threads wait until a request is complete and until a client has received the response. It accepts no
-    connection while `worker_connections` are open, or while a client does not close its side of a connection.
+    In gunicorn's, a thread waits until the request is complete and until the client has received the response, and no
+    connection is accepted while `worker_connections` are open or while a client does not close its side of one.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        #: The connections that wait for their clients, the oldest first.
+        #: The connections that wait for their clients, in the order in which they began to wait.
         self._waiting: OrderedDict[Connection, None] = OrderedDict()
         self._next_check = 0.0
 
     def accept(self, listener: socket.socket) -> None:
-        """Accepts a connection, and closes the oldest one when the limit is reached, so that the next can come."""
+        """Accepts a connection, and closes the oldest one at the limit, so that the next one can be accepted."""
         try:
             sock, client = listener.accept()
         except OSError as error:
             if error.errno in EXHAUSTED:
-                self._close_oldest()
-                time.sleep(0.01)
+                if not self._close_oldest():
+                    time.sleep(0.01)  # the listener stays readable
             elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED):
                 raise
             return
         self.nr_conns += 1
-        self._go_on(Connection(self.cfg, sock, client, listener.getsockname()))
+        self._continue(Connection(self.cfg, sock, client, listener.getsockname()))
         if self.nr_conns >= self.worker_connections:
             self._close_oldest()
 
-    def _go_on(self, conn: Connection) -> None:
+    def _continue(self, conn: Connection) -> None:
+        """Runs the connection until it has to wait."""
         try:
             event = next(conn.steps)
         except (StopIteration, OSError):
@@ -79,7 +80,7 @@ class Worker(ThreadWorker):
     def _on_event(self, conn: Connection, _: socket.socket) -> None:
         if conn in self._waiting:  # else it was closed since the event
             self._remove(conn)
-            self._go_on(conn)
+            self._continue(conn)
 
     def _remove(self, conn: Connection) -> None:
         del self._waiting[conn]
@@ -116,28 +117,34 @@ class Worker(ThreadWorker):
         client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
 
     def finish_request(self, conn: Connection, fs: Future[bool]) -> None:  # type: ignore[override]
-        """Goes on with a connection after its thread."""
-        if fs.cancelled() or fs.exception():
+        """Continues a connection after its thread."""
+        try:
+            fs.result()
+        except BaseException:  # also CancelledError
+            log.exception(Event("connection failed"))
             self._close(conn)
             return
-        self._go_on(conn)
+        self._continue(conn)
         if conn.unsent:
             self._limit_memory()
 
     def _limit_memory(self) -> None:
         unsent = {conn: len(conn.unsent) for conn in self._waiting if conn.unsent}
-        while unsent and sum(unsent.values()) > MAX_UNSENT:
+        while len(unsent) > 1 and sum(unsent.values()) > MAX_UNSENT:
             oldest = next(iter(unsent))
             del unsent[oldest]
             self._close(oldest, "memory")
             log.warning(Event("response closed", reason="too many bytes that clients have not received"))
 
-    def _close_oldest(self) -> None:
-        """Closes the oldest connection, if possible one that receives no response."""
+    def _close_oldest(self) -> bool:
+        """Closes the oldest connection, if possible one that receives no response; returns False if there is none."""
         oldest = next(iter(self._waiting), None)
-        if conn := next((conn for conn in self._waiting if not conn.unsent), oldest):
-            self._close(conn, "connections")
-            log.warning(Event("connection closed", reason="too many connections, this was the oldest"))
+        conn = next((conn for conn in self._waiting if not conn.unsent), oldest)
+        if conn is None:
+            return False
+        self._close(conn, "connections")
+        log.warning(Event("connection closed", reason="too many connections, this was the oldest"))
+        return True
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:  # type: ignore[override]
         """Handles events, and closes the connections that exceeded a deadline."""

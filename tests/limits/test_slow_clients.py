@@ -166,9 +166,11 @@ def test_oldest_of_too_many_silent_connections_is_closed(tmp_path: Path, upstrea
         assert served.reasons() == ["too many connections, this was the oldest"]
 
 
-def test_more_connections_than_file_descriptors(tmp_path: Path, upstream: Upstream) -> None:
+@pytest.mark.parametrize("arguments", ["", "--worker-connections 1000"])
+def test_more_connections_than_file_descriptors(tmp_path: Path, upstream: Upstream, arguments: str) -> None:
     code = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))"
-    with exporter(tmp_path, code, upstream.url) as served, contextlib.ExitStack() as stack:
+    with exporter(tmp_path, code, upstream.url, arguments=arguments) as served, contextlib.ExitStack() as stack:
+        assert served.seconds() < AT_ONCE
         for _ in range(100):
             stack.enter_context(served.tcp())
         assert served.seconds() < AT_ONCE
@@ -256,6 +258,24 @@ def test_requests_sent_together_get_their_responses(tmp_path: Path, upstream: Up
         connection.sendall(REQUEST * 3 + SCRAPE.replace(b"/metrics", b"/-/ready"))
         received = b"".join(iter(lambda: connection.recv(65536), b""))
     assert received.count(b"HTTP/1.1 200 OK\r\n") == received.count(b"\r\n\r\nOK\n") == 4
+
+
+@both
+def test_head_larger_than_the_limit_is_refused(tmp_path: Path, upstream: Upstream, with_tls: bool) -> None:
+    with exporter(tmp_path, "pass", upstream.url, with_tls=with_tls) as served, served.connect() as connection:
+        connection.sendall(REQUEST[:-2] + (b"A: " + b"b" * 8000 + b"\r\n") * 5)
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert received.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    assert received.endswith(b"\r\n\r\nrequest header fields too large: the log of the exporter tells more\n")
+
+
+def test_connections_end_with_the_exporter(tmp_path: Path, upstream: Upstream) -> None:
+    with exporter(tmp_path, SHORT, upstream.url) as served, served.connect() as idle, served.connect() as incomplete:
+        idle.sendall(REQUEST)
+        incomplete.sendall(REQUEST[:-2])
+        assert idle.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert served.served.end() == 0
+        assert (idle.recv(1), incomplete.recv(1)) == (b"", b"")
 
 
 def test_gunicorn_without_an_overridden_method_is_refused(tmp_path: Path) -> None:
