@@ -112,7 +112,7 @@ class Worker(ThreadWorker):
         super().handle_error(req, page := Exchange(), addr, exc)  # type: ignore[arg-type]
         status_line = b"".join(page.response).partition(b"\r\n")[0].decode("latin-1")
         reason = status_line.split(" ", 2)[2].lower()
-        body = f"{reason}: the log of the exporter tells more\n"
+        body = f"{reason}: the log of the exporter has the reason\n"
         head = f"{status_line}\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
         client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
 

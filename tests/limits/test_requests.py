@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import Upstream
 from tests.live.processes import MODULE, ROOT, Served, free_port, recorded, serving
 
-TELLS_MORE = ": the log of the exporter tells more\n"
+TELLS_MORE = ": the log of the exporter has the reason\n"
 END = b"Host: h\r\nConnection: close\r\n\r\n"
 
 

@@ -266,7 +266,7 @@ def test_head_larger_than_the_limit_is_refused(tmp_path: Path, upstream: Upstrea
         connection.sendall(REQUEST[:-2] + (b"A: " + b"b" * 8000 + b"\r\n") * 5)
         received = b"".join(iter(lambda: connection.recv(65536), b""))
     assert received.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
-    assert received.endswith(b"\r\n\r\nrequest header fields too large: the log of the exporter tells more\n")
+    assert received.endswith(b"\r\n\r\nrequest header fields too large: the log of the exporter has the reason\n")
 
 
 def test_connections_end_with_the_exporter(tmp_path: Path, upstream: Upstream) -> None:
