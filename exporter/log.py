@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from math import inf
 from typing import Any
 
-from gunicorn import glogging
-
 #: Seconds in which a line is written once.
 PERIOD = 60.0
 
@@ -219,17 +217,3 @@ class _Message:
 
 def _event(record: logging.LogRecord) -> Event:
     return record.msg if isinstance(record.msg, Event) else Event(str(record.msg), text=record.getMessage())
-
-
-class GunicornLogger(glogging.Logger):
-    """gunicorn's log with lines as ours; its access log stays off, since the door tells of each request."""
-
-    #: The form of the lines, logfmt or json; gunicorn makes the only object itself and tells it nothing of ours.
-    form = "logfmt"
-
-    def setup(self, cfg: Any) -> None:
-        """Sets up what gunicorn would, also at a reload."""
-        super().setup(cfg)
-        for handler in (*self.error_log.handlers, *self.access_log.handlers):
-            if isinstance(handler, logging.StreamHandler):  # a file's too; syslog has a form of its own
-                handler.setFormatter(Lines(self.form))

@@ -1,23 +1,14 @@
-"""The TLS of the server: the section tls_server_config of the web configuration file, its context and its sockets."""
+"""The TLS of the server: the section tls_server_config of the web configuration file, and its context."""
 
 import contextlib
-import errno
 import ipaddress
-import logging
 import os
-import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
-from exporter.log import known
 from exporter.upstream.headers import file_content
-
-log = logging.getLogger(__name__)
-
-#: Seconds that a client has for its handshake as a whole, and then for each read and write.
-PATIENCE = 5.0
 
 #: The values of client_auth_type; a certificate that is requested is always verified here.
 CLIENT_AUTH_TYPES = {
@@ -99,7 +90,7 @@ class ServerTLS:
 def server_context(tls: ServerTLS) -> ssl.SSLContext:
     """Returns the context for gunicorn; raises ValueError, which names the key, for what is not valid or supported."""
     _check(tls)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = _Context(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["http/1.1"])
     context.minimum_version = ssl.TLSVersion.TLSv1_3 if tls.min_version == "TLS13" else ssl.TLSVersion.TLSv1_2
     context.maximum_version = ssl.TLSVersion.TLSv1_3 if tls.max_version == "TLS13" else ssl.TLSVersion.TLSv1_2
@@ -118,7 +109,8 @@ def server_context(tls: ServerTLS) -> ssl.SSLContext:
         _load_authorities(context, tls)
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # client_ca need not be a root, as in Go
     context.verify_mode = mode
-    context.sslsocket_class = _socket_class(tls.client_allowed_sans)
+    if tls.client_allowed_sans is not None:
+        context.allowed_sans = frozenset(tls.client_allowed_sans)
     return context
 
 
@@ -195,80 +187,16 @@ def _no_passphrase() -> str:
     raise ValueError("key_file: the private key has a passphrase; expected one without")
 
 
-def _reason(error: ssl.SSLError) -> str:
-    """Returns OpenSSL's reason in plain words."""
-    reason = getattr(error, "verify_message", "") or error.reason or "broken off"
-    return reason.lower().replace("_", " ")
-
-
-# Connections ----------------------------------------------------------------------------------------------------------
-
-
-class _ServerSocket(ssl.SSLSocket):
-    """A connection on which no client can keep a thread of gunicorn waiting without end.
-
-    gunicorn waits for a handshake and for a request as long as the client likes, and lingers in its only accepting
-    thread when it closes. Here all of it has a time limit, and what did not become a connection is closed at once.
-    """
+class _Context(ssl.SSLContext):
+    """A context with client_allowed_sans: a client certificate must have one of these names, if they are set."""
 
     allowed_sans: frozenset[str] | None = None
 
-    def setblocking(self, flag: bool) -> None:
-        """Waits PATIENCE where gunicorn would wait for ever; on a closed socket it is nothing."""
-        if self.fileno() != -1:
-            self.settimeout(PATIENCE if flag else 0.0)
 
-    def do_handshake(self, block: bool = False) -> None:
-        self.settimeout(PATIENCE)
-        try:
-            super().do_handshake(block)
-        except TimeoutError:
-            self._end("no handshake in time")
-        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):  # it has gone, as who only looks whether the port is open
-            self._give_up()
-        except ssl.SSLError as error:
-            if error.reason == "HTTP_REQUEST":
-                with contextlib.suppress(OSError):
-                    socket.socket.sendall(self, b"HTTP/1.0 400 Bad Request\r\n\r\nThis port speaks HTTPS.\n")
-                self._end("it speaks plain HTTP")
-            self._end(_reason(error))
-        if self.allowed_sans is not None and not self.allowed_sans & _names(self.getpeercert() or {}):
-            self._end("its certificate has no name of client_allowed_sans")
-
-    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
-        try:
-            return super().recv(buflen, flags)
-        except TimeoutError:
-            self._give_up()
-
-    def send(self, data: Any, flags: int = 0) -> int:
-        try:
-            return super().send(data, flags)
-        except TimeoutError:
-            self._give_up()
-
-    def _end(self, reason: str) -> NoReturn:
-        """Ends what became no connection, so that its client can still read what was said last, and says why."""
-        with contextlib.suppress(OSError):
-            client = self.getpeername()[0]
-            log.info("no TLS with %s: %s", client, reason, extra=known("no TLS", client=client, reason=reason))
-            self.shutdown(socket.SHUT_WR)
-            self.settimeout(1.0)
-            for _ in range(16):
-                if not socket.socket.recv(self, 4096):
-                    break
-        self._give_up()
-
-    def _give_up(self) -> NoReturn:
-        # gunicorn takes a reset without a word, and has nothing left to linger for.
-        self.close()
-        raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
-
-
-def _socket_class(allowed_sans: tuple[str, ...] | None) -> type[_ServerSocket]:
-    if allowed_sans is None:
-        return _ServerSocket
-    return type("_ServerSocketForSome", (_ServerSocket,), {"allowed_sans": frozenset(allowed_sans)})
+def client_is_allowed(connection: ssl.SSLSocket) -> bool:
+    """Returns whether the client certificate has one of the names in client_allowed_sans."""
+    allowed = getattr(connection.context, "allowed_sans", None)
+    return allowed is None or bool(allowed & _names(connection.getpeercert() or {}))
 
 
 def _names(certificate: Mapping[str, Any]) -> set[str]:

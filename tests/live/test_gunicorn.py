@@ -39,7 +39,7 @@ def startup(port: int, host: str = "0.0.0.0", workers: int = 1) -> list[str]:
     return [
         f"INFO Starting gunicorn {version('gunicorn')}",
         f"INFO Listening at: http://{host}:{port} (N)",
-        "INFO Using worker: gthread",
+        "INFO Using worker: exporter.web.gunicorn.Worker",
         *["INFO Booting worker with pid: N"] * workers,
     ]
 
