@@ -11,7 +11,6 @@ from pathlib import Path
 
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
-from gunicorn.workers.base import Worker
 
 if (folder := str(Path(__file__).resolve().parent)) not in sys.path:
     sys.path.append(folder)  # for exporter and wsgi, in whatever folder gunicorn is started
@@ -19,26 +18,29 @@ if (folder := str(Path(__file__).resolve().parent)) not in sys.path:
 from exporter.config.errors import exit_on_config_error
 from exporter.config.modules_file import ModulesFile
 from exporter.config.settings import Settings
-from exporter.web.gunicorn import GunicornLogger, check_gunicorn, keep_running_on_wrong_settings
+from exporter.web.gunicorn import GunicornLogger, Worker, check_gunicorn, keep_running_on_wrong_settings
 from exporter.web.web_config import ServerContext, WebConfigFile
 
 
-def load() -> tuple[Settings, str, ModulesFile | None, ServerContext | None]:
-    """Returns the settings, the address to listen on, the modules file and the TLS context of the web configuration.
+def load() -> tuple[Settings, str, ModulesFile | None, WebConfigFile | None, ServerContext | None]:
+    """Returns the settings, the address to listen on, the modules file, the web configuration and its TLS context.
 
     Both files are read before workers are forked: a worker that starts while a file is invalid has its last valid
     version. Raises ConfigError.
     """
     settings = Settings.load()
-    web = settings.web_config_file
-    contexts = ServerContext.load(web) if web and WebConfigFile.load(web).get().tls.is_on else None
-    return settings, settings.listen(), settings.load_file(), contexts
+    web = WebConfigFile.load(settings.web_config_file) if settings.web_config_file else None
+    contexts = ServerContext.load(web.path) if web and web.get().tls.is_on else None
+    return settings, settings.listen(), settings.load_file(), web, contexts
 
 
 with exit_on_config_error():
     check_gunicorn()
-    settings, bind, file, contexts = load()
+    settings, bind, file, web, contexts = load()
 
+if web:
+    web_config = web
+    Worker.error_headers = lambda: web_config.get().headers
 if contexts:
     certfile = keyfile = settings.web_config_file  # turns TLS on; the certificate is the one of the context
 

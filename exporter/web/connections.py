@@ -38,10 +38,6 @@ MAX_HEAD = 32 * 1024
 #: Limit of the bytes that a client sends after the last response; they are ignored.
 MAX_IGNORED = 64 * 1024
 
-#: The number of connections that this process closed: handshake, request and response at their deadlines, connections
-#: and memory at a limit.
-closed = dict.fromkeys(("handshake", "request", "response", "connections", "memory"), 0)
-
 #: The end of a request head. A line feed without a carriage return is an error, and gunicorn responds with status 400.
 END = re.compile(rb"\r\n\r\n|(?<!\r)\n")
 

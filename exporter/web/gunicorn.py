@@ -18,7 +18,9 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from exporter.config.errors import ConfigError
 from exporter.log import Event, Lines
-from exporter.web.connections import THREAD, Connection, Exchange, closed
+from exporter.upstream.headers import Headers
+from exporter.web.connections import THREAD, Connection, Exchange
+from exporter.web.limit import closed_connections
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,11 @@ class Worker(ThreadWorker):
 
     In gunicorn's, a thread waits until the request is complete and until the client has received the response, and no
     connection is accepted while `worker_connections` are open or while a client does not close its side of one.
+
+    `error_headers` returns the headers of its responses to malformed requests.
     """
+
+    error_headers: Callable[[], Headers] = staticmethod(tuple)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -93,7 +99,7 @@ class Worker(ThreadWorker):
         conn.socket.close()
         self.nr_conns -= 1
         if reason:
-            closed[reason] += 1
+            closed_connections[reason] += 1
 
     def handle(self, conn: Connection) -> bool:  # type: ignore[override]
         """Runs in a thread. Only the application can block here."""
@@ -114,6 +120,7 @@ class Worker(ThreadWorker):
         reason = status_line.split(" ", 2)[2].lower()
         body = f"{reason}: the log of the exporter has the reason\n"
         head = f"{status_line}\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in self.error_headers())
         client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
 
     def finish_request(self, conn: Connection, fs: Future[bool]) -> None:  # type: ignore[override]

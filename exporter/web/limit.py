@@ -1,4 +1,4 @@
-"""A limit on the requests that are served at once and request a target that the client chooses."""
+"""Limits on clients: the requests that are served at once and request a target that the client chooses."""
 
 import logging
 import sys
@@ -15,6 +15,11 @@ log = logging.getLogger(__name__)
 
 #: Seconds after which a refused client may try again.
 RETRY_AFTER = 1
+
+
+#: The connections of clients that gunicorn's worker closed: at the deadline of a handshake, a request or a response, and
+#: at the limit of connections or of memory for responses.
+closed_connections = Counter(handshake=0, request=0, response=0, connections=0, memory=0)
 
 
 class ConcurrencyLimit:

@@ -11,7 +11,7 @@ from exporter.config.modules_file import ModulesFile
 from exporter.upstream.client import Client
 from exporter.version import __version__
 from exporter.web.auth import PasswordCache
-from exporter.web.limit import ConcurrencyLimit
+from exporter.web.limit import ConcurrencyLimit, closed_connections
 from exporter.web.rate_limit import RateLimiter
 
 
@@ -118,6 +118,13 @@ OWN_FAMILIES: tuple[OwnFamily, ...] = (
         "Requests of /probe and /sd with status 503: EXPORTER_PROBES of them were being served (probes), or too many "
         "requests to Patroni and Staytus were in flight (requests).",
         lambda sources: _by_reason(sources.probes.refused),
+        ("reason",),
+    ),
+    OwnFamily(
+        "patroni_staytus_exporter_connections_closed_total",
+        "Connections of clients that gunicorn's worker closed: at the deadline of a TLS handshake, a request or a "
+        "response, and the oldest one at the limit of connections or of memory for responses.",
+        lambda _: _by_reason(closed_connections),
         ("reason",),
     ),
     OwnFamily(
