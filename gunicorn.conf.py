@@ -39,8 +39,7 @@ with exit_on_config_error():
     settings, bind, file, web, contexts = load()
 
 if web:
-    web_config = web
-    Worker.error_headers = lambda: web_config.get().headers
+    Worker.error_headers = staticmethod(lambda web=web: web.get().headers)
 if contexts:
     certfile = keyfile = settings.web_config_file  # turns TLS on; the certificate is the one of the context
 

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 RETRY_AFTER = 1
 
 
-#: The connections of clients that gunicorn's worker closed: at the deadline of a handshake, a request or a response, and
+#: The connections of clients that gunicorn's worker closed: at the deadline of a handshake, a request or a response, or
 #: at the limit of connections or of memory for responses.
 closed_connections = Counter(handshake=0, request=0, response=0, connections=0, memory=0)
 
