@@ -194,6 +194,33 @@ def half_dead(count: int, interval: float, seconds: float, workers: int) -> Iter
         sys.stderr.write(f"bench.fleet: {times} x {reason}\n")
 
 
+def all_dead(count: int, interval: float, seconds: float, workers: int) -> Iterator[Row]:
+    """All targets refuse the connection; the CPU of the first probe of each, and that of the last round."""
+    with socket.socket() as closed, tempfile.TemporaryDirectory() as folder, upstream() as server:
+        closed.bind(("0.0.0.0", 0))  # noqa: S104 - every address is a target; no connection is accepted
+        port = closed.getsockname()[1]
+        with exporter(server, workers, more=_modules(folder)) as served:
+            cpus = []
+            for probes in (first := Probes(), last := Probes()):
+                targets = [(target, DOWN, probes) for target in addresses(count, port)]
+                cpu = cpu_seconds(served.pid)
+                asyncio.run(drive(served, targets, interval, max(seconds / 2, interval)))
+                cpus.append((cpu_seconds(served.pid) - cpu) / max(1, len(probes.seconds)))
+            memory = pss_mib(served.pid)
+    failed = first.failures + last.failures
+    yield Row(f"{count} targets, all dead: a probe", last.told(), "p99 below 1 s", last.quantile(0.99) < 1)
+    yield Row("failed", str(failed.total()), "0", not failed)
+    yield Row(
+        "CPU per probe, in the first and in the last round",
+        f"{cpus[0] * 1000:.2f} ms, {cpus[1] * 1000:.2f} ms",
+        "no growth",
+        cpus[1] < 1.25 * cpus[0],
+    )
+    yield Row(f"PSS of all processes, {workers} workers", f"{memory:.0f} MiB", "below 150 MiB", memory < 150)
+    for reason, times in failed.items():
+        sys.stderr.write(f"bench.fleet: {times} x {reason}\n")
+
+
 def _modules(folder: str) -> dict[str, str]:
     file = Path(folder, "modules.yml")
     file.write_text(MODULES)
@@ -201,7 +228,7 @@ def _modules(folder: str) -> dict[str, str]:
 
 
 def main() -> int:
-    """Runs both parts and prints the table."""
+    """Runs all parts and prints the table."""
     parser = argparse.ArgumentParser(prog="bench.fleet", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few targets, which show that it works and no speed")
     parser.add_argument("--targets", type=int, default=10_000)
@@ -215,6 +242,7 @@ def main() -> int:
     try:
         rows += fleet(given.targets, given.interval, given.seconds, given.workers)
         rows += half_dead(max(2, given.targets // 10), given.interval, given.seconds, given.workers)
+        rows += all_dead(given.targets, given.interval, given.seconds, given.workers)
     except BenchError as error:
         sys.stderr.write(f"bench.fleet: {error}\n")
         return 1
