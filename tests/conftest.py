@@ -130,3 +130,8 @@ def value_of(future: Future[Result]) -> Any:
     if result.error:
         raise result.error
     return result.value
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
+    """Returns the events that were logged."""
+    return [{"msg": record.msg.msg, **record.msg.fields} for record in caplog.records]  # type: ignore[attr-defined]

@@ -110,7 +110,11 @@ class _Loop:
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._wait)
         self._multi.setopt(pycurl.M_MAXCONNECTS, KEPT)
-        threading.Thread(target=self._run, name="fetch", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name="fetch", daemon=True).start()
+        except RuntimeError:
+            self._close()
+            raise
 
     def begin(self, transfers: Sequence[Transfer]) -> bool:
         """Takes requests; returns False when the thread has ended."""
@@ -148,8 +152,11 @@ class _Loop:
                 _settle(transfer, _internal_error)
             for curl in self._in_flight:
                 self._multi.remove_handle(curl)
-            for resource in (self._multi, self._sockets, self._woken, self._wake):
-                resource.close()
+            self._close()
+
+    def _close(self) -> None:
+        for resource in (self._multi, self._sockets, self._woken, self._wake):
+            resource.close()
 
     def _step(self) -> None:
         wait = None if self._until is None else max(0.0, self._until - time.monotonic())
