@@ -16,8 +16,7 @@ from exporter.config.settings import Settings
 from exporter.upstream.client import Client
 from exporter.upstream.errors import FetchError
 from exporter.upstream.target import Target
-from tests.conftest import error_of
-from tests.conftest import whole as whole_response
+from tests.conftest import begin, error_of
 from tests.recorded import moment, staytus
 
 PATRONI = moment("4.1.5", "failsafe-enabled", "n1").answers
@@ -74,7 +73,7 @@ def scrape(app: Flask, timeout: float | str | None = None) -> Scraped:
 
 def failing(client: Client, target: Target) -> str:
     """The error text of a request."""
-    error = error_of(client.begin(target, "x", whole_response))
+    error = error_of(begin(client, target, "x"))
     assert isinstance(error, FetchError)
     return str(error)
 

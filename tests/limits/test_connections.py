@@ -13,8 +13,7 @@ import pytest
 
 from exporter.upstream import transfer
 from exporter.upstream.client import Client
-from tests.conftest import at, value_of
-from tests.conftest import whole as whole_response
+from tests.conftest import at, begin, value_of
 from tests.limits.scrapes import RECORDED, application, failing, scrape
 from tests.limits.servers import CERTIFICATE, Odd, read_request, silent, whole
 
@@ -29,9 +28,9 @@ def test_several_stale_connections_are_replaced() -> None:
 
     with Odd(behave) as server:
         client, target = Client(), at(server.url)
-        futures = [client.begin(target, f"{path}", whole_response) for path in range(5)]
+        futures = [begin(client, target, str(path)) for path in range(5)]
         assert [value_of(future) for future in futures] == [(200, b"ok")] * 5
-        assert value_of(client.begin(target, "again", whole_response)) == (200, b"ok")
+        assert value_of(begin(client, target, "again")) == (200, b"ok")
         assert server.connections == 6
 
 
@@ -48,7 +47,7 @@ def test_closed_connection_is_replaced(tls: bool) -> None:
     with Odd(behave, tls=tls) as server:
         client, target = Client(), at(server.url, verify=CERTIFICATE)
         for _ in range(3):
-            assert value_of(client.begin(target, "x", whole_response)) == (200, b"ok")
+            assert value_of(begin(client, target, "x")) == (200, b"ok")
             assert closed.wait(5)
             closed.clear()
         assert server.connections == 3
@@ -73,7 +72,7 @@ def test_request_that_was_read_is_not_sent_again(monkeypatch: pytest.MonkeyPatch
 
     with Odd(behave) as server:
         client, target = Client(), at(server.url)
-        assert value_of(client.begin(target, "x", whole_response)) == (200, b"ok")
+        assert value_of(begin(client, target, "x")) == (200, b"ok")
         assert failing(client, target) == "the connection was closed without a response"
 
 
@@ -123,11 +122,11 @@ def test_forked_process_shares_nothing() -> None:
         client, target = Client(), at(server.url, 5, interval=60)
 
         def get(path: str) -> str:
-            body: bytes = value_of(client.begin(target, path, whole_response))[1]
+            body: bytes = value_of(begin(client, target, path))[1]
             return body.decode()
 
         parents = get("x")
-        in_flight = client.begin(target, "hung", whole_response)
+        in_flight = begin(client, target, "hung")
         assert hung.wait(5)
         with client._lock:  # as if another thread held it at that moment
             childs = in_child(lambda: [get("x"), get("hung")])

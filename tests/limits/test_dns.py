@@ -28,7 +28,8 @@ def test_hanging_lookup_ends_at_the_timeout(upstream: Upstream, tmp_path: Path) 
             assert (samples["patroni_up"], samples["staytus_up"]) == ({(): 0.0}, {(): 1.0})
             assert 0.5 <= seconds < 2
             (failure,) = [event for event in exporter.events("exporter.scrape.scrape") if event["collector"] == "node"]
-            assert (failure["url"], failure["reason"]) == ("http://hangs.example/patroni", "no response within 0.5 s")
+            assert failure["url"] == "http://hangs.example/patroni"
+            assert failure["reason"] in ("no connection within 0.5 s", "no response within 0.5 s")  # both end then
             held = threads(process), descriptors(process)
             for _ in range(20):
                 samples, _ = scrape(port, 0.05)

@@ -13,8 +13,7 @@ import pytest
 from exporter.upstream import adapter as adapter_module
 from exporter.upstream import client as client_module
 from exporter.upstream.client import Client, Result
-from tests.conftest import Upstream, at, error_of, value_of
-from tests.conftest import whole as whole_response
+from tests.conftest import Upstream, at, begin, error_of, value_of
 from tests.limits.scrapes import PATHS, PATRONI, application, failing, fetching, scrape
 from tests.limits.servers import Odd, read_request, repeating, saying, silent, whole
 from tests.live.processes import until
@@ -57,12 +56,12 @@ def test_next_request_is_sent_when_the_hung_one_is_abandoned(monkeypatch: pytest
 def test_young_failure_is_used_again() -> None:
     with Odd(saying(b"")) as server:
         client, target = Client(), at(server.url, 5, interval=60)
-        first = client.begin(target, "x", whole_response)
+        first = begin(client, target, "x")
         assert str(error_of(first)) == "the connection was closed without a response"
         app = application("", server.url)
         for _ in range(5):
             assert scrape(app).samples["staytus_up"] == {(): 0.0}
-            assert client.begin(target, "x", whole_response) is first
+            assert begin(client, target, "x") is first
         assert server.connections == 1 + len(PATHS["staytus"])
 
 
@@ -76,16 +75,16 @@ def test_callers_woken_by_a_response_share_the_next_request() -> None:
 
     with Odd(behave) as server:
         client, target = Client(), at(server.url)
-        first = client.begin(target, "x", whole_response)
+        first = begin(client, target, "x")
 
         def begin_again(_: int) -> Future[Result]:
             assert value_of(first) == (200, b"one")
-            return client.begin(target, "x", whole_response)
+            return begin(client, target, "x")
 
         with ThreadPoolExecutor(8) as callers:
             later = set(callers.map(begin_again, range(8)))
         until(lambda: server.connections == 2 and fetching() == 1)
-        assert {client.begin(target, "x", whole_response)} == later
+        assert {begin(client, target, "x")} == later
         assert server.connections == 2
 
 
@@ -118,4 +117,4 @@ def test_thread_that_cannot_be_started(upstream: Upstream, monkeypatch: pytest.M
         patched.setattr(adapter_module, "_current", None)
         patched.setattr(threading.Thread, "start", refuse)
         assert failing(client, target) == "no thread could be started for the request"
-    assert value_of(client.begin(target, "x", whole_response)) == (200, b"ok")
+    assert value_of(begin(client, target, "x")) == (200, b"ok")
