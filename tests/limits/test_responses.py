@@ -1,4 +1,4 @@
-"""A response that cannot be used costs its own document: success 0, and one line of the log with the reason."""
+"""A response that cannot be used costs its own document: success 0, and a line of the log with the reason."""
 
 import gzip
 import json
@@ -7,6 +7,7 @@ import zlib
 
 import pytest
 
+from exporter.collectors import COLLECTORS
 from tests.conftest import logged
 from tests.limits.scrapes import PATHS, PATRONI, application, scrape
 from tests.limits.servers import Behaviour, Odd, repeating, resetting, saying, whole
@@ -16,9 +17,11 @@ OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 NODE = PATRONI["/patroni"].body
 BOMB = gzip.compress(b" " * (64 * MIB))
-ALL = [(service, collector) for service, paths in PATHS.items() for collector in paths]
-
-TOO_LARGE = "the response is larger than 16 MiB"
+TOO_LARGE = {
+    collector.name: f"the response is larger than {collector.size_limit // MIB} MiB"
+    for collectors in COLLECTORS.values()
+    for collector in collectors
+}
 
 
 def check(behave: Behaviour, expected: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
@@ -27,11 +30,7 @@ def check(behave: Behaviour, expected: dict[str, str], caplog: pytest.LogCapture
     with Odd(behave) as server:
         scraped = scrape(application(server.url, server.url, PATRONI_EXPORTER_TIMEOUT="30", STAYTUS_TIMEOUT="30"))
         url = server.url
-    assert logged(caplog) == [
-        failed(f"{url}/{PATHS[service][collector]}", service, collector, expected[collector])
-        for service, collector in ALL
-        if collector in expected
-    ]
+    assert logged(caplog) == [event for service in PATHS for event in failures(url, service, expected)]
     assert {(record.levelno, record.exc_info) for record in caplog.records} == {(logging.WARNING, None)}
     assert {collector for collector, success in scraped.successes.items() if not success} == set(expected)
     services_up = float("services" not in expected)
@@ -40,13 +39,22 @@ def check(behave: Behaviour, expected: dict[str, str], caplog: pytest.LogCapture
     assert scraped.samples["staytus_health"] == {("healthy",): services_up, ("unhealthy",): 1 - services_up}
 
 
-def failed(url: str, module: str, collector: str, reason: str) -> dict[str, object]:
-    return {"msg": "scrape failed", "module": module, "collector": collector, "url": url, "reason": reason}
+def failures(url: str, service: str, reasons: dict[str, str]) -> list[dict[str, object]]:
+    """The events for these collectors: one event if all collectors of the module fail for the same reason."""
+    paths = PATHS[service]
+    failed = {"msg": "scrape failed", "module": service}
+    if len({reasons.get(collector) for collector in paths}) == 1 and reasons.keys() >= paths.keys():
+        return [{**failed, "url": url, "reason": reasons[next(iter(paths))]}]
+    return [
+        {**failed, "collector": collector, "url": f"{url}/{path}", "reason": reasons[collector]}
+        for collector, path in paths.items()
+        if collector in reasons
+    ]
 
 
 def everywhere(reason: str, **other: str) -> dict[str, str]:
     """This reason for each collector that has no other one; collectors with an empty reason do not fail."""
-    reasons = {collector: reason for _, collector in ALL} | other
+    reasons = {collector: reason for paths in PATHS.values() for collector in paths} | other
     return {collector: reason for collector, reason in reasons.items() if reason}
 
 
@@ -55,29 +63,32 @@ def staytus(reason: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("behave", "reason"),
+    ("behave", "expected"),
     [
-        (saying(b""), "the connection was closed without a response"),
-        (resetting(b""), "the connection was closed without a response; does the server expect TLS?"),
-        (resetting(OK + b"X: y"), "connection reset by peer"),
-        (resetting(OK + b"Content-Length: 900\r\n\r\n" + NODE[:400]), "connection reset by peer"),
-        (saying(NODE), "the response is not HTTP"),
-        (saying(CHUNKED + b"fff\r\n" + NODE), "the response was cut off"),
-        (saying(CHUNKED + b"%x\r\n%b\r\n" % (len(NODE), NODE)), "the response was cut off"),
+        (saying(b""), everywhere("the connection was closed without a response")),
+        (resetting(b""), everywhere("the connection was closed without a response; does the server expect TLS?")),
+        (resetting(OK + b"X: y"), everywhere("connection reset by peer")),
+        (resetting(OK + b"Content-Length: 900\r\n\r\n" + NODE[:400]), everywhere("connection reset by peer")),
+        (saying(NODE), everywhere("the response is not HTTP")),
+        (saying(CHUNKED + b"fff\r\n" + NODE), everywhere("the response was cut off")),
+        (saying(CHUNKED + b"%x\r\n%b\r\n" % (len(NODE), NODE)), everywhere("the response was cut off")),
         (
             saying(OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n12"),
-            "the response is damaged: Invalid Content-Length: value",
+            everywhere("the response is damaged: Invalid Content-Length: value"),
         ),
         (saying(whole(b" " * (16 * MIB + 1))), TOO_LARGE),
         (saying(whole(gzip.compress(b" " * (16 * MIB), 0), "200 OK", "Content-Encoding: gzip")), TOO_LARGE),
         (repeating(OK + b"\r\n", b" " * 65536), TOO_LARGE),
-        (repeating(CHUNKED + b"0\r\n", b"X: " + b"y" * 65000 + b"\r\n"), "the header of the response is too large"),
+        (
+            repeating(CHUNKED + b"0\r\n", b"X: " + b"y" * 65000 + b"\r\n"),
+            everywhere("the header of the response is too large"),
+        ),
         (saying(whole(BOMB, "200 OK", "Content-Encoding: gzip")), TOO_LARGE),
         (saying(whole(zlib.compress(b" " * (64 * MIB)), "200 OK", "Content-Encoding: deflate")), TOO_LARGE),
         (saying(whole(gzip.compress(BOMB), "200 OK", "Content-Encoding: gzip, gzip")), TOO_LARGE),
         (
             saying(whole(gzip.compress(b"") * (MIB // 16), "200 OK", "Content-Encoding: gzip")),
-            "the response is damaged: Multi-member gzip response not supported",
+            everywhere("the response is damaged: Multi-member gzip response not supported"),
         ),
     ],
     ids=[
@@ -86,8 +97,8 @@ def staytus(reason: str) -> dict[str, str]:
         *("gzip bomb", "deflate bomb", "bomb in a bomb", "empty gzip members"),
     ],
 )
-def test_damaged_response(behave: Behaviour, reason: str, caplog: pytest.LogCaptureFixture) -> None:
-    check(behave, everywhere(reason), caplog)
+def test_damaged_response(behave: Behaviour, expected: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    check(behave, expected, caplog)
 
 
 NOT_JSON = "HTTP 200: expected valid JSON, found {} bytes"
@@ -103,7 +114,7 @@ NOT_A_NODE = "expected the status of a Patroni node, found no key 'patroni'"
         (b'{"state": "\xff"}', everywhere(NOT_JSON.format(14))),
         (b"<html>\n<title>Sign in</title>", everywhere(NOT_JSON.format(29))),
         (b"[" * MIB, everywhere(NOT_JSON.format(MIB))),
-        (b'{"a":' * MIB, everywhere(NOT_JSON.format(5 * MIB))),
+        (b'{"a":' * (MIB // 5), everywhere(NOT_JSON.format(MIB // 5 * 5))),
         (b'"personal"', everywhere(NO_OBJECT.format("a string"), history=NO_ARRAY.format("a string"))),
         (b"[]", everywhere(NO_OBJECT.format("an array"), history="")),
         (
@@ -115,7 +126,7 @@ NOT_A_NODE = "expected the status of a Patroni node, found no key 'patroni'"
             {
                 "node": f"HTTP 200: {NOT_A_NODE}",
                 "history": NO_ARRAY.format("an object"),
-                **staytus("status: expected a string, found nothing"),
+                **staytus("HTTP 200: expected status 'success', found nothing"),
             },
         ),
     ],
@@ -158,7 +169,7 @@ def test_bad_gateway(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_unavailable_with_the_json_of_the_node(caplog: pytest.LogCaptureFixture) -> None:
     """It is what Patroni returns for a path that it does not have."""
-    expected = staytus("status: expected a string, found nothing")
+    expected = staytus("HTTP 503: expected status 'success', found nothing")
     check(saying(whole(NODE, "503 Service Unavailable")), expected, caplog)
 
 
@@ -174,12 +185,13 @@ def test_deep_document(caplog: pytest.LogCaptureFixture) -> None:
             body = document.replace('"?"', "[" * depth + "]" * depth).encode()
             server.behave = saying(whole(body))
             ups.append(scrape(app).samples["patroni_up"][()])
-            failures = [
-                failed(f"{server.url}/{PATHS['patroni'][collector]}", "patroni", collector, NOT_JSON.format(len(body)))
-                for collector in ("node", "cluster", "config")
-            ]
+            reasons = dict.fromkeys(PATHS["patroni"], NOT_JSON.format(len(body)))
             ignored = {"module": "patroni", "collector": "config", "reason": "ttl: expected a number, found an array"}
-            assert logged(caplog) == ([{"msg": "part of a document ignored", **ignored}] if ups[-1] else failures)
+            assert logged(caplog) == (
+                [{"msg": "part of a document ignored", **ignored}]
+                if ups[-1]
+                else failures(server.url, "patroni", reasons)
+            )
     assert ups == sorted(ups, reverse=True)
     assert (ups[0], ups[-1]) == (1.0, 0.0)
 
@@ -188,17 +200,17 @@ def test_deep_document(caplog: pytest.LogCaptureFixture) -> None:
     "cluster",
     [
         {"members": [{"name": f"n{i}", "tags": {str(j): j for j in range(300)}} for i in range(300)]},
-        {"members": [{"name": f"{i}" * 500_000} for i in range(10)]},
-        {"scope": "s" * 3 * MIB, "members": [{"name": "n1"}]},
+        {"members": [{"name": f"{i}" * 500_000} for i in range(4)]},
+        {"scope": "s" * (2 * MIB - 100), "members": [{"name": "n1"}]},
         {"scope": "s" * 20_000, "members": [{"name": f"{i}"} for i in range(1000)]},
     ],
     ids=["many tags", "long names", "long scope", "long scope and many members"],
 )
 def test_small_document_with_large_samples(cluster: dict[str, object], caplog: pytest.LogCaptureFixture) -> None:
     body = json.dumps(cluster).encode()
-    assert len(body) < 8 * MIB
+    assert len(body) < 2 * MIB
     with Odd(saying(whole(body))) as server:
         scraped = scrape(application(server.url, PATRONI_EXPORTER_COLLECT="cluster"))
-        reason = "its samples would take more than 8 MiB"
-        assert logged(caplog) == [failed(f"{server.url}/cluster", "patroni", "cluster", reason)]
+        reasons = {"cluster": "its samples would take more than 8 MiB"}
+        assert logged(caplog) == failures(server.url, "patroni", reasons)
     assert (scraped.samples["patroni_up"], "patroni_cluster_members" in scraped.samples) == ({(): 0.0}, False)
