@@ -196,7 +196,16 @@ class _Loop:
             for curl in ended:
                 self._end(curl, partial(Transfer.response, curl=curl))
             for curl, code, text in failed:
-                self._end(curl, partial(Transfer.error, curl=curl, code=code, text=text))
+                if text.startswith("Connection died"):
+                    self._send_over_new_connection(curl)
+                else:
+                    self._end(curl, partial(Transfer.error, curl=curl, code=code, text=text))
+
+    def _send_over_new_connection(self, curl: pycurl.Curl) -> None:
+        """Sends a request again that libcurl has given up, because it replaces no more than five stale connections."""
+        self._multi.remove_handle(curl)
+        curl.setopt(pycurl.FRESH_CONNECT, 1)
+        self._multi.add_handle(curl)
 
     def _end(self, curl: pycurl.Curl, result: Callable[[Transfer], Response | FetchError]) -> None:
         self._multi.remove_handle(curl)

@@ -18,7 +18,8 @@ from tests.limits.scrapes import RECORDED, application, failing, scrape
 from tests.limits.servers import CERTIFICATE, Odd, read_request, silent, whole
 
 
-def test_several_stale_connections_are_replaced() -> None:
+@pytest.mark.parametrize("number", [5, 12])
+def test_several_stale_connections_are_replaced(number: int) -> None:
     """Such as after a firewall has forgotten them: each looks alive until a request is sent."""
 
     def behave(connection: socket.socket) -> None:
@@ -28,10 +29,10 @@ def test_several_stale_connections_are_replaced() -> None:
 
     with Odd(behave) as server:
         client, target = Client(), at(server.url)
-        futures = [begin(client, target, str(path)) for path in range(5)]
-        assert [value_of(future) for future in futures] == [(200, b"ok")] * 5
+        futures = [begin(client, target, str(path)) for path in range(number)]
+        assert [value_of(future) for future in futures] == [(200, b"ok")] * number
         assert value_of(begin(client, target, "again")) == (200, b"ok")
-        assert server.connections == 6
+        assert server.connections == number + 1
 
 
 @pytest.mark.parametrize("tls", [False, True])

@@ -200,7 +200,7 @@ def test_deep_document(caplog: pytest.LogCaptureFixture) -> None:
     "cluster",
     [
         {"members": [{"name": f"n{i}", "tags": {str(j): j for j in range(300)}} for i in range(300)]},
-        {"members": [{"name": f"{i}" * 500_000} for i in range(4)]},
+        {"members": [{"name": f"{i}" * 400_000, "role": "leader"} for i in range(5)]},
         {"scope": "s" * (2 * MIB - 100), "members": [{"name": "n1"}]},
         {"scope": "s" * 20_000, "members": [{"name": f"{i}"} for i in range(1000)]},
     ],
