@@ -134,4 +134,5 @@ def value_of(future: Future[Result]) -> Any:
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
     """Returns the events that were logged."""
-    return [{"msg": record.msg.msg, **record.msg.fields} for record in caplog.records]  # type: ignore[attr-defined]
+    events: list[Any] = [record.msg for record in caplog.records]
+    return [{"msg": event.msg, **event.fields} for event in events]
