@@ -42,17 +42,3 @@ def test_one_request_waits_for_frozen_postgresql(cluster: Cluster) -> None:
     finally:
         cluster.thaw_postgres(node)
     until(lambda: scrape(app).samples["patroni_up"] == {(): 1.0})
-
-
-def test_six_requests_block_patroni(cluster: Cluster) -> None:
-    """What would happen if scrapes did not share a request."""
-    (node,) = cluster.nodes
-    cluster.freeze_postgres(node)
-    try:
-        for _ in range(6):
-            with pytest.raises(OSError, match="timed out"):
-                cluster.get(node, "/patroni", 0.2)
-        with pytest.raises(OSError, match="timed out"):
-            cluster.get(node, "/liveness", 1)
-    finally:
-        cluster.thaw_postgres(node)

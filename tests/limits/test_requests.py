@@ -3,12 +3,11 @@
 import socket
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.conftest import Upstream
-from tests.live.processes import MODULE, ROOT, Served, free_port, recorded, serving
+from tests.live.processes import MODULE, Served, free_port, recorded, serving
 
 TELLS_MORE = ": the log of the exporter has the reason\n"
 END = b"Host: h\r\nConnection: close\r\n\r\n"
@@ -102,14 +101,6 @@ UNUSUAL = {
     "an enormous timeout": request(UP, TIMEOUT + b"9" * 7000),
     "a timeout that is not a number": request(UP, TIMEOUT + b"\xff"),
 }
-ACCEPT = (
-    b"", b";;,,==;q=;version", b"\xff\xfe", b"text/plain; version=", b"text/plain; version=1.0",
-    b"application/openmetrics-text; version=abc", b"application/openmetrics-text; version=1.0.0.a",
-    b"application/openmetrics-text; version=\xff", b"application/openmetrics-text; version=1.0.0; version=a",
-    b'application/openmetrics-text; version="1.0.0"', b"application/openmetrics-text;version= 1.0.0",
-    b"application/openmetrics-text; version=0.0.1,application/openmetrics-text; version=x",
-)  # fmt: skip
-UNUSUAL |= {f"Accept: {text!r}": request(UP, b"Accept: " + text) for text in ACCEPT}
 
 
 @pytest.mark.parametrize("name", list(UNUSUAL))
@@ -146,26 +137,3 @@ def test_log_line_of_a_request(exporter: Served) -> None:
     }
     assert "s3cret" not in exporter.log.read_text()
     assert "ERROR" not in levels(exporter)
-
-
-def test_internal_error(upstream: Upstream, tmp_path: Path) -> None:
-    """It is one sentence for the client and one event with a traceback in the log."""
-    (tmp_path / "faulty.py").write_text(
-        "from exporter import create_app\napp = create_app()\napp.add_url_rule('/fault', view_func=lambda: 1 / 0)\n"
-    )
-    gunicorn = (MODULE[0], "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "faulty:app")
-    with free_port() as port:
-        environ = {"PATRONI_EXPORTER_PORT": str(port), "PATRONI_EXPORTER_URL": recorded(upstream).url}
-        with serving(tmp_path, port, gunicorn, environ=environ) as exporter:
-            assert exporter.get("/fault") == (500, "internal error: the log of the exporter has its traceback\n")
-            assert exporter.up() == "1.0"
-            assert exporter.end() == 0
-    (event,) = exporter.events("exporter")
-    assert event.pop("traceback").endswith("ZeroDivisionError: division by zero")
-    assert {key: value for key, value in event.items() if key != "time"} == {
-        "level": "ERROR",
-        "logger": "exporter.web.middleware",
-        "msg": "internal error",
-        "method": "GET",
-        "path": "/fault",
-    }

@@ -160,19 +160,6 @@ def test_status_without_a_body(status: int, caplog: pytest.LogCaptureFixture) ->
     check(saying(b"HTTP/1.1 %d No Body\r\n\r\n" % status), expected, caplog)
 
 
-def test_bad_gateway(caplog: pytest.LogCaptureFixture) -> None:
-    """It is what Patroni returns for /failsafe when there is no failsafe topology."""
-    expected = statuses(502, NOT_HTML)
-    del expected["failsafe"]
-    check(saying(whole(HTML, "502 Bad Gateway")), expected, caplog)
-
-
-def test_unavailable_with_the_json_of_the_node(caplog: pytest.LogCaptureFixture) -> None:
-    """It is what Patroni returns for a path that it does not have."""
-    expected = staytus("HTTP 503: expected status 'success', found nothing")
-    check(saying(whole(NODE, "503 Service Unavailable")), expected, caplog)
-
-
 def test_deep_document(caplog: pytest.LogCaptureFixture) -> None:
     """All collectors parse it, or all fail: none raises RecursionError."""
     members = [{"name": "n1", "tags": {"deep": "?"}}]

@@ -53,32 +53,23 @@ def test_target_groups(upstream: Upstream, client: FlaskClient) -> None:
     )
     response = sd(client, upstream.url)
     assert (response.status_code, response.content_type) == (200, "application/json")
+    leader = {
+        "scope": "lab",
+        "name": "n1",
+        "role": "leader",
+        "state": "running",
+        "timeline": "7",
+        "host": "10.0.0.1",
+        "port": "5432",
+        "scheme": "http",
+        "tag_nofailover": "true",
+        "tag_zone_a": "b c",
+        "tag__": "1",
+    }
+    replica = {"scope": "lab", "name": "n2", "role": "replica", "scheme": "https"}
     assert response.json == [
-        {
-            "targets": ["10.0.0.1:8008"],
-            "labels": {
-                "__meta_patroni_scope": "lab",
-                "__meta_patroni_name": "n1",
-                "__meta_patroni_role": "leader",
-                "__meta_patroni_state": "running",
-                "__meta_patroni_timeline": "7",
-                "__meta_patroni_host": "10.0.0.1",
-                "__meta_patroni_port": "5432",
-                "__meta_patroni_scheme": "http",
-                "__meta_patroni_tag_nofailover": "true",
-                "__meta_patroni_tag_zone_a": "b c",
-                "__meta_patroni_tag__": "1",
-            },
-        },
-        {
-            "targets": ["[fd00::2]:8008"],
-            "labels": {
-                "__meta_patroni_scope": "lab",
-                "__meta_patroni_name": "n2",
-                "__meta_patroni_role": "replica",
-                "__meta_patroni_scheme": "https",
-            },
-        },
+        {"targets": [address], "labels": {f"__meta_patroni_{name}": value for name, value in labels.items()}}
+        for address, labels in (("10.0.0.1:8008", leader), ("[fd00::2]:8008", replica))
     ]
     assert upstream.paths == ["/cluster"]
 

@@ -33,7 +33,7 @@ def names(text: str) -> list[str]:
 def test_exposition(client: FlaskClient) -> None:
     response = client.get("/metrics")
     assert (response.status_code, response.content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
-    own = ("python_", "process_", "_build_info", "_collector_")
+    own = ("python_", "process_", "exporter_", "_collector_")
     lines = [line for line in response.text.splitlines(keepends=True) if not any(word in line for word in own)]
     assert "".join(lines) == (RECORDINGS / "patroni" / "exposition.prom").read_text()
 
@@ -86,8 +86,16 @@ def test_gzip_and_openmetrics(client: FlaskClient) -> None:
     assert [family.samples[0].value for family in families if family.name == "patroni_up"] == [1.0]
 
 
-@pytest.mark.parametrize("accept", ["application/openmetrics-text; version=abc", "version=abc", "text/plain;version="])
-def test_version_that_is_not_one_in_accept(client: FlaskClient, accept: str) -> None:
+@pytest.mark.parametrize(
+    "accept",
+    [
+        *("", ";;,,==;q=;version", "\xff\xfe", "text/plain; version=", "text/plain; version=1.0", "version=abc"),
+        *(f"application/openmetrics-text; version={version}" for version in ("abc", "1.0.0.a", "\xff", '"1.0.0"')),
+        *(f"application/openmetrics-text; version={version}" for version in (" 1.0.0", "1.0.0; version=a")),
+        "application/openmetrics-text; version=0.0.1,application/openmetrics-text; version=x",
+    ],
+)
+def test_unusual_accept(client: FlaskClient, accept: str) -> None:
     response = client.get("/metrics?name[]=patroni_up", headers={"Accept": accept})
     assert (response.status_code, response.content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
     assert response.text.endswith("\npatroni_up 1.0\n")

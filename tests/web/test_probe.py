@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from exporter.upstream.client import PER_HOST
 from tests.conftest import Upstream
-from tests.limits.scrapes import PATRONI, STAYTUS, application
+from tests.limits.scrapes import PATRONI, STAYTUS, Samples, application, read_samples
 from tests.limits.servers import Odd, silent
 from tests.live.processes import families, until
 from tests.recorded import RECORDINGS
@@ -33,6 +33,7 @@ modules:
     collector: staytus
     token: t0ken
     secret: s3cret
+    allow_paths: true
     targets: [127.0.0.1]
 """
 
@@ -90,12 +91,6 @@ def test_collectors_and_credentials_of_the_module(upstream: Upstream, client: Fl
     )
 
 
-def test_target_is_down(upstream: Upstream, client: FlaskClient) -> None:
-    response = probe(client, "node", host(upstream))
-    assert (response.status_code, "patroni_up 0.0\n" in response.text) == (200, True)
-    assert 'patroni_scrape_collector_success{collector="node"} 0.0\n' in response.text
-
-
 def test_timeouts_of_the_module_and_of_prometheus(client: FlaskClient) -> None:
     with Odd(silent) as server:
         for headers, seconds in [({}, 0.4), ({"X-Prometheus-Scrape-Timeout-Seconds": "0.2"}, 0.1)]:
@@ -110,19 +105,6 @@ def test_names_and_openmetrics(upstream: Upstream, client: FlaskClient) -> None:
     response = probe(client, "patroni", host(upstream), "&name[]=patroni_up", Accept="application/openmetrics-text")
     assert response.text.endswith("patroni_up 1.0\n# EOF\n")
     assert families(response.text) == ["patroni_up"]
-
-
-def test_redirect_is_not_followed(upstream: Upstream, client: FlaskClient) -> None:
-    with Odd(silent) as elsewhere:
-
-        def redirect(handler: BaseHTTPRequestHandler) -> None:
-            handler.send_response(302)
-            handler.send_header("Location", elsewhere.url + "/patroni")
-            handler.end_headers()
-
-        upstream.answers["/patroni"] = redirect
-        assert "patroni_up 0.0\n" in probe(client, "node", host(upstream)).text
-        assert elsewhere.connections == 0
 
 
 EXPECTED = (
@@ -148,6 +130,11 @@ METADATA = (
         ("?module=patroni&target=127.0.0.1&debug=perhaps", 400, "expected debug=true or debug=false"),
         ("?module=patroni&target=127.0.0.2", 403, "target 127.0.0.2:8008 is not among the targets of this module"),
         ("?module=patroni&target=169.254.169.254", 403, METADATA),
+        (
+            "?module=patroni&target=http://127.0.0.1/x",
+            403,
+            "the targets of this module must have no path (allow_paths)",
+        ),
     ],
 )
 def test_rejected_request(client: FlaskClient, query: str, status: int, sentence: str) -> None:
@@ -163,29 +150,48 @@ def test_no_modules_file() -> None:
     assert (response.status_code, response.text) == (400, sentence)
 
 
+def refused(client: FlaskClient) -> Samples:
+    """The requests that were refused, by reason."""
+    families = ("probes_refused", "requests_refused")
+    names = "&".join(f"name[]=patroni_staytus_exporter_{family}_total" for family in families)
+    samples = read_samples(client.get(f"/metrics?{names}").text)
+    return {family: samples[f"patroni_staytus_exporter_{family}"] for family in families}
+
+
 def test_limit_of_probes(tmp_path: Path) -> None:
     text = "modules: {slow: {collector: patroni, collect: [node], timeout: 2s, targets: [127.0.0.1]}}"
     app = client_of(tmp_path, text, EXPORTER_PROBES="2").application
+    client = app.test_client()
     with Odd(silent) as one, Odd(silent) as two, ThreadPoolExecutor(2) as prometheus:
         served = [prometheus.submit(probe, app.test_client(), "slow", hung.url) for hung in (one, two)]
         until(lambda: (one.connections, two.connections) == (1, 1))
         for path in ("/probe", "/sd"):
-            refused = app.test_client().get(f"{path}?module=slow&target={one.url}")
+            response = client.get(f"{path}?module=slow&target={one.url}")
             sentence = "2 probes are being served, the limit of EXPORTER_PROBES: try again later\n"
-            assert (refused.status_code, refused.headers["Retry-After"], refused.text) == (503, "1", sentence)
-        assert app.test_client().get("/-/healthy").status_code == 200
+            assert (response.status_code, response.headers["Retry-After"], response.text) == (503, "1", sentence)
+        assert client.get("/-/healthy").status_code == 200
         assert [response.result().status_code for response in served] == [200, 200]
-        assert probe(app.test_client(), "slow", one.url).status_code == 200
+        assert probe(client, "slow", one.url).status_code == 200
+    assert refused(client) == {
+        "probes_refused": {("probes",): 2.0, ("requests",): 0.0},
+        "requests_refused": {("host",): 0.0, ("total",): 0.0},
+    }
 
 
-def test_limit_of_requests_to_one_host(client: FlaskClient) -> None:
+def test_limit_of_requests_to_one_host(tmp_path: Path) -> None:
     """A client cannot exceed it with other paths, which are other targets."""
+    text = "modules: {m: {collector: patroni, collect: [node], allow_paths: true, targets: [127.0.0.1]}}"
+    client = client_of(tmp_path, text)
     with Odd(silent) as server:
         timeout = {"X-Prometheus-Scrape-Timeout-Seconds": "0.1"}
-        responses = [probe(client, "node", f"{server.url}/{number}", **timeout) for number in range(PER_HOST + 1)]
+        responses = [probe(client, "m", f"{server.url}/{number}", **timeout) for number in range(PER_HOST + 1)]
     assert [response.status_code for response in responses] == [200] * PER_HOST + [503]
     sentence = f"{PER_HOST} requests to {server.url[7:]} are in flight, the limit of one host: try again later\n"
     assert (responses[-1].headers["Retry-After"], responses[-1].text) == ("1", sentence)
+    assert refused(client) == {
+        "probes_refused": {("probes",): 0.0, ("requests",): 1.0},
+        "requests_refused": {("host",): 1.0, ("total",): 0.0},
+    }
 
 
 # debug=true
