@@ -118,12 +118,3 @@ def test_forty_scrapes_that_hang_at_once(healthy: Upstream, monkeypatch: pytest.
         for thread in scrapes:
             thread.join()
         assert (len(seconds), max(seconds) < 1 + SLACK) == (40, True)
-
-
-@pytest.mark.parametrize(("timeout", "seconds"), [("1e-9", 0.0), ("0.5", 0.25), ("inf", 0.4), ("1e400", 0.4)])
-def test_timeout_of_prometheus(timeout: str, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It shortens the timeout of the module, and never extends it."""
-    monkeypatch.setattr(client_module, "ABANDON_AFTER", 0.4)
-    with Odd(silent) as server:
-        scraped = scrape(application(server.url, PATRONI_EXPORTER_TIMEOUT="0.4"), timeout)
-        assert seconds <= scraped.seconds < seconds + SLACK

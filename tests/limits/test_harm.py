@@ -14,23 +14,9 @@ from exporter.upstream import adapter as adapter_module
 from exporter.upstream import client as client_module
 from exporter.upstream.client import Client, Result
 from tests.conftest import Upstream, at, begin, error_of, value_of
-from tests.limits.scrapes import PATHS, PATRONI, application, failing, fetching, scrape
+from tests.limits.scrapes import PATHS, application, failing, fetching, scrape
 from tests.limits.servers import Odd, read_request, repeating, saying, silent, whole
 from tests.live.processes import until
-
-
-def test_hung_request_is_the_only_one(upstream: Upstream) -> None:
-    """Later scrapes join it, and the last one has its response."""
-    upstream.serve(PATRONI)
-    release = upstream.hold("/patroni")
-    app = application(upstream.url)
-    for _ in range(8):
-        scraped = scrape(app, 0.8).samples
-        assert (scraped["patroni_up"], scraped["patroni_cluster_members"]) == ({(): 0.0}, {("lab",): 3.0})
-    assert (upstream.paths.count("/patroni"), upstream.paths.count("/cluster")) == (1, 8)
-    release.set()
-    assert scrape(app).samples["patroni_up"] == {(): 1.0}
-    assert upstream.paths.count("/patroni") <= 2  # a second one when the response came before the last scrape
 
 
 def test_next_request_is_sent_when_the_hung_one_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:

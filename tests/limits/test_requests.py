@@ -120,20 +120,3 @@ def test_body_of_one_request_is_not_the_next_request(exporter: Served) -> None:
         sent = b"GET /-/ready HTTP/1.1\r\nHost: h\r\n" + body + request(b"/-/healthy")
         ((status, headers, text),) = say(exporter, sent)
         assert (status, headers["Connection"], text) == ("200", "close", "OK\n")
-
-
-def test_log_line_of_a_request(exporter: Served) -> None:
-    """It is one line, without the values of the query."""
-    say(exporter, request(b"/%0alevel=ERROR%1b[2J%e2%80%a8?a%0a=s3cret&b"))
-    say(exporter, request(b"/metrics", TIMEOUT + b"1\x85level=ERROR"))
-    (event,) = [event for event in exporter.events("exporter.web") if "level" in event.get("path", "")]
-    assert 0 < float(event.pop("seconds")) < 10
-    assert {key: event[key] for key in ("level", "method", "path", "status", "bytes")} == {
-        "level": "DEBUG",
-        "method": "GET",
-        "path": "/\nlevel=ERROR\x1b[2J\u2028?a%0a&b",
-        "status": "400",
-        "bytes": "63",
-    }
-    assert "s3cret" not in exporter.log.read_text()
-    assert "ERROR" not in levels(exporter)

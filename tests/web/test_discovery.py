@@ -30,12 +30,7 @@ def cluster(*members: Mapping[str, object], **more: object) -> dict[str, Answer]
     return {"/cluster": Answer(200, json.dumps({"members": members, "scope": "lab", **more}).encode())}
 
 
-MEMBER: dict[str, object] = {
-    "name": "n1",
-    "role": "leader",
-    "state": "running",
-    "api_url": "http://10.0.0.1:8008/patroni",
-}
+MEMBER = {"name": "n1", "role": "leader", "state": "running", "api_url": "http://10.0.0.1:8008/patroni"}
 
 
 def test_target_groups(upstream: Upstream, client: FlaskClient) -> None:

@@ -4,8 +4,6 @@ import base64
 import hashlib
 import json
 import re
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -26,20 +24,6 @@ def test_module_that_hangs(upstream: Upstream) -> None:
     release.set()
     assert page.notices == ["✗ cluster: no response within 2 s"]
     assert (page.facts["Role"], sorted(page.tables)) == ("primary", ["Open issues", "Services"])
-
-
-def test_page_and_scrape_share_requests(upstream: Upstream) -> None:
-    upstream.serve(answers := {**moment("4.1.5", "lag", "n1").answers, **SITE})
-    release = upstream.hold(*answers)
-    exporter = client(upstream)
-    with ThreadPoolExecutor(3) as pool:
-        pages = [pool.submit(exporter.get, path) for path in ("/", "/metrics", "/")]
-        while len(upstream.paths) < 7:
-            time.sleep(0.01)
-        time.sleep(0.2)  # so that all of them wait
-        release.set()
-        assert [page.result().status_code for page in pages] == [200, 200, 200]
-    assert sorted(upstream.paths) == sorted({*answers} - {"/metrics"})
 
 
 HOSTILE = "<script>alert('x')</script>&amp;\" onload=\"x"
