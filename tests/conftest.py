@@ -130,3 +130,9 @@ def value_of(future: Future[Result]) -> Any:
     if result.error:
         raise result.error
     return result.value
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
+    """Returns the events that were logged."""
+    events: list[Any] = [record.msg for record in caplog.records]
+    return [{"msg": event.msg, **event.fields} for event in events]

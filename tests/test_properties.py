@@ -1,4 +1,4 @@
-"""What holds for any document, any setting, any header and any bytes; PROPERTIES=5000 looks further, at random."""
+"""Properties of all documents, settings, headers and responses; PROPERTIES=5000 tries more examples, at random."""
 
 import contextlib
 import json
@@ -14,10 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
-from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics import parser as openmetrics_parser
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector as PrometheusCollector
 
 from exporter.collectors import COLLECTORS
 from exporter.collectors.base import AnyCollector
@@ -27,14 +26,17 @@ from exporter.config.errors import ConfigError
 from exporter.config.modules import read_modules
 from exporter.config.options import OPTIONS
 from exporter.config.settings import Settings
-from exporter.scrape.scrape import ModuleReading, Reading, expose, families
-from exporter.upstream.client import Fetcher, Flight
+from exporter.scrape.exposition import exposition
+from exporter.scrape.families import families_of, metrics
+from exporter.scrape.results import DocumentResult, ModuleResult
+from exporter.upstream.client import Client
 from exporter.upstream.errors import FetchError
-from exporter.upstream.target import Module, Target
-from exporter.web.metrics import budget
-from tests.conftest import failed
+from exporter.upstream.target import Module
+from exporter.web.metrics import scrape_seconds
+from tests.conftest import at, begin
 from tests.limits.documents import JSON, TEXTS, answers, each_place, written
 from tests.limits.servers import Odd, saying
+from tests.scrape.test_families import Fixed
 
 EXAMPLES = int(os.environ.get("PROPERTIES", "0"))
 settings.register_profile(
@@ -51,51 +53,44 @@ EACH = [(service, collector) for service, collectors in COLLECTORS.items() for c
 each_collector = pytest.mark.parametrize(("service", "collector"), EACH, ids=[c.name for _, c in EACH])
 
 
-class Fixed(PrometheusCollector):
-    """Metrics that were collected before."""
-
-    def __init__(self, metrics: list[Metric]) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> list[Metric]:
-        return self._metrics
-
-
-def reading(collector: AnyCollector, answer: Answer) -> Reading:
-    """What a scrape makes of an answer; anything else than its two kinds of failure comes through."""
+def result(collector: AnyCollector, answer: Answer) -> DocumentResult:
+    """The result of this response; other exceptions than NotSupported and ParseError are raised."""
     model: object = None
     failure: str | None = None
     try:
         model = collector.parse(answer)
-    except NotSupported as absent:
-        return Reading(collector, Flight(), 0.0, absent.model, provided=False)
+    except NotSupported as error:
+        return DocumentResult(collector, 0.0, error.model, provided=False)
     except ParseError as error:
         failure = str(error)
-    said = [failure] if failure is not None else list(collector.warnings(model))
-    assert [line for line in said if not line.isprintable()] == []
-    return Reading(collector, Flight(), 0.0, model, failure)
+    texts = [failure] if failure is not None else list(collector.warnings(model))
+    assert [text for text in texts if not text.isprintable()] == []
+    return DocumentResult(collector, 0.0, model, failure)
 
 
-def check(service: str, documents: list[Reading]) -> None:
-    """Asserts what holds for the exposition of these documents, whatever they are."""
-    module = Module(service, service, Target("http://h", 1, True), tuple(c.name for c in COLLECTORS[service]))
-    metrics = list(expose([ModuleReading(module, tuple(documents))]))
-    described = [family.name for family in families([module])]
-    assert [name for name in described if name in {metric.name for metric in metrics}] == [m.name for m in metrics]
-    told = {}
-    for metric in metrics:
+def check(service: str, documents: list[DocumentResult]) -> None:
+    """Asserts that the exposition is valid and represents the samples of these documents."""
+    module = Module(service, service, at("http://h"), tuple(c.name for c in COLLECTORS[service]))
+    scraped = ModuleResult(module, tuple(documents))
+    collected = list(metrics(scraped))
+    names = [metric.name for metric in collected]
+    assert [family.name for family in families_of(module) if family.name in names] == names
+    samples = {}
+    for metric in collected:
         assert len({tuple(sample.labels) for sample in metric.samples}) <= 1
         for sample in metric.samples:
             assert math.isfinite(sample.value)
             key = (sample.name, frozenset(sample.labels.items()))
-            assert key not in told
-            told[key] = sample.value
+            assert key not in samples
+            samples[key] = sample.value
     registry = CollectorRegistry()
-    registry.register(Fixed(metrics))
+    registry.register(Fixed(collected))
     text = generate_latest(registry).decode()
-    assert read_back(text_string_to_metric_families(text)) == told
-    text = openmetrics.generate_latest(registry).decode()  # type: ignore[no-untyped-call]
-    assert read_back(openmetrics_parser.text_string_to_metric_families(text)) == told  # type: ignore[no-untyped-call]
+    assert exposition([scraped]).splitlines() == text.splitlines()
+    assert read_back(text_string_to_metric_families(text)) == samples
+    text = generate_openmetrics(registry).decode()  # type: ignore[no-untyped-call]
+    assert exposition([scraped], openmetrics=True) == text
+    assert read_back(openmetrics_parser.text_string_to_metric_families(text)) == samples  # type: ignore[no-untyped-call]
 
 
 def read_back(metrics: Iterable[Metric]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -104,73 +99,52 @@ def read_back(metrics: Iterable[Metric]) -> dict[tuple[str, frozenset[tuple[str,
     }
 
 
-# Documents ------------------------------------------------------------------------------------------------------------
-
-
 @each_collector
 @given(document=JSON, status=st.sampled_from((200, 502, 503)))
-def test_any_json_is_a_model_or_a_parse_error(
-    service: str, collector: AnyCollector, document: object, status: int
-) -> None:
-    reading(collector, Answer(status, written(document)))
+def test_any_json(service: str, collector: AnyCollector, document: object, status: int) -> None:
+    result(collector, Answer(status, written(document)))
 
 
 @each_collector
 @given(body=st.binary(max_size=60), status=st.integers(100, 599))
-def test_any_bytes_are_a_model_or_a_parse_error(
-    service: str, collector: AnyCollector, body: bytes, status: int
-) -> None:
-    reading(collector, Answer(status, body))
+def test_any_bytes(service: str, collector: AnyCollector, body: bytes, status: int) -> None:
+    result(collector, Answer(status, body))
 
 
 @pytest.mark.parametrize("service", list(COLLECTORS))
 @given(data=st.data())
-def test_exposition_of_any_documents_parses_again_to_what_they_tell(service: str, data: st.DataObject) -> None:
-    check(service, [reading(collector, data.draw(answers(collector.path))) for collector in COLLECTORS[service]])
+def test_any_documents(service: str, data: st.DataObject) -> None:
+    check(service, [result(collector, data.draw(answers(collector.path))) for collector in COLLECTORS[service]])
+
+
+VALUES: tuple[Any, ...] = (
+    *(None, True, 7, -1.5, 10**400, 1e999, "x", "\ud800", [], [["\ud800"]], {}, {"\ud800": {}}, [{"k": 1}]),
+)
 
 
 @each_collector
-def test_value_of_any_type_at_any_place_of_a_recording_is_a_model_or_a_parse_error(
-    service: str, collector: AnyCollector
-) -> None:
-    values: tuple[Any, ...] = (
-        None,
-        True,
-        7,
-        -1.5,
-        10**400,
-        1e999,
-        "x",
-        "\ud800",
-        [],
-        [["\ud800"]],
-        {},
-        {"\ud800": {}},
-        [{"k": 1}],
-    )
+def test_any_type_at_any_place(service: str, collector: AnyCollector) -> None:
     failures = set()
     for document, container, key in each_place(collector.path):
         kept = container[key]
-        for value in values:
+        for value in VALUES:
             container[key] = value
-            read = reading(collector, Answer(200, written(document)))
+            read = result(collector, Answer(200, written(document)))
             failures.add(read.failure)
             check(service, [read])
         container[key] = kept
     assert None in failures
-    assert len(failures) > 1 or collector.name in ("config", "failsafe")  # where any value is in order
+    assert len(failures) > 1 or collector.name in ("config", "failsafe")  # which accept any value
 
 
 @given(st.one_of(st.sampled_from(TEXTS), st.text(), st.datetimes().map(str), st.from_regex(r"\d{4}-\d\d-\d\d.*")))
-def test_any_text_is_a_finite_timestamp_or_none_or_a_value_error(text: str) -> None:
+def test_any_timestamp(text: str) -> None:
     try:
         seconds = timestamp(text)
     except ValueError:
         return
     assert seconds is None or math.isfinite(seconds)
 
-
-# Settings -------------------------------------------------------------------------------------------------------------
 
 HIDDEN = "h1dden"
 WORDS = st.sampled_from(
@@ -192,7 +166,7 @@ SECRETS = st.builds("{}{}{}".format, ANY_TEXT, st.just(HIDDEN), ANY_TEXT)
 
 @st.composite
 def environments(draw: st.DrawFn) -> dict[str, str]:
-    """Some of the variables, and some that are none, with values that are mostly of some use."""
+    """Some of the variables, also with _FILE, with values that are often valid."""
     environ = {}
     for option in draw(st.lists(st.sampled_from(OPTIONS), unique=True)):
         values = SECRETS if option.secret else st.one_of(WORDS, URLS, st.just(option.default or ""), ANY_TEXT)
@@ -200,42 +174,35 @@ def environments(draw: st.DrawFn) -> dict[str, str]:
     return environ
 
 
-def loads(environ: dict[str, str]) -> None:
+def load(environ: dict[str, str]) -> str:
+    """The settings as text, or the error, which must be one line."""
     try:
-        text = repr(Settings.load(environ))
+        return repr(Settings.load(environ))
     except ConfigError as error:
         text = str(error)
-        assert "\n" not in text
-    assert HIDDEN not in text or any(HIDDEN in environ.get(f"{o.variable}_FILE", "") for o in OPTIONS)
+    assert "\n" not in text
+    return text
 
 
 @given(environments())
-def test_any_environment_is_settings_or_one_line_without_a_secret(environ: dict[str, str]) -> None:
-    loads({"EXPORTER_ENV_FILE": os.devnull, **environ})
+def test_any_environment(environ: dict[str, str]) -> None:
+    text = load({"EXPORTER_ENV_FILE": os.devnull, **environ})
+    assert HIDDEN not in text or any(HIDDEN in environ.get(f"{option.variable}_FILE", "") for option in OPTIONS)
 
 
 @given(environments(), ANY_TEXT, st.booleans())
-def test_any_env_file_is_settings_or_one_line_without_a_secret(
-    environ: dict[str, str], junk: str, quoted: bool
-) -> None:
+def test_any_env_file(environ: dict[str, str], junk: str, quoted: bool) -> None:
     sign = '"' if quoted else ""
     lines = [junk, *(f"{name}={sign}{value}{sign}" for name, value in environ.items())]
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "env"
-        file.write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
-        try:
-            text = repr(Settings.load({"EXPORTER_ENV_FILE": str(file)}))
-        except ConfigError as error:
-            text = str(error)
-            assert "\n" not in text
+    with tempfile.NamedTemporaryFile() as file:
+        Path(file.name).write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
+        load({"EXPORTER_ENV_FILE": file.name})
 
 
 @given(st.one_of(st.text(st.characters(max_codepoint=255)), st.floats().map(str), st.sampled_from(TEXTS)))
-def test_any_header_is_a_time_that_is_left(text: str) -> None:
-    assert budget({"HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS": text}) >= 0
+def test_any_scrape_timeout(text: str) -> None:
+    assert scrape_seconds({"HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS": text}) >= 0
 
-
-# Bytes on the wire ----------------------------------------------------------------------------------------------------
 
 PIECES = st.one_of(
     st.sampled_from(
@@ -261,21 +228,17 @@ def server() -> Iterator[Odd]:
 
 
 @given(start=STARTS, pieces=st.lists(PIECES, max_size=8))
-def test_any_bytes_on_the_wire_are_an_answer_or_one_line(server: Odd, start: bytes, pieces: list[bytes]) -> None:
+def test_any_response(server: Odd, start: bytes, pieces: list[bytes]) -> None:
+    """It is a response, or an error of one line."""
     server.behave = saying(start + b"".join(pieces))
-    flight = Fetcher().ask(Target(server.url, 5, True), "x", lambda answer: answer)
-    error = failed(flight)
-    if error is None:
-        assert isinstance(flight.model, Answer)
-    else:
-        assert isinstance(error, FetchError)
-        assert str(error)
-        assert str(error).isprintable()
+    ended = begin(Client(), at(server.url), "x").result(10)
+    if ended.error is not None:
+        assert isinstance(ended.error, FetchError)
+        assert str(ended.error)
+        assert str(ended.error).isprintable()
 
 
-# Modules and targets --------------------------------------------------------------------------------------------------
-
-#: What is near a target or an entry of the list, so that chance finds the corners.
+#: Texts that are similar to a target or an entry of the list.
 NEARLY = st.lists(
     st.sampled_from(
         [
@@ -288,22 +251,23 @@ NEARLY = st.lists(
 
 
 @given(text=st.one_of(st.sampled_from(TEXTS), st.text(), NEARLY), entries=st.lists(NEARLY, max_size=4))
-def test_any_text_names_a_target_that_is_allowed_or_is_refused_with_a_sentence(text: str, entries: list[str]) -> None:
+def test_any_target(text: str, entries: list[str]) -> None:
+    """It is allowed, or the error is one line."""
     allowed = AllowList()
     for entry in entries:
         with contextlib.suppress(ValueError):
             allowed.add(entry)
-    refused, place = "", None
+    error, place = "", None
     try:
         place = Place.of(text, "http", 8008)
-        allowed.networks(place)
-    except (TargetError, NotAllowed) as error:
-        refused = str(error)
-    assert refused.isprintable()
-    assert place is None or Place.of(place.url, "http", 8008) == place  # the URL names the same
+        allowed.check(place)
+    except (TargetError, NotAllowed) as refused:
+        error = str(refused)
+    assert error.isprintable()
+    assert place is None or Place.of(place.url, "http", 8008) == place
 
 
-#: A module with everything, of which chance takes some away and puts something else into others.
+#: A module with all keys; examples lack some of them and have other values for some.
 WHOLE: dict[str, Any] = {
     "collector": "staytus", "collect": ["issues"], "timeout": "1m", "interval": 2, "scheme": "https",
     "tls_config": {"server_name": "db1", "insecure_skip_verify": True},
@@ -319,16 +283,15 @@ MODULE = st.builds(
 
 
 @given(text=st.one_of(st.text(), MODULE.map(lambda module: json.dumps({"modules": {"m": module}}))))
-def test_any_text_is_a_file_of_modules_or_one_line_without_a_secret(text: str) -> None:
-    refused = "m.yml:"
+def test_any_modules_file(text: str) -> None:
+    """It is valid, or the error is one line without a secret."""
+    error = "m.yml:"
     try:
         read_modules(text, "m.yml")
-    except ConfigError as error:
-        refused = str(error)
-    assert refused.startswith("m.yml:")
-    assert refused.isprintable()
-    assert "h1dden" not in refused
+    except ConfigError as refused:
+        error = str(refused)
+    assert (error.startswith("m.yml:"), error.isprintable(), HIDDEN in error) == (True, True, False)
 
 
-def test_module_that_is_changed_at_random_can_be_used_as_it_is() -> None:
+def test_whole_module_is_valid() -> None:
     assert list(read_modules(json.dumps({"modules": {"m": WHOLE}}), "m.yml")) == ["m"]

@@ -81,7 +81,7 @@ class Scrape:
 
     def _document(self, module: Module, collector: AnyCollector, future: Future[Result]) -> DocumentResult:
         if not future.done():
-            reason = f"no response within {self._seconds_of(module):g} s"
+            reason = f"no response within {round(self._seconds_of(module), 3):g} s"
             return DocumentResult(collector, time.monotonic() - self._start, failure=reason, kind="timeout")
         result = future.result()
         elapsed = max(0.0, result.ended - self._start)

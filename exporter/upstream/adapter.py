@@ -110,7 +110,11 @@ class _Loop:
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._wait)
         self._multi.setopt(pycurl.M_MAXCONNECTS, KEPT)
-        threading.Thread(target=self._run, name="fetch", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name="fetch", daemon=True).start()
+        except RuntimeError:
+            self._close()
+            raise
 
     def begin(self, transfers: Sequence[Transfer]) -> bool:
         """Takes requests; returns False when the thread has ended."""
@@ -148,8 +152,11 @@ class _Loop:
                 _settle(transfer, _internal_error)
             for curl in self._in_flight:
                 self._multi.remove_handle(curl)
-            for resource in (self._multi, self._sockets, self._woken, self._wake):
-                resource.close()
+            self._close()
+
+    def _close(self) -> None:
+        for resource in (self._multi, self._sockets, self._woken, self._wake):
+            resource.close()
 
     def _step(self) -> None:
         wait = None if self._until is None else max(0.0, self._until - time.monotonic())
@@ -189,7 +196,16 @@ class _Loop:
             for curl in ended:
                 self._end(curl, partial(Transfer.response, curl=curl))
             for curl, code, text in failed:
-                self._end(curl, partial(Transfer.error, curl=curl, code=code, text=text))
+                if text.startswith("Connection died"):
+                    self._send_over_new_connection(curl)
+                else:
+                    self._end(curl, partial(Transfer.error, curl=curl, code=code, text=text))
+
+    def _send_over_new_connection(self, curl: pycurl.Curl) -> None:
+        """Sends a request again that libcurl has given up, because it replaces no more than five stale connections."""
+        self._multi.remove_handle(curl)
+        curl.setopt(pycurl.FRESH_CONNECT, 1)
+        self._multi.add_handle(curl)
 
     def _end(self, curl: pycurl.Curl, result: Callable[[Transfer], Response | FetchError]) -> None:
         self._multi.remove_handle(curl)

@@ -37,7 +37,7 @@ def discovery_blueprint(file: ModulesFile | None, client: Client, limit: Concurr
         """200 with the members; else an error, with which Prometheus keeps the targets that it has."""
         module = requested_module(file)
         if module.service != "patroni":
-            raise BadRequest(f"module {module.name} requests Staytus, which has no members to discover")
+            raise BadRequest(f"module {module.name} is for Staytus, which has no members to discover")
         texts = dict.fromkeys(request.args.getlist("target"))
         if not texts or "" in texts:
             raise BadRequest("expected one or more parameters target, each a node of the cluster")

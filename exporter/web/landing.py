@@ -1,4 +1,4 @@
-"""/: the page for people, with what each module answers now and the way to everything else."""
+"""/: the landing page, with the present state of each module and links to the other endpoints."""
 
 import base64
 import hashlib
@@ -27,15 +27,15 @@ from exporter.version import __version__
 
 M = TypeVar("M")
 
-#: Seconds that somebody who looks at the page waits at the most for the modules.
-PATIENCE = 2.0
+#: Seconds after which the page is rendered, also without the documents that are missing.
+TIMEOUT = 2.0
 
-#: Rows that a table has at the most: nobody reads more, and to write them outlasts patience.
+#: Rows of a table.
 MOST = 200
 
 STYLE = Path(__file__).with_name("landing.css").read_text(encoding="utf-8")
 
-#: The style is all that the page may load, beside an icon that is none; a script runs nowhere.
+#: The page may apply its own style and an empty icon; it cannot load anything else or run a script.
 POLICY = (
     "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; img-src data:; "
     f"style-src 'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'"
@@ -44,7 +44,7 @@ POLICY = (
 
 @dataclass(frozen=True)
 class Notice:
-    """What a reader should see first; its kind is good, warn or bad."""
+    """A line at the top of a module; `kind` is good, warn or bad."""
 
     kind: str
     text: str
@@ -52,18 +52,18 @@ class Notice:
 
 @dataclass(frozen=True)
 class Form:
-    """A path that takes a module of the modules file and a target."""
+    """An endpoint that takes a module of the modules file and a target."""
 
     endpoint: str
     label: str
 
 
-FORMS = (Form("probe.probe", "Metrics of one target"), Form("discovery.discover", "Members of a cluster"))
+FORMS = (Form("probe.probe", "Metrics of a target"), Form("discovery.discover", "Members of a cluster"))
 
 
 @dataclass(frozen=True)
 class View:
-    """What the page shows of one module; None where the module has no such document, or it did not come."""
+    """The documents of one module; None if the module does not have the document or its scrape failed."""
 
     result: ModuleResult
     node: Node | None
@@ -84,17 +84,17 @@ class View:
 
     @property
     def scope(self) -> str:
-        """The name of the cluster, empty where no document tells it."""
+        """The name of the cluster, empty if no document has it."""
         return self.result.common_labels.get("scope", "")
 
     @property
     def timeline(self) -> int:
-        """The newest timeline that a member is on, 0 where none is known."""
+        """The highest timeline of the members, 0 if none is known."""
         return max((member.timeline or 0 for member in self.cluster.members), default=0) if self.cluster else 0
 
     @property
     def notices(self) -> list[Notice]:
-        """What is not as it should be, or is about to happen."""
+        """Failures, problems and scheduled actions."""
         return [*self._failures(), *self._patroni(), *self._staytus()]
 
     def _failures(self) -> Iterator[Notice]:
@@ -105,15 +105,15 @@ class View:
     def _patroni(self) -> Iterator[Notice]:
         node, cluster = self.node, self.cluster
         if node and node.state != "running":
-            yield Notice("bad", f"PostgreSQL does not run on this node: {node.state}")
+            yield Notice("bad", f"PostgreSQL is not running on this node: {node.state}")
         if node and node.cluster_unlocked:
-            yield Notice("bad", "unlocked: nobody holds the leader lock, or this node cannot see it")
+            yield Notice("bad", "unlocked: no member holds the leader lock, or this node cannot read it")
         if node and node.failsafe_mode_is_active:
-            yield Notice("bad", "failsafe mode keeps the leader going without the DCS")
+            yield Notice("bad", "failsafe mode is active: the leader continues without the DCS")
         if cluster and len(leaders := [member.name for member in cluster.members if leads(member)]) != 1:
-            yield Notice("bad", f"more than one member leads: {', '.join(leaders)}" if leaders else "no member leads")
+            yield Notice("bad", f"more than one leader: {', '.join(leaders)}" if leaders else "no leader")
         if (node and node.pause) or (cluster and cluster.paused):
-            yield Notice("warn", "paused: the cluster is in maintenance mode and does not fail over by itself")
+            yield Notice("warn", "paused: the cluster is in maintenance mode, without automatic failover")
         if cluster and (switchover := cluster.switchover):
             words = ["switchover", *(["from", switchover.leader] if switchover.leader else [])]
             words += ["to", switchover.candidate] if switchover.candidate else []
@@ -124,23 +124,23 @@ class View:
         if services and issues and issues.open:
             statuses = {service.status.status_type if service.status else "" for service in services.services}
             if statuses <= {"ok"}:
-                yield Notice("warn", "an issue is open, and yet every service is ok")
+                yield Notice("warn", "an issue is open, but every service is ok")
 
 
 def landing_blueprint(modules: tuple[Module, ...], client: Client, *, probes: bool) -> Blueprint:
-    """Returns the door for people who open the address in a browser; modules are asked as they are for a scrape.
+    """Returns the landing page, which requests the modules as a scrape does.
 
-    With `probes` there is a modules file, and the page has the forms that lead to its targets.
+    With `probes` it has forms for /probe and /sd, which need a modules file.
     """
     blueprint = Blueprint("landing", __name__, template_folder=".")
     for name, text in (("iso", iso), ("age", age), ("bytes", size), ("postgresql", postgresql), ("severity", severity)):
         blueprint.add_app_template_filter(text, name)
-    for told in (leads, replicates):
-        blueprint.add_app_template_filter(told)
+    for predicate in (leads, replicates):
+        blueprint.add_app_template_filter(predicate)
 
     @blueprint.get("/")
     def landing() -> tuple[str, dict[str, str]]:
-        results = Scrape(modules, client, PATIENCE).results() if request.method == "GET" else []
+        results = Scrape(modules, client, TIMEOUT).results() if request.method == "GET" else []
         page = render_template(
             "landing.html",
             version=__version__,
@@ -157,23 +157,23 @@ def landing_blueprint(modules: tuple[Module, ...], client: Client, *, probes: bo
 
 
 def leads(member: Member) -> bool:
-    """Tells whether the member leads its cluster, or the standby cluster that it is."""
+    """Returns whether the member is the leader of its cluster or standby cluster."""
     return member.role in ("leader", "standby_leader")
 
 
 def replicates(member: Member) -> bool:
-    """Tells whether the member is in a state in which it does its work."""
-    # A replica that streams is "running" before Patroni 3.0.4.
+    """Returns whether PostgreSQL is running on the member."""
+    # Before Patroni 3.0.4 a replica that streams is "running".
     return member.state in ("running", "streaming", "in archive recovery")
 
 
 def severity(status_type: str) -> str:
-    """Returns the kind of mark for a type of status; what nobody knows yet is none to be calm about."""
+    """Returns the kind of mark for a status_type; warn for an unknown one."""
     return {"ok": "good", "major": "bad"}.get(status_type, "warn")
 
 
 def iso(seconds: float) -> str:
-    """Returns a time in Unix seconds in the form of ISO 8601, to the second, and without its zone where none fits."""
+    """Returns a time in Unix seconds as ISO 8601, or the number if it is out of range."""
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError, OSError):
@@ -181,7 +181,7 @@ def iso(seconds: float) -> str:
 
 
 def age(seconds: float | None, now: float) -> str:
-    """Returns how long ago a time is, or in how long it will be, both in Unix seconds."""
+    """Returns the time since `seconds`, or until it; both are in Unix seconds."""
     if seconds is None:
         return ""
     apart = abs(now - seconds)
@@ -193,7 +193,7 @@ def age(seconds: float | None, now: float) -> str:
 
 
 def size(number: float | None) -> str:
-    """Returns bytes as a person reads them."""
+    """Returns a number of bytes with a binary unit."""
     if number is None:
         return "unknown"
     step = min(4, int(math.log2(abs(number)) // 10)) if abs(number) >= 1 else 0
@@ -201,7 +201,7 @@ def size(number: float | None) -> str:
 
 
 def postgresql(number: int | None) -> str:
-    """Returns the version of PostgreSQL as it is written: 150018 is 15.18, and 90624 is 9.6.24."""
+    """Returns a server_version_num as a version: 150018 is 15.18, and 90624 is 9.6.24."""
     if not number:
         return ""
     major, rest = divmod(number, 10000)

@@ -83,7 +83,7 @@ def names(environ: WSGIEnvironment) -> list[str]:
     given = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True).get("name[]", [])
     for name in given:
         if not re.fullmatch("[a-zA-Z_:][a-zA-Z0-9_:]*", name):
-            raise BadRequest("name[] is not the name of a metric, which has letters, digits, _ and : in it")
+            raise BadRequest("name[] must be the name of a metric: letters, digits, _ and :")
     return given
 
 

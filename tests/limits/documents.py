@@ -1,4 +1,4 @@
-"""Documents for property tests: what real servers answered, with anything changed in it, and any JSON at all."""
+"""Documents for property tests: recorded ones with random changes, and random JSON."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.recorded import RECORDINGS, VERSIONS, moments
 
 COLLECTORS = {collector.path: collector for collectors in BY_SERVICE.values() for collector in collectors}
 
-#: Texts that some document reads as something, or that some encoding trips over.
+#: Texts with a meaning in some document, and those that are difficult to encode.
 TEXTS = (
     "", " ", "unknown", "running", "initalizing new cluster", "streaming", "master", "replica", "quorum", "on", "nan",
     "inf", "-1", "1e400", "\u0663", "0/0", "FFFFFFFF/FFFFFFFF", "1/", "ok", "resolved", "success", "access-denied",
@@ -23,7 +23,7 @@ TEXTS = (
     "\\", "\\n", "}", "# EOF\n", "{a=\"b\"} 1", "\u2028", "\x85", "\ufeff", "\U0001f5dd", "x" * 300,
 )  # fmt: skip
 
-#: Numbers at the edges of what a float or a whole number of 64 bits can hold.
+#: Numbers at the limits of floats and of 64-bit integers.
 NUMBERS = (0, -1, 1, 2**31, 2**53 + 1, 2**63, 2**64, 10**18, 10**308, 10**309, -(10**400), 1e308, 5e-324, -0.0, 1e999)
 
 SCALARS = st.one_of(
@@ -49,10 +49,10 @@ JSON = st.recursive(
 
 
 def _recorded() -> dict[str, list[str]]:
-    """The recorded bodies of each path that are what they should be, thirty of different shapes, the largest last."""
+    """The valid recorded bodies of each path: thirty of different shapes, the largest last."""
     bodies: dict[str, dict[str, str]] = {}
     for path, answer in _answers():
-        if path in COLLECTORS and _is_read(COLLECTORS[path], answer):
+        if path in COLLECTORS and _is_valid(COLLECTORS[path], answer):
             text = answer.body.decode()
             bodies.setdefault(path, {}).setdefault(repr(_shape(json.loads(text))), text)
     return {path: _spread(sorted(found.values(), key=lambda text: (len(text), text))) for path, found in bodies.items()}
@@ -67,7 +67,7 @@ def _answers() -> Iterator[tuple[str, Answer]]:
         yield from ((path, answer) for path in ("api/v1/services/all", "api/v1/issues/all"))
 
 
-def _is_read(collector: AnyCollector, answer: Answer) -> bool:
+def _is_valid(collector: AnyCollector, answer: Answer) -> bool:
     try:
         collector.parse(answer)
     except ParseError:
@@ -90,7 +90,7 @@ RECORDED_BODIES = _recorded()
 
 
 def places(value: Any, above: str = "") -> Iterator[tuple[Any, Any, str]]:
-    """Every place in a JSON value: the object or array that it is in, its key there, and its path without indices."""
+    """Each place in a JSON value: its object or array, its key there, and its path without indices."""
     keys = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
     for key in keys:
         path = f"{above}.{key if isinstance(value, dict) else '*'}"
@@ -99,7 +99,7 @@ def places(value: Any, above: str = "") -> Iterator[tuple[Any, Any, str]]:
 
 
 def each_place(path: str) -> Iterator[tuple[Any, Any, Any]]:
-    """Every place that any recorded document of this path has, once: a document, and where in it."""
+    """Each place of the recorded documents of this path, once: a document, and the place in it."""
     seen = set()
     for text in reversed(RECORDED_BODIES[path]):
         document = json.loads(text)
@@ -110,7 +110,7 @@ def each_place(path: str) -> Iterator[tuple[Any, Any, Any]]:
 
 
 def _odd(draw: st.DrawFn, value: Any) -> Any:
-    """Another value of the same type, so that the document mostly stays what it should be."""
+    """Another value of the same type, so that most documents stay valid."""
     match value:
         case bool():
             return not value
@@ -126,19 +126,19 @@ def _odd(draw: st.DrawFn, value: Any) -> Any:
 
 
 def _change(draw: st.DrawFn, document: Any) -> None:
-    """Changes one place of the document: an odd value, any other one, one from elsewhere, or none."""
+    """Replaces a value with one of the same type, any JSON or the value of another place, or deletes it."""
     found = list(places(document))
     if not found:
         return
     container, key, _ = draw(st.sampled_from(found))
-    match draw(st.sampled_from((*["odd"] * 7, "any", "away", "elsewhere"))):
+    match draw(st.sampled_from((*["odd"] * 7, "any", "delete", "copy"))):
         case "odd":
             container[key] = _odd(draw, container[key])
         case "any":
             container[key] = draw(JSON)
-        case "away":
+        case "delete":
             del container[key]
-        case "elsewhere":
+        case "copy":
             other, there, _ = draw(st.sampled_from(found))
             container[key] = json.loads(json.dumps(other[there]))
 
@@ -153,14 +153,14 @@ def changed_documents(draw: st.DrawFn, path: str) -> Any:
 
 
 def written(document: Any, *, escaped: bool = True) -> bytes:
-    """The document as a server writes it, infinite numbers as numbers that are too large."""
+    """The document as a server sends it, with infinite numbers as numbers that are too large."""
     text = json.dumps(document, ensure_ascii=escaped).replace("Infinity", "1e999")
     return text.encode("utf-8", "surrogatepass")
 
 
 @st.composite
 def answers(draw: st.DrawFn, path: str) -> Answer:
-    """An answer to this path: mostly a recorded document with something changed, now and then another, or cut off."""
+    """A response for this path: usually a changed recorded document, rarely any JSON, a cut one or an error status."""
     document = draw(JSON if draw(RARELY) else changed_documents(path))
     body = written(document, escaped=draw(st.booleans()))
     if draw(RARELY):

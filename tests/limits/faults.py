@@ -1,4 +1,4 @@
-"""An upstream with random faults of every kind, which follow from a seed and from how often it was asked."""
+"""An upstream with random faults, which depend on a seed and on the number of requests."""
 
 import gzip
 import json
@@ -19,17 +19,17 @@ OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 BOMB = gzip.compress(b" " * (64 * MIB))
 
-#: Seconds after which the latest of late answers comes.
+#: Seconds of the longest delay.
 LATEST = 1.0
 
 
 class Faulty:
-    """Patroni and Staytus in one; while `faulty`, two of five requests get something else than the recorded answer."""
+    """Patroni and Staytus in one server; while `faulty`, two of five responses have a fault."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._lock = threading.Lock()
-        self.asked: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.faulty = False
 
@@ -37,20 +37,20 @@ class Faulty:
         while True:
             path = read_request(connection)
             with self._lock:
-                self.asked[path] += 1
-                chance = random.Random(f"{self._seed} {path} {self.asked[path]}")
+                self.requests[path] += 1
+                chance = random.Random(f"{self._seed} {path} {self.requests[path]}")
             if not self.faulty or chance.random() < 0.6:
                 connection.sendall(whole(RECORDED[path].body))
                 continue
             name = chance.choice(list(FAULTS))
             with self._lock:
                 self.faults[name] += 1
-            FAULTS[name](chance, path)(_Asked(connection))
+            FAULTS[name](chance, path)(_WithRequest(connection))
             return
 
 
-class _Asked:
-    """A connection whose request has been read already, so that a behaviour finds one more."""
+class _WithRequest:
+    """A connection whose request was read, with another request for the behaviour to read."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -65,7 +65,7 @@ class _Asked:
 
 
 def changed(chance: random.Random, path: str) -> bytes:
-    """The recorded document with an odd value at one place."""
+    """The recorded document with another value at one place."""
     document = json.loads(RECORDED[path].body)
     found = list(places(document))
     if found:
@@ -96,11 +96,11 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-def late(seconds: float, answer: bytes) -> Callable[[socket.socket], None]:
-    """Gives the answer after some seconds."""
+def late(seconds: float, response: bytes) -> Callable[[socket.socket], None]:
+    """Sends the response after some seconds."""
 
     def behave(connection: socket.socket) -> None:
         time.sleep(seconds)
-        connection.sendall(answer)
+        connection.sendall(response)
 
     return behave

@@ -1,4 +1,4 @@
-"""The resolver of the C library, as libcurl asks it, with names of our own."""
+"""The resolver of the C library, which libcurl calls, with additional names."""
 
 import subprocess
 from pathlib import Path
@@ -22,7 +22,7 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
 
 
 def resolver(folder: Path, names: str) -> dict[str, str]:
-    """The environment of a process in which these lines of C come before each name (`node`) is looked up."""
+    """The environment of a process that runs these lines of C before it looks up a name (`node`)."""
     library = folder / "resolver.so"
     command = [path_of("gcc"), "-shared", "-fPIC", "-x", "c", "-o", str(library), "-", "-ldl"]
     subprocess.run(command, input=(SOURCE % names).encode(), check=True)

@@ -1,4 +1,4 @@
-"""A scrape through the whole application, as Prometheus asks for it, and what this process holds meanwhile."""
+"""A scrape through the whole application, and the resources that this process holds."""
 
 import gc
 import os
@@ -16,8 +16,7 @@ from exporter.config.settings import Settings
 from exporter.upstream.client import Client
 from exporter.upstream.errors import FetchError
 from exporter.upstream.target import Target
-from tests.conftest import error_of
-from tests.conftest import whole as whole_response
+from tests.conftest import begin, error_of
 from tests.recorded import moment, staytus
 
 PATRONI = moment("4.1.5", "failsafe-enabled", "n1").answers
@@ -27,63 +26,60 @@ STAYTUS = {
 }
 RECORDED: dict[str, Answer] = {**PATRONI, **STAYTUS}
 
-#: The collectors of each module, and the path that each reads.
+#: The path of each collector, by service.
 PATHS = {
     service: {collector.name: collector.path for collector in collectors} for service, collectors in COLLECTORS.items()
 }
 
+#: The samples of each family by the values of their labels, in the order of the labels' names.
+Samples = dict[str, dict[tuple[str, ...], float]]
+
 
 @dataclass(frozen=True)
-class Scrape:
-    """What one scrape told: the samples of each family by the values of their labels; and the seconds that it took."""
+class Scraped:
+    """The samples of one scrape, and its duration in seconds."""
 
-    told: dict[str, dict[tuple[str, ...], float]]
+    samples: Samples
     seconds: float
 
     @property
     def successes(self) -> dict[str, float]:
-        """Whether each collector succeeded."""
+        """The success of each collector."""
         return {
             collector: value
-            for name, samples in self.told.items()
+            for name, samples in self.samples.items()
             if name.endswith("_scrape_collector_success")
             for (collector,), value in samples.items()
         }
 
-    @property
-    def documented(self) -> list[str]:
-        """The families that come from documents of the modules."""
-        own = ("python_", "process_", "exporter_", "patroni_up", "staytus_up", "staytus_health")
-        return [name for name in self.told if not name.startswith(own) and "_scrape_" not in name]
-
 
 def application(patroni: str = "", staytus: str = "", **settings: str) -> Flask:
-    """The application for these upstreams, with no settings of whoever runs the tests."""
+    """The application for these upstreams, without a .env file."""
     environ = {"EXPORTER_ENV_FILE": os.devnull, "PATRONI_EXPORTER_URL": patroni, **settings}
     if staytus:
         environ |= {"STAYTUS_API_URL": staytus, "STAYTUS_API_TOKEN": "t0ken", "STAYTUS_API_SECRET": "s3cret"}
     return create_app(Settings.load(environ))
 
 
-def scrape(app: Flask, allowed: float | str | None = None) -> Scrape:
-    """One scrape; `allowed` are the seconds that Prometheus says it waits."""
-    headers = {} if allowed is None else {"X-Prometheus-Scrape-Timeout-Seconds": str(allowed)}
+def scrape(app: Flask, timeout: float | str | None = None) -> Scraped:
+    """One scrape with this timeout of Prometheus."""
+    headers = {} if timeout is None else {"X-Prometheus-Scrape-Timeout-Seconds": str(timeout)}
     start = time.monotonic()
-    answer = app.test_client().get("/metrics", headers=headers)
+    response = app.test_client().get("/metrics", headers=headers)
     seconds = time.monotonic() - start
-    assert answer.status_code == 200
-    return Scrape(read_samples(answer.text), seconds)
+    assert response.status_code == 200
+    return Scraped(read_samples(response.text), seconds)
 
 
 def failing(client: Client, target: Target) -> str:
-    """Returns the error text of a request."""
-    error = error_of(client.begin(target, "x", whole_response))
+    """The error text of a request."""
+    error = error_of(begin(client, target, "x"))
     assert isinstance(error, FetchError)
     return str(error)
 
 
-def read_samples(text: str) -> dict[str, dict[tuple[str, ...], float]]:
-    """The samples of an exposition by family and by the values of their labels, those in the order of their names."""
+def read_samples(text: str) -> Samples:
+    """The samples of an exposition."""
     return {
         family.name: {
             tuple(value for _, value in sorted(sample.labels.items())): sample.value for sample in family.samples
@@ -93,10 +89,10 @@ def read_samples(text: str) -> dict[str, dict[tuple[str, ...], float]]:
 
 
 def fetching() -> int:
-    """How many requests of this process are under way."""
+    """The number of requests in flight of this process."""
     return sum(known.in_flight for known in gc.get_objects() if isinstance(known, Client))
 
 
 def descriptors(process: str | int = "self") -> int:
-    """How many files and sockets a process has open."""
+    """The number of open files and sockets of a process."""
     return len(list(Path("/proc", str(process), "fd").iterdir()))

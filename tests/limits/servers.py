@@ -1,4 +1,4 @@
-"""Servers that do with each connection what they are told, however odd, and know who is still connected."""
+"""Servers that behave as a test tells them to, and count their connections."""
 
 import contextlib
 import socket
@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
-#: What a server does with a connection; an OSError in it means that somebody has gone.
+#: What a server does with a connection; it may raise OSError when the client has gone.
 Behaviour = Callable[[socket.socket], None]
 
-#: A certificate for localhost and 127.0.0.1 with its key, which is its own authority, made for these tests alone.
+#: A self-signed certificate for localhost and 127.0.0.1, with its key.
 CERTIFICATE = str(Path(__file__).with_name("localhost.pem"))
 
 
 class Odd:
-    """A server on a free port of 127.0.0.1, with a thread for each connection; `connections` counts all that came."""
+    """A server on a free port of 127.0.0.1 with a thread for each connection; `connections` counts all of them."""
 
     def __init__(self, behave: Behaviour, *, tls: bool = False) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
@@ -32,7 +32,7 @@ class Odd:
 
     @property
     def open(self) -> int:
-        """How many connections are open still, as far as this side can tell."""
+        """The number of open connections."""
         with self._lock:
             return len(self._open)
 
@@ -67,7 +67,7 @@ class Odd:
             if self._context is None:
                 self.behave(connection)
             else:
-                # A duplicate, so that whoever ends this server can still shut the connection.
+                # A duplicate, so that __exit__ can still shut the connection.
                 with self._context.wrap_socket(connection.dup(), server_side=True) as protected:
                     self.behave(protected)
         with self._lock:
@@ -82,7 +82,7 @@ def _server_context() -> ssl.SSLContext:
 
 
 def read_request(connection: socket.socket) -> str:
-    """Reads one request and returns its path; raises OSError where the client ends without one."""
+    """Reads one request and returns its path; raises OSError when the client closes the connection."""
     head = b""
     while b"\r\n\r\n" not in head:
         part = connection.recv(65536)
@@ -93,27 +93,27 @@ def read_request(connection: socket.socket) -> str:
 
 
 def silent(connection: socket.socket) -> None:
-    """Listens for as long as the client is there, and says nothing."""
+    """Reads and never responds."""
     while connection.recv(65536):
         pass
 
 
-def saying(answer: bytes) -> Behaviour:
-    """Reads a request, gives this answer and closes the connection."""
+def saying(response: bytes) -> Behaviour:
+    """Reads a request, sends this response and closes the connection."""
 
     def behave(connection: socket.socket) -> None:
         read_request(connection)
-        connection.sendall(answer)
+        connection.sendall(response)
 
     return behave
 
 
-def resetting(answer: bytes) -> Behaviour:
-    """Reads a request, gives this much of an answer and resets the connection when it has arrived."""
+def resetting(response: bytes) -> Behaviour:
+    """Reads a request, sends this part of a response and resets the connection when it has arrived."""
 
     def behave(connection: socket.socket) -> None:
         read_request(connection)
-        connection.sendall(answer)
+        connection.sendall(response)
         time.sleep(0.05)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
@@ -121,7 +121,7 @@ def resetting(answer: bytes) -> Behaviour:
 
 
 def repeating(head: bytes, part: bytes, seconds: float = 0) -> Behaviour:
-    """Begins with `head` and then sends `part`, every so many seconds, for as long as somebody takes it."""
+    """Sends `head` and then `part` again and again, with so many seconds between, until the client has gone."""
 
     def behave(connection: socket.socket) -> None:
         connection.sendall(head)
@@ -132,27 +132,15 @@ def repeating(head: bytes, part: bytes, seconds: float = 0) -> Behaviour:
     return behave
 
 
-def keeping(body: bytes, requests: int) -> Behaviour:
-    """Answers so many requests of a connection and keeps it open; closes it only when one more has come."""
-
-    def behave(connection: socket.socket) -> None:
-        for _ in range(requests):
-            read_request(connection)
-            connection.sendall(whole(body))
-        read_request(connection)
-
-    return behave
-
-
 def whole(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
-    """Returns a whole answer as its bytes."""
+    """The bytes of a whole response."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
     return "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n" + body
 
 
 @contextlib.contextmanager
 def full_backlog() -> Iterator[str]:
-    """Gives the URL of a server that accepts nobody and whose queue is full, so that nobody gets a connection."""
+    """The URL of a server that accepts no connection and whose queue is full."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Connections: kept ones that went stale are replaced unseen, they stay few, and no fork shares them."""
+"""Connections: stale ones are replaced, there are few of them, and forked processes do not share them."""
 
 import json
 import os
@@ -13,45 +13,47 @@ import pytest
 
 from exporter.upstream import transfer
 from exporter.upstream.client import Client
-from tests.conftest import at, value_of
-from tests.conftest import whole as whole_response
+from tests.conftest import at, begin, value_of
 from tests.limits.scrapes import RECORDED, application, failing, scrape
-from tests.limits.servers import CERTIFICATE, Odd, keeping, read_request, silent, whole
+from tests.limits.servers import CERTIFICATE, Odd, read_request, silent, whole
 
 
-def test_kept_connections_that_all_went_stale_are_replaced_and_nobody_notices(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """As when a firewall between has forgotten them: each looks alive until something is sent."""
-    with Odd(keeping(b"ok", requests=1)) as server:
+@pytest.mark.parametrize("number", [5, 12])
+def test_several_stale_connections_are_replaced(number: int) -> None:
+    """Such as after a firewall has forgotten them: each looks alive until a request is sent."""
+
+    def behave(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(whole(b"ok"))
+        read_request(connection)
+
+    with Odd(behave) as server:
         client, target = Client(), at(server.url)
-        futures = [client.begin(target, f"{path}", whole_response) for path in range(5)]
-        assert [value_of(future) for future in futures] == [(200, b"ok")] * 5
-        assert value_of(client.begin(target, "again", whole_response)) == (200, b"ok")
-        assert server.connections == 6
-    assert caplog.records == []
+        futures = [begin(client, target, str(path)) for path in range(number)]
+        assert [value_of(future) for future in futures] == [(200, b"ok")] * number
+        assert value_of(begin(client, target, "again")) == (200, b"ok")
+        assert server.connections == number + 1
 
 
-@pytest.mark.parametrize("tls", [False, True])
-def test_connection_that_went_stale_is_replaced_whenever_that_is_noticed(tls: bool) -> None:
-    ended = threading.Event()
+def test_closed_tls_connection_is_replaced() -> None:
+    closed = threading.Event()
 
     def behave(connection: socket.socket) -> None:
         read_request(connection)
         connection.sendall(whole(b"ok"))
         connection.shutdown(socket.SHUT_RDWR)
-        ended.set()
+        closed.set()
 
-    with Odd(behave, tls=tls) as server:
+    with Odd(behave, tls=True) as server:
         client, target = Client(), at(server.url, verify=CERTIFICATE)
         for _ in range(3):
-            assert value_of(client.begin(target, "x", whole_response)) == (200, b"ok")
-            assert ended.wait(5)
-            ended.clear()
+            assert value_of(begin(client, target, "x")) == (200, b"ok")
+            assert closed.wait(5)
+            closed.clear()
         assert server.connections == 3
 
 
-def test_handshake_that_takes_too_long_is_no_connection_and_is_tried_again_at_once() -> None:
+def test_slow_handshake_is_tried_again_at_once() -> None:
     with Odd(silent) as server:
         client = Client()
         target = at(server.url.replace("http:", "https:"), 0.2, verify=CERTIFICATE, interval=60)
@@ -59,9 +61,7 @@ def test_handshake_that_takes_too_long_is_no_connection_and_is_tried_again_at_on
         assert server.connections == 2
 
 
-def test_kept_connection_that_is_closed_after_the_request_was_taken_is_not_tried_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_request_that_was_read_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "STALE_WITHIN", 0.2)
 
     def behave(connection: socket.socket) -> None:
@@ -72,23 +72,23 @@ def test_kept_connection_that_is_closed_after_the_request_was_taken_is_not_tried
 
     with Odd(behave) as server:
         client, target = Client(), at(server.url)
-        assert value_of(client.begin(target, "x", whole_response)) == (200, b"ok")
+        assert value_of(begin(client, target, "x")) == (200, b"ok")
         assert failing(client, target) == "the connection was closed without a response"
 
 
-def test_many_scrapes_have_no_more_connections_than_documents() -> None:
+def test_one_connection_for_each_document() -> None:
     def behave(connection: socket.socket) -> None:
         while True:
             connection.sendall(whole(RECORDED[read_request(connection)].body))
 
     with Odd(behave) as server:
         app = application(server.url)
-        assert [scrape(app).told["patroni_up"] for _ in range(30)] == [{(): 1.0}] * 30
+        assert [scrape(app).samples["patroni_up"] for _ in range(30)] == [{(): 1.0}] * 30
         assert server.open == server.connections <= 5
 
 
 def in_child(work: Callable[[], Any]) -> Any:
-    """What a forked child makes of this, through JSON; None where it fails or takes more than ten seconds."""
+    """The result in a forked process, through JSON; None if it fails or takes more than ten seconds."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -106,11 +106,12 @@ def in_child(work: Callable[[], Any]) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_child_of_a_fork_shares_no_connection_no_answer_no_request_under_way_and_no_lock() -> None:
+def test_forked_process_shares_nothing() -> None:
+    """No connection, no response, no request in flight, and no lock."""
     hung, release = threading.Event(), threading.Event()
 
     def behave(connection: socket.socket) -> None:
-        """Tells each client its own port, and lets the first one wait that asks for /hung."""
+        """Responds with the client's port; the first request for /hung waits."""
         while True:
             if read_request(connection) == "/hung" and not hung.is_set():
                 hung.set()
@@ -120,16 +121,16 @@ def test_child_of_a_fork_shares_no_connection_no_answer_no_request_under_way_and
     with Odd(behave) as server:
         client, target = Client(), at(server.url, 5, interval=60)
 
-        def ask(path: str) -> str:
-            body: bytes = value_of(client.begin(target, path, whole_response))[1]
+        def get(path: str) -> str:
+            body: bytes = value_of(begin(client, target, path))[1]
             return body.decode()
 
-        parents = ask("x")
-        under_way = client.begin(target, "hung", whole_response)
+        parents = get("x")
+        in_flight = begin(client, target, "hung")
         assert hung.wait(5)
-        with client._lock:  # as another thread may at that moment
-            childs = in_child(lambda: [ask("x"), ask("hung")])
+        with client._lock:  # as if another thread held it at that moment
+            childs = in_child(lambda: [get("x"), get("hung")])
         release.set()
-        assert value_of(under_way)[0] == 200
+        assert value_of(in_flight)[0] == 200
         assert childs is not None
-        assert childs[0] == childs[1] != parents == ask("x")
+        assert childs[0] == childs[1] != parents == get("x")

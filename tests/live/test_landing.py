@@ -127,7 +127,7 @@ def test_page_has_one_order_of_headings_named_tables_and_named_fields(page: Page
         "H3 This node: n1",
         "H3 Cluster",
         "H2 staytus\n✓ up",
-        "H2 Ask",
+        "H2 Query",
     ]
     assert page.value("[...document.querySelectorAll('table')].map(e => e.caption.innerText)") == [
         "Members of lab",

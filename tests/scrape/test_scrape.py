@@ -18,7 +18,7 @@ from exporter.scrape.scrape import Scrape
 from exporter.upstream.client import Client
 from exporter.upstream.headers import Secret
 from exporter.upstream.target import Credentials, Header, Module
-from tests.conftest import Upstream, at
+from tests.conftest import Upstream, at, logged
 from tests.recorded import moment, staytus
 
 LEADER = moment("4.1.5", "failsafe-enabled", "n1").answers
@@ -48,10 +48,6 @@ def values(collected: list[Metric]) -> Samples:
 def scrape(modules: tuple[Module, ...], seconds: float = math.inf, client: Client | None = None) -> Samples:
     results = Scrape(modules, client or Client(), seconds).results()
     return values([metric for result in results for metric in metrics(result)])
-
-
-def logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
-    return [{"msg": record.msg.msg, **record.msg.fields} for record in caplog.records]  # type: ignore[attr-defined]
 
 
 def test_families_are_in_the_described_order(upstream: Upstream) -> None:

@@ -3,22 +3,17 @@
 from collections.abc import Mapping
 from html.parser import HTMLParser
 
-from werkzeug.test import Client
+from flask.testing import FlaskClient
 
-from exporter import create_app
 from exporter.collectors.document import Answer
-from exporter.config.settings import Settings
 from tests.conftest import Upstream
-from tests.recorded import staytus
+from tests.limits.scrapes import STAYTUS, application
 
-SITE = {
-    "/api/v1/services/all": staytus("services_all_ok_minor_major_maintenance"),
-    "/api/v1/issues/all": staytus("issues_all_four_states"),
-}
+SITE = STAYTUS
 
 
 class Reader(HTMLParser):
-    """What a reader sees of a page: the rows of its tables by their captions, its notices, its facts, and all text."""
+    """The tables of a page by their captions, its notices, its definition lists, and all text."""
 
     def __init__(self, page: str):
         super().__init__()
@@ -61,15 +56,14 @@ class Reader(HTMLParser):
         self.text += data if self._in_body else ""
 
 
-def client(upstream: Upstream, **more: str) -> Client:
-    """A client of the exporter before this upstream, which is both Patroni and Staytus."""
-    keys = {"STAYTUS_API_URL": upstream.url, "STAYTUS_API_TOKEN": "a-token", "STAYTUS_API_SECRET": "a-secret"}
-    patroni = {"PATRONI_EXPORTER_URL": f"{upstream.url}/patroni".replace("//", "//admin:a-password@", 1)}
-    return Client(create_app(Settings.load({**patroni, **keys, **more})))
+def client(upstream: Upstream, **settings: str) -> FlaskClient:
+    """A client of the exporter for this upstream, which is both Patroni and Staytus."""
+    url = f"{upstream.url}/patroni".replace("//", "//admin:a-password@", 1)
+    return application(url, upstream.url, **settings).test_client()
 
 
 def seen(upstream: Upstream, answers: Mapping[str, Answer]) -> Reader:
-    """The page before an upstream with these answers."""
+    """The page for these responses."""
     upstream.serve(answers)
     page = client(upstream).get("/")
     assert page.status_code == 200

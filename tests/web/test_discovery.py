@@ -1,6 +1,7 @@
-"""/sd: the members of a cluster as Prometheus reads them, and when it is to keep those that it has."""
+"""/sd: the members of a cluster in the form of Prometheus' HTTP service discovery, and its errors."""
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -11,7 +12,8 @@ from werkzeug.test import TestResponse
 
 from exporter.collectors.document import Answer
 from tests.conftest import Upstream
-from tests.recorded import VERSIONS, moment, moments
+from tests.limits.servers import Odd, silent
+from tests.recorded import VERSIONS, moments
 from tests.web.test_probe import client_of
 
 
@@ -28,15 +30,10 @@ def cluster(*members: Mapping[str, object], **more: object) -> dict[str, Answer]
     return {"/cluster": Answer(200, json.dumps({"members": members, "scope": "lab", **more}).encode())}
 
 
-MEMBER: dict[str, object] = {
-    "name": "n1",
-    "role": "leader",
-    "state": "running",
-    "api_url": "http://10.0.0.1:8008/patroni",
-}
+MEMBER = {"name": "n1", "role": "leader", "state": "running", "api_url": "http://10.0.0.1:8008/patroni"}
 
 
-def test_each_member_is_a_target_with_what_the_cluster_says_of_it(upstream: Upstream, client: FlaskClient) -> None:
+def test_target_groups(upstream: Upstream, client: FlaskClient) -> None:
     tags = {"nofailover": True, "zone-a": "b c", "zone.a": "other", "ü": 1, "empty": ""}
     upstream.serve(
         cluster(
@@ -49,43 +46,32 @@ def test_each_member_is_a_target_with_what_the_cluster_says_of_it(upstream: Upst
             ),
         )
     )
-    answer = sd(client, upstream.url)
-    assert (answer.status_code, answer.content_type) == (200, "application/json")
-    assert answer.json == [
-        {
-            "targets": ["10.0.0.1:8008"],
-            "labels": {
-                "__meta_patroni_scope": "lab",
-                "__meta_patroni_name": "n1",
-                "__meta_patroni_role": "leader",
-                "__meta_patroni_state": "running",
-                "__meta_patroni_timeline": "7",
-                "__meta_patroni_host": "10.0.0.1",
-                "__meta_patroni_port": "5432",
-                "__meta_patroni_scheme": "http",
-                "__meta_patroni_tag_nofailover": "true",
-                "__meta_patroni_tag_zone_a": "b c",
-                "__meta_patroni_tag__": "1",
-            },
-        },
-        {
-            "targets": ["[fd00::2]:8008"],
-            "labels": {
-                "__meta_patroni_scope": "lab",
-                "__meta_patroni_name": "n2",
-                "__meta_patroni_role": "replica",
-                "__meta_patroni_scheme": "https",
-            },
-        },
+    response = sd(client, upstream.url)
+    assert (response.status_code, response.content_type) == (200, "application/json")
+    leader = {
+        "scope": "lab",
+        "name": "n1",
+        "role": "leader",
+        "state": "running",
+        "timeline": "7",
+        "host": "10.0.0.1",
+        "port": "5432",
+        "scheme": "http",
+        "tag_nofailover": "true",
+        "tag_zone_a": "b c",
+        "tag__": "1",
+    }
+    replica = {"scope": "lab", "name": "n2", "role": "replica", "scheme": "https"}
+    assert response.json == [
+        {"targets": [address], "labels": {f"__meta_patroni_{name}": value for name, value in labels.items()}}
+        for address, labels in (("10.0.0.1:8008", leader), ("[fd00::2]:8008", replica))
     ]
     assert upstream.paths == ["/cluster"]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_recorded_version_tells_its_members_with_their_scope(
-    version: str, upstream: Upstream, client: FlaskClient
-) -> None:
-    """Before Patroni 3.2 /cluster does not name the scope, and /patroni is asked as well."""
+def test_recorded_versions(version: str, upstream: Upstream, client: FlaskClient) -> None:
+    """Before Patroni 3.2 /cluster does not have the scope, and /patroni is requested too."""
     recorded = next(m for m in moments(version) if m.answers.get("/cluster", Answer(0, b"")).status == 200)
     upstream.serve(recorded.answers)
     members = json.loads(recorded.answers["/cluster"].body)["members"]
@@ -98,32 +84,55 @@ def test_every_recorded_version_tells_its_members_with_their_scope(
     assert found
 
 
-def test_cluster_without_members_is_an_empty_list(upstream: Upstream, client: FlaskClient) -> None:
+def test_cluster_without_members(upstream: Upstream, client: FlaskClient) -> None:
     upstream.serve(cluster())
     assert (sd(client, upstream.url).status_code, sd(client, upstream.url).json) == (200, [])
 
 
-def test_first_target_that_answers_counts_and_the_next_is_not_asked(upstream: Upstream, client: FlaskClient) -> None:
+def test_first_response_counts(upstream: Upstream, client: FlaskClient) -> None:
+    """All targets are requested at once, each one once."""
     upstream.serve(cluster(MEMBER))
-    answer = sd(client, "http://127.0.0.1:1", upstream.url, "http://127.0.0.1:2")
-    assert [group["targets"] for group in answer.json or ()] == [["10.0.0.1:8008"]]
+    with Odd(silent) as hung:
+        start = time.monotonic()
+        response = sd(client, hung.url, "http://127.0.0.1:1", upstream.url, hung.url, upstream.url)
+        assert time.monotonic() - start < 2
+        assert hung.connections == 1
+    assert [group["targets"] for group in response.json or ()] == [["10.0.0.1:8008"]]
+    assert upstream.paths == ["/cluster"]
 
 
-def test_nobody_who_answers_is_an_error_that_names_the_reasons(upstream: Upstream, client: FlaskClient) -> None:
+def test_all_targets_fail(upstream: Upstream, client: FlaskClient) -> None:
     upstream.serve({"/cluster": Answer(503, b'{"patroni": {}}')})
-    answer = sd(client, "http://127.0.0.1:1", upstream.url)
-    assert (answer.status_code, answer.text) == (
+    response = sd(client, "http://127.0.0.1:1", upstream.url)
+    prefix, _, reasons = response.text.strip().partition(": ")
+    assert (response.status_code, response.headers["Retry-After"], prefix) == (
         503,
-        "no target tells its cluster: http://127.0.0.1:1: no connection: connection refused; "
-        f"{upstream.url}: this is no Patroni that knows /cluster\n",
+        "1",
+        "no target returned its cluster",
     )
+    assert sorted(reasons.split("; ")) == [
+        "http://127.0.0.1:1: no connection: connection refused",
+        f"{upstream.url}: this version of Patroni has no /cluster",
+    ]
 
 
-def test_scope_that_nobody_tells_is_an_error(upstream: Upstream, client: FlaskClient) -> None:
+def test_refresh_interval_is_the_deadline(client: FlaskClient) -> None:
+    with Odd(silent) as hung:
+        headers = {"X-Prometheus-Refresh-Interval-Seconds": "0.4"}
+        response = client.get(f"/sd?module=patroni&target={hung.url}", headers=headers)
+        reason = f"no target returned its cluster: {hung.url}: no response within 0.2 s\n"
+        assert (response.status_code, response.text) == (503, reason)
+
+
+def test_scope_is_not_known(upstream: Upstream, client: FlaskClient) -> None:
     upstream.serve(cluster(MEMBER, scope=None))
-    answer = sd(client, upstream.url)
-    assert answer.status_code == 503
-    assert answer.text.startswith(f"{upstream.url} does not tell the scope of its cluster: ")
+    response = sd(client, upstream.url)
+    reason = f"no target returned its cluster: {upstream.url}: the scope of its cluster is not known\n"
+    assert (response.status_code, response.text) == (503, reason)
+
+
+NO_TARGET = "expected one or more parameters target, each a node of the cluster"
+NOT_ALLOWED = "target 127.0.0.2:8008 is not among the targets of this module"
 
 
 @pytest.mark.parametrize(
@@ -131,23 +140,18 @@ def test_scope_that_nobody_tells_is_an_error(upstream: Upstream, client: FlaskCl
     [
         ("", 400, "expected one parameter module, the name of a module in the modules file"),
         ("?module=other&target=127.0.0.1", 400, "unknown module 'other': it is not in the modules file"),
-        ("?module=status&target=127.0.0.1", 400, "module status asks Staytus, which has no members to discover"),
-        ("?module=patroni", 400, "expected a parameter target for each node that can be asked for its cluster"),
-        ("?module=patroni&target=", 400,
-         "expected a parameter target for each node that can be asked for its cluster"),
-        ("?module=patroni&target=127.0.0.2", 403, "target 127.0.0.2:8008 is not among the targets of this module"),
-        ("?module=patroni&target=127.0.0.1&target=127.0.0.2", 403,
-         "target 127.0.0.2:8008 is not among the targets of this module"),
+        ("?module=status&target=a", 400, "module status is for Staytus, which has no members to discover"),
+        ("?module=patroni", 400, NO_TARGET),
+        ("?module=patroni&target=", 400, NO_TARGET),
+        (
+            "?module=patroni" + "".join(f"&target=10.0.0.{number}" for number in range(51)),
+            400,
+            "expected at most 50 parameters target, found 51",
+        ),
+        ("?module=patroni&target=127.0.0.1&target=127.0.0.2", 403, NOT_ALLOWED),
     ],
-)  # fmt: skip
-def test_what_cannot_or_may_not_be_asked_is_refused_with_a_sentence(
-    client: FlaskClient, query: str, status: int, sentence: str
-) -> None:
-    answer = client.get(f"/sd{query}")
-    assert (answer.status_code, answer.text, answer.mimetype) == (status, sentence + "\n", "text/plain")
-
-
-def test_moment_of_a_real_cluster_with_tags(upstream: Upstream, client: FlaskClient) -> None:
-    upstream.serve(moment("4.1.5", "failsafe-enabled", "n1").answers)
-    groups = sd(client, upstream.url).json or ()
-    assert {group["labels"]["__meta_patroni_scope"] for group in groups} == {"lab"}
+    ids=["no module", "unknown module", "Staytus", "no target", "empty target", "51 targets", "not allowed"],
+)
+def test_rejected_request(client: FlaskClient, query: str, status: int, sentence: str) -> None:
+    response = client.get(f"/sd{query}")
+    assert (response.status_code, response.text, response.mimetype) == (status, sentence + "\n", "text/plain")
