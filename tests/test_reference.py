@@ -13,6 +13,7 @@ from exporter.collectors import COLLECTORS
 from exporter.config.options import OPTIONS
 from exporter.config.settings import Settings
 from exporter.scrape.families import SCRAPE_FAMILIES
+from exporter.web.self_metrics import OWN_FAMILIES
 from tests.config.test_settings import KEYS, patroni, settings, staytus
 
 ROOT = Path(__file__).parent.parent
@@ -71,7 +72,7 @@ def test_metrics_have_labels_and_help() -> None:
     assert [(row[0], row[1], row[-1]) for row in rows] == [
         (f"`{family.name}`", ", ".join(f"`{label}`" for label in (*family.common_labels, *family.labels)), family.help)
         for family in families
-    ]
+    ] + [(f"`{own.name}`", own.type, own.help) for own in OWN_FAMILIES]
     assert [name for name, count in Counter(row[0] for row in rows).items() if count > 1] == []
 
 
