@@ -21,10 +21,10 @@ from tests.web.page import SITE
 
 pytestmark = [needs("chromium"), pytest.mark.timeout(120)]
 
-FLAGS = """
---no-sandbox --disable-gpu --disable-quic --disable-background-networking --disable-component-update --disable-sync
---no-first-run --no-proxy-server
-""".split()
+FLAGS = [
+    *("--no-sandbox", "--no-first-run", "--no-proxy-server", "--disable-gpu", "--disable-quic"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
 
 LAG = {**moment("4.1.5", "lag", "n1").answers, **SITE}
 LONG = "averylongname" * 16
