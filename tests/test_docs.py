@@ -9,7 +9,7 @@ import pytest
 from exporter.collectors import COLLECTORS
 from exporter.config.options import OPTIONS
 from exporter.config.settings import ENV_FILE
-from exporter.scrape.scrape import SCRAPE_FAMILIES
+from exporter.scrape.families import SCRAPE_FAMILIES
 from tests.live.processes import ROOT
 from tests.web.test_reload import RELOAD
 
@@ -81,11 +81,9 @@ def test_names_exist(page: Path) -> None:
     files = r"`((?:exporter|tests|deploy|monitoring|demo|docs|bench)/[\w./-]+)`"
     missing = {file for file in re.findall(files, without_code(text)) if not (ROOT / file).exists()}
     assert missing == (EXAMPLE if page.name == "CONTRIBUTING.md" else set())
-    makes = [
-        *re.findall(r"`make ([^`]+)`", without_code(text)),
-        *re.findall(r"(?m)^make (.*)", "\n".join(commands(text))),
-    ]
-    assert {word for words in makes for word in words.split() if "=" not in word} - TARGETS == set()
+    console = "\n".join(commands(text))
+    targets = [*re.findall(r"`make ([^`]+)`", without_code(text)), *re.findall(r"(?m)^make (.*)", console)]
+    assert {word for words in targets for word in words.split() if "=" not in word} - TARGETS == set()
     assert set(re.findall(r"\b(?:PATRONI_EXPORTER|STAYTUS|EXPORTER)_[A-Z_]*[A-Z]\b", text)) - VARIABLES == set()
     assert set(re.findall(r"`(--[a-z][\w.-]*)", without_code(text))) - FLAGS - OTHERS == set()
     program = r"(?m)^(?:.*-m exporter|docker run .*?patroni-staytus-exporter|patroni-staytus-exporter) (.*)"
