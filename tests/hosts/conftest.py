@@ -1,36 +1,31 @@
-"""Fixtures for the hosts: one checkout as a user has it, and an upstream that is a real Patroni and Staytus at once."""
+"""Fixtures of the hosts: one checkout, and an upstream that is Patroni and Staytus."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from tests.conftest import Upstream
-from tests.hosts.hosts import Place, checkout
+from tests.hosts import hosts
 from tests.limits.scrapes import STAYTUS
-from tests.live.processes import free_port, recorded
+from tests.live.conftest import port  # noqa: F401
+from tests.live.processes import recorded
 
 
 @pytest.fixture(scope="session")
-def _checkout() -> Iterator[Place]:
-    with checkout() as made:
+def shared_checkout() -> Iterator[hosts.Checkout]:
+    with hosts.checkout() as made:
         yield made
 
 
 @pytest.fixture
-def place(_checkout: Place) -> Iterator[Place]:
+def checkout(shared_checkout: hosts.Checkout) -> Iterator[hosts.Checkout]:
     """The checkout, without a `.env`."""
-    yield _checkout
-    (_checkout.folder / ".env").unlink(missing_ok=True)
+    yield shared_checkout
+    (shared_checkout.folder / ".env").unlink(missing_ok=True)
 
 
 @pytest.fixture
-def both(upstream: Upstream) -> Upstream:
-    """The upstream with the answers of a real Patroni and of a real Staytus."""
+def upstream(upstream: Upstream) -> Upstream:
+    """The upstream with the recorded responses of Patroni and Staytus."""
     recorded(upstream).serve(STAYTUS)
     return upstream
-
-
-@pytest.fixture
-def port() -> Iterator[int]:
-    with free_port() as number:
-        yield number

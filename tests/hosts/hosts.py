@@ -1,4 +1,4 @@
-"""The hosts of wsgi.py as real servers, each with the configuration in `deploy/` that users copy."""
+"""The hosts of wsgi.py as real servers, each with its configuration in `deploy/`."""
 
 import contextlib
 import http.client
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,16 +20,13 @@ from tests.conftest import Upstream
 from tests.live.installed import needs, path_of
 from tests.live.processes import NOBODY, PACKAGES, ROOT, Served, run, serving, unprivileged, until
 
-#: The Python that Debian's uWSGI and mod_wsgi have in them.
+#: The Python of Debian's uWSGI and mod_wsgi.
 DEBIAN_PYTHON = "/usr/bin/python3"
 
-#: What stands in `deploy/` for the folder of the checkout.
+#: The folder of the checkout in `deploy/`.
 FOLDER = "/opt/patroni-staytus-exporter"
 
-#: The user with the fewest rights, as far as who runs the tests can choose.
-USER = "nobody" if os.geteuid() == 0 else Path.home().owner()
-
-#: In the place of /etc/apache2/apache2.conf: what belongs to a whole Apache.
+#: In place of /etc/apache2/apache2.conf.
 APACHE = """\
 ServerRoot {folder}
 ServerName localhost
@@ -48,39 +46,37 @@ Group #{group}
 Include {folder}/deploy/apache/patroni-staytus-exporter.conf
 """
 
+#: The checkout finds its code and its `.env` itself.
+ENVIRON = {"PYTHONPATH": "", "EXPORTER_ENV_FILE": ""}
+
 
 @dataclass(frozen=True)
-class Place:
-    """A checkout as a user has it, with its virtual environment, which the user with the fewest rights can read."""
+class Checkout:
+    """The files that a user installs, with a virtual environment."""
 
     folder: Path
 
-    def set(self, environ: Mapping[str, str]) -> None:
-        """Writes the file `.env`."""
-        env = self.folder / ".env"
+    def write_env(self, environ: Mapping[str, str], name: str = ".env") -> Path:
+        """Writes a file with settings."""
+        env = self.folder / name
         env.write_text("".join(f"{name}={value}\n" for name, value in environ.items()))
         env.chmod(0o644)
+        return env
 
-    def deployed(self, name: str) -> Path:
-        """A file that users copy, unchanged."""
+    def deploy(self, name: str) -> Path:
         return self.folder / "deploy" / name
-
-    @property
-    def least(self) -> dict[str, str]:
-        """The environment of a host: the checkout finds its code and its `.env` without being told."""
-        return {"PYTHONPATH": "", "EXPORTER_ENV_FILE": ""}
 
 
 @contextlib.contextmanager
-def checkout() -> Iterator[Place]:
-    """Makes such a place; its virtual environment finds the packages of this Python."""
+def checkout() -> Iterator[Checkout]:
+    """Makes a checkout that an unprivileged user can read; its environment uses the packages of this Python."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for source in ("exporter", "deploy"):
             shutil.copytree(ROOT / source, folder / source, ignore=shutil.ignore_patterns("__pycache__"))
         for source in ("wsgi.py", "gunicorn.conf.py"):
             shutil.copy(ROOT / source, folder)
-        python = DEBIAN_PYTHON if is_ours(DEBIAN_PYTHON) else unprivileged().python
+        python = DEBIAN_PYTHON if is_compatible(DEBIAN_PYTHON) else unprivileged().python
         assert run([python, "-m", "venv", "--without-pip", str(folder / ".venv")], cwd=folder) == (0, "")
         (packages,) = folder.glob(".venv/lib/python3*/site-packages")
         (packages / "packages.pth").write_text(PACKAGES + "\n")
@@ -88,13 +84,13 @@ def checkout() -> Iterator[Place]:
         gunicorn.write_text(f"#!{folder}/.venv/bin/python\nfrom gunicorn.app.wsgiapp import run\nrun()\n")
         gunicorn.chmod(0o755)
         assert run(["chmod", "-R", "a+rX", name], cwd=folder) == (0, "")
-        yield Place(folder)
+        yield Checkout(folder)
 
 
 @cache
-def is_ours(python: str) -> bool:
+def is_compatible(python: str) -> bool:
     """Tells whether this Python can use the packages of the one that runs the tests."""
-    code = "import sys; sys.exit(sys.version_info[:2] != " + repr(tuple(sys.version_info[:2])) + ")"
+    code = f"import sys; sys.exit(sys.version_info[:2] != {tuple(sys.version_info[:2])})"
     with contextlib.suppress(OSError):
         return subprocess.run([python, "-c", code], check=False).returncode == 0
     return False
@@ -102,85 +98,90 @@ def is_ours(python: str) -> bool:
 
 @dataclass(frozen=True)
 class Host:
-    """One way to host the exporter; `start` gives command and environment for a place, port, path and this host."""
+    """One way to host the exporter; `start` returns the command and its environment."""
 
     name: str
-    start: Callable[["Host", Place, int, str], tuple[list[str], dict[str, str]]]
-    #: What its log says of each process that has started; one that is told to end before that may hear nothing.
-    said: str
+    start: Callable[["Host", Checkout, int, str], tuple[list[str], dict[str, str]]]
+    #: The log line of a process that has started.
+    started: str
     options: tuple[str, ...] = ()
     processes: int = 1
     stop: signal.Signals = signal.SIGTERM
     user: int | None = None
     marks: tuple[pytest.MarkDecorator, ...] = ()
-    #: Whether the process ends where a setting is wrong, or stays and says so to whoever asks.
+    #: Whether it ends after a bad setting; other hosts stay and return an error.
     ends: bool = True
-    #: Whether a stop and a reload answer whoever asks; uWSGI with threads now and then cuts one off before 2.0.25.
+    #: Whether a stop and a reload finish every request; uWSGI before 2.0.25 can drop one if it has threads.
     loses_none: bool = True
 
     @contextlib.contextmanager
-    def serving(self, place: Place, port: int, path: str = "", environ: Mapping[str, str] = {}) -> Iterator[Served]:
-        """Starts it on the loopback interface, and ends it if it is still there."""
-        command, own = self.start(self, place, port, path)
-        environ = {**place.least, **own, **environ}
-        with serving(place.folder, port, command, cwd=Path("/"), user=self.user, environ=environ) as served:
-            self.has_started(served)
+    def serving(
+        self, checkout: Checkout, port: int, path: str = "", environ: Mapping[str, str] = {}
+    ) -> Iterator[Served]:
+        """Starts it on the loopback interface, and ends it if it still runs."""
+        command, own = self.start(self, checkout, port, path)
+        environ = {**ENVIRON, **own, **environ}
+        with serving(checkout.folder, port, command, cwd=Path("/"), user=self.user, environ=environ) as served:
+            self.wait(served)
             yield served
 
-    def has_started(self, served: Served, times: int = 1) -> None:
-        """Waits until all its processes are there, or for the second time after a reload."""
+    def wait(self, served: Served, times: int = 1) -> None:
+        """Waits until all its processes have started, so many times."""
         if self.start is _apache:
             until(lambda: _ready(served) == self.processes)
         else:
-            until(lambda: served.log.read_text().count(self.said) >= times * self.processes)
+            until(lambda: served.log.read_text().count(self.started) >= times * self.processes)
 
-    def reload(self, place: Place, served: Served) -> None:
-        """Lets it take changed settings: mod_wsgi looks at the time of wsgi.py with each request."""
+    def reload(self, checkout: Checkout, served: Served) -> None:
+        """Lets it read the settings again: mod_wsgi compares the time of wsgi.py on each request."""
         if self.start is _apache:
-            os.utime(place.folder / "wsgi.py")
+            os.utime(checkout.folder / "wsgi.py")
         else:
             served.process.send_signal(signal.SIGHUP)
 
-    def run(self, place: Place, port: int) -> tuple[int, str]:
-        """Starts it and waits for its end; returns its exit status and what it wrote."""
-        command, environ = self.start(self, place, port, "")
-        return run(command, cwd=Path("/"), user=self.user, environ={**place.least, **environ})
+    def end(self, served: Served) -> None:
+        """Stops it; asserts that it leaves no process."""
+        assert served.end(self.stop, 20) == 0
+        until(lambda: is_gone(served))
+
+    def run(self, checkout: Checkout, port: int) -> tuple[int, str]:
+        """Runs it to its end; returns its exit status and output."""
+        command, environ = self.start(self, checkout, port, "")
+        return run(command, cwd=Path("/"), user=self.user, environ={**ENVIRON, **environ})
 
 
-def _gunicorn(host: Host, place: Place, port: int, path: str) -> tuple[list[str], dict[str, str]]:
-    command = [str(place.folder / ".venv/bin/gunicorn"), "-c", str(place.folder / "gunicorn.conf.py"), "wsgi:app"]
-    bind = ["--bind", f"127.0.0.1:{port}", *host.options]
-    environ = {"GUNICORN_CMD_ARGS": " ".join(bind), "EXPORTER_WORKERS": str(host.processes)}
+def _gunicorn(host: Host, checkout: Checkout, port: int, path: str) -> tuple[list[str], dict[str, str]]:
+    folder = checkout.folder
+    command = [str(folder / ".venv/bin/gunicorn"), "-c", str(folder / "gunicorn.conf.py"), "wsgi:app"]
+    options = ["--bind", f"127.0.0.1:{port}", *host.options]
+    environ = {"GUNICORN_CMD_ARGS": " ".join(options), "EXPORTER_WORKERS": str(host.processes)}
     return command, {**environ, "SCRIPT_NAME": path} if path else environ
 
 
-def _uwsgi(host: Host, place: Place, port: int, path: str) -> tuple[list[str], dict[str, str]]:
-    values = {"folder": place.folder, "listen-on": f"127.0.0.1:{port}", "path": path}
-    told = [word for name, value in values.items() if value for word in ("--set", f"{name}={value}")]
-    ini = str(place.deployed("uwsgi/patroni-staytus-exporter.ini"))
-    return [path_of("uwsgi_python3"), *told, "--ini", ini, "--processes", str(host.processes), *host.options], {}
+def _uwsgi(host: Host, checkout: Checkout, port: int, path: str) -> tuple[list[str], dict[str, str]]:
+    values = {"folder": checkout.folder, "listen-on": f"127.0.0.1:{port}", "path": path}
+    variables = [word for name, value in values.items() if value for word in ("--set", f"{name}={value}")]
+    ini = str(checkout.deploy("uwsgi/patroni-staytus-exporter.ini"))
+    return [path_of("uwsgi_python3"), *variables, "--ini", ini, "--processes", str(host.processes), *host.options], {}
 
 
-def _apache(host: Host, place: Place, port: int, path: str) -> tuple[list[str], dict[str, str]]:
-    configuration = place.folder / f"httpd-{port}.conf"
+def _apache(host: Host, checkout: Checkout, port: int, path: str) -> tuple[list[str], dict[str, str]]:
+    folder = checkout.folder
+    configuration = folder / f"httpd-{port}.conf"
+    user = "nobody" if os.geteuid() == 0 else Path.home().owner()
     group = NOBODY if os.geteuid() == 0 else os.getgid()
     configuration.write_text(
-        APACHE.format(folder=place.folder, port=port, user=USER, group=group, modules="/usr/lib/apache2/modules")
+        APACHE.format(folder=folder, port=port, user=user, group=group, modules="/usr/lib/apache2/modules")
     )
-    values = {
-        "FOLDER": place.folder,
-        "LISTEN": f"127.0.0.1:{port}",
-        "PATH": path,
-        "USER": USER,
-        "PROCESSES": host.processes,
-    }
+    listen = f"127.0.0.1:{port}"
+    values = {"FOLDER": folder, "LISTEN": listen, "PATH": path, "USER": user, "PROCESSES": host.processes}
     defines = [word for name, value in values.items() if value for word in ("-C", f"Define EXPORTER_{name} {value}")]
     return [path_of("apache2"), "-D", "FOREGROUND", "-f", str(configuration), *defines, *host.options], {}
 
 
 def _debian(command: str) -> tuple[pytest.MarkDecorator, ...]:
-    reason = f"the packages of the tests are not for the Python of {command}, {DEBIAN_PYTHON}"
-    return needs(command), pytest.mark.skipif(not is_ours(DEBIAN_PYTHON), reason=reason)
+    reason = f"the packages of the tests do not fit {DEBIAN_PYTHON}, the Python of {command}"
+    return needs(command), pytest.mark.skipif(not is_compatible(DEBIAN_PYTHON), reason=reason)
 
 
 GUNICORN = Host("gunicorn", _gunicorn, "Booting worker", user=unprivileged().user)
@@ -194,53 +195,47 @@ HOSTS = (
     replace(GUNICORN, name="gunicorn-preload", processes=2, options=("--preload",)),
     UWSGI,
     replace(UWSGI, name="uwsgi-4", processes=4),
-    replace(UWSGI, name="uwsgi-lazy", said="WSGI app 0", processes=2, options=("--lazy-apps",), ends=False),
+    replace(UWSGI, name="uwsgi-lazy", started="WSGI app 0", processes=2, options=("--lazy-apps",), ends=False),
     APACHE_HTTPD,
     replace(APACHE_HTTPD, name="apache-4", processes=4),
 )
 
 
-def on(*hosts: Host) -> pytest.MarkDecorator:
-    """Runs a test on each of these hosts."""
-    return pytest.mark.parametrize("host", [pytest.param(host, id=host.name, marks=host.marks) for host in hosts])
+def params(*hosts: Host) -> list[Any]:
+    return [pytest.param(host, id=host.name, marks=host.marks) for host in hosts]
 
 
-on_every_host = on(*HOSTS)
-on_one_of_each = on(GUNICORN, UWSGI, APACHE_HTTPD)
+each_host = pytest.mark.parametrize("host", params(*HOSTS))
+one_of_each = pytest.mark.parametrize("host", params(GUNICORN, UWSGI, APACHE_HTTPD))
 
 
 def _ready(served: Served) -> int:
-    """How many processes of mod_wsgi have loaded wsgi.py: then they start the threads that answer."""
+    """How many processes of mod_wsgi have loaded wsgi.py: only these have threads for requests."""
     ready = 0
     for child in served.workers():
-        with contextlib.suppress(OSError):  # gone meanwhile
+        with contextlib.suppress(OSError):  # it has ended
             is_ours = Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"(wsgi:")
             ready += is_ours and len(list(Path(f"/proc/{child}/task").iterdir())) > 64
     return ready
 
 
 @dataclass(frozen=True)
-class Page:
-    """One answer."""
-
+class Response:
     status: int
     headers: http.client.HTTPMessage
     body: bytes
 
 
-def ask(served: Served, path: str, method: str = "GET", **headers: str) -> Page:
-    """Asks and returns what is answered, with its headers."""
-    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
-    try:
+def ask(served: Served, path: str, method: str = "GET", **headers: str) -> Response:
+    """Sends one request."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)) as connection:
         connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
-        answer = connection.getresponse()
-        return Page(answer.status, answer.headers, answer.read())
-    finally:
-        connection.close()
+        response = connection.getresponse()
+        return Response(response.status, response.headers, response.read())
 
 
 def settings(upstream: Upstream, **more: str) -> dict[str, str]:
-    """The settings of both modules, at the same upstream."""
+    """The settings of both modules."""
     return {
         "PATRONI_EXPORTER_URL": f"{upstream.url}/patroni",
         "STAYTUS_API_URL": upstream.url,
@@ -251,7 +246,7 @@ def settings(upstream: Upstream, **more: str) -> dict[str, str]:
 
 
 def is_gone(served: Served) -> bool:
-    """Tells whether of its session no process is left."""
+    """Tells whether no process of its session is left."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(served.process.pid, 0)
         return False

@@ -1,0 +1,107 @@
+"""The responses and the log of each host, from one running server of each."""
+
+import gzip
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from exporter import create_app
+from exporter.config.settings import Settings
+from exporter.web.middleware import LONGEST
+from tests.conftest import Upstream
+from tests.hosts.hosts import HOSTS, Checkout, Host, ask, params, settings
+from tests.limits.scrapes import STAYTUS
+from tests.live.processes import Served, event, families, free_port, recorded
+
+pytestmark = pytest.mark.timeout(90)
+
+
+@dataclass(frozen=True)
+class Running:
+    host: Host
+    served: Served
+    upstream: Upstream
+
+
+@pytest.fixture(scope="module", params=params(*HOSTS))
+def running(request: pytest.FixtureRequest, shared_checkout: Checkout) -> Iterator[Running]:
+    with Upstream() as upstream, free_port() as port:
+        recorded(upstream).serve(STAYTUS)
+        env = shared_checkout.write_env(settings(upstream))
+        with request.param.serving(shared_checkout, port) as served:
+            yield Running(request.param, served, upstream)
+        env.unlink()
+
+
+def stable(page: str) -> str:
+    """A page without the families of the process and the durations."""
+    return re.sub(r"(?m)^(process_|python_|exporter_build_|\w+_scrape_collector_duration_seconds).*\n", "", page)
+
+
+def test_metrics_are_those_of_the_application(running: Running) -> None:
+    environ = {**settings(running.upstream), "EXPORTER_ENV_FILE": "/dev/null"}
+    expected = create_app(Settings.load(environ)).test_client().get("/metrics")
+    response = ask(running.served, "/metrics")
+    assert (response.status, response.headers["Content-Type"]) == (200, expected.headers["Content-Type"])
+    assert families(response.body.decode()) == families(expected.text)
+    assert stable(response.body.decode()) == stable(expected.text)
+    assert "\npatroni_up 1.0\n" in expected.text
+    assert "\nstaytus_up 1.0\n" in expected.text
+
+
+def test_liveness_sends_no_request_and_health_does(running: Running) -> None:
+    upstream = running.upstream
+    requests = len(upstream.requests)
+    assert [running.served.get(path) for path in ("/-/healthy", "/-/ready")] == [(200, "OK\n")] * 2
+    assert len(upstream.requests) == requests
+    node = upstream.answers.pop("/patroni")
+    status, body = running.served.get("/health")
+    upstream.answers["/patroni"] = node
+    states = {name: module["state"] for name, module in json.loads(body)["modules"].items()}
+    assert (status, states) == (503, {"patroni": "down", "staytus": "up"})
+    assert running.served.get("/nothing")[0] == 404
+
+
+def test_head_and_gzip(running: Running) -> None:
+    for path in ("/", "/-/healthy", "/metrics"):
+        page, head = ask(running.served, path), ask(running.served, path, "HEAD")
+        assert (head.status, head.headers["Content-Type"], head.body) == (200, page.headers["Content-Type"], b"")
+        assert not re.search(r"\d", page.headers.get("Server", ""))
+    plain, packed = ask(running.served, "/metrics"), ask(running.served, "/metrics", Accept_Encoding="gzip")
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert stable(gzip.decompress(packed.body).decode()) == stable(plain.body.decode())
+
+
+def test_longest_query(running: Running) -> None:
+    path = "/metrics?name[]=patroni_up" + "&name[]=unknown_family" * 300
+    path += "_" * (LONGEST + len("?") - len(path))
+    assert families(running.served.get(path)[1]) == ["patroni_up"]
+    assert running.served.get(path + "_") == (400, "the path and its query are longer than 8000 characters\n")
+
+
+def test_log_has_no_line_for_a_scrape_and_one_for_a_failure(running: Running) -> None:
+    served, upstream, processes = running.served, running.upstream, running.host.processes
+    before = served.log.read_text()
+    assert {served.get()[0] for _ in range(10)} == {200}
+    assert served.log.read_text() == before
+    history = upstream.answers.pop("/history")
+    for _ in range(10 * processes):
+        served.get()
+    upstream.answers["/history"] = history
+    lines = served.log.read_text().removeprefix(before).splitlines()
+    assert 1 <= len(lines) <= processes
+    for line in lines:
+        logged = event(line[line.index("time=") :])  # Apache writes a prefix
+        assert logged.pop("time")[-1] == "Z"
+        assert logged == {
+            "level": "WARN",
+            "logger": "exporter.scrape.scrape",
+            "msg": "scrape failed",
+            "module": "patroni",
+            "collector": "history",
+            "url": f"{upstream.url}/history",
+            "reason": "HTTP 404: expected 200",
+        }
