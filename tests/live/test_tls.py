@@ -1,4 +1,4 @@
-"""Servers whose TLS is not as it should be: each is refused with a reason that a person understands."""
+"""TLS of the upstream: what is accepted, and the reasons of what is not."""
 
 import shutil
 import socket
@@ -14,22 +14,24 @@ import trustme
 from exporter import create_app
 from exporter.config.settings import Settings
 from tests.certificates import Files, authority, issue, self_signed
-from tests.config.test_settings import KEYS
 from tests.limits.servers import Odd
 from tests.live.installed import needs, path_of
-from tests.live.tls import context, serial, upstream_with
+from tests.live.tls import TOKENS, both, context, serial, upstream_with
 
-UNTRUSTED = "TLS: the server's certificate comes of an authority that is not trusted"
-CLOSED = "the connection was closed without an answer"
+UNTRUSTED = "TLS: the server's certificate is signed by an authority that is not trusted"
+NOT_VALID_FOR = "TLS: the server's certificate is not valid for "
+CLOSED = "the connection was closed without a response"
+NO_TLS = "TLS: the server does not speak TLS; is it an http:// server?"
+TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 
-class House:
-    """A folder with an authority that the exporter trusts and one that it does not, and what they vouch for."""
+class Certificates:
+    """A folder with a trusted authority, another one, and certificates of both."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.ca_file, self.other_file = folder / "ca.pem", folder / "other.pem"
-        self.ca, self.other = authority(self.ca_file), authority(self.other_file)
+        self.ca_file = folder / "ca.pem"
+        self.ca, self.other = authority(self.ca_file), authority(folder / "other.pem")
 
     def server(self, *names: str, ca: trustme.CA | None = None, expired: bool = False) -> Files:
         return issue(ca or self.ca, self.folder, "server", *(names or ("localhost",)), expired=expired)
@@ -39,32 +41,26 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path)
+def certificates(tmp_path: Path) -> Certificates:
+    return Certificates(tmp_path)
 
 
-def told(url: str, **keys: object) -> dict[str, str | None]:
-    """The reasons that /health gives for both modules, which have this URL and these keys."""
-    environ = {"PATRONI_EXPORTER_URL": url, "STAYTUS_API_URL": url, **KEYS}
-    for name, value in keys.items():
+def reasons(url: str, client: Files | None = None, **options: object) -> dict[str, str | None]:
+    """Why each module is down, by /health; both have this URL and these options."""
+    environ = {"PATRONI_EXPORTER_URL": url, "STAYTUS_API_URL": url, **TOKENS}
+    if client:
+        options |= {"CERT_FILE": client.cert, "KEY_FILE": client.key}
+    for name, value in options.items():
         environ |= {f"PATRONI_EXPORTER_{name}": str(value), f"STAYTUS_{name}": str(value)}
-    answer = create_app(Settings.load(environ)).test_client().get("/health")
-    modules = answer.get_json()["modules"]
-    assert answer.status_code == (200 if all(module["state"] == "up" for module in modules.values()) else 503)
+    response = create_app(Settings.load(environ)).test_client().get("/health")
+    modules = response.get_json()["modules"]
+    assert response.status_code == (200 if all(module["state"] == "up" for module in modules.values()) else 503)
     return {name: module["reason"] for name, module in modules.items()}
 
 
-def both(reason: str | None) -> dict[str, str | None]:
-    return {"patroni": reason, "staytus": reason}
-
-
-def keys(files: Files | None) -> dict[str, Path]:
-    return {"CERT_FILE": files.cert, "KEY_FILE": files.key} if files else {}
-
-
-def of_old(house: House, version: ssl.TLSVersion) -> ssl.SSLContext:
-    """TLS of this version alone, which OpenSSL knows still where it is told that security does not count."""
-    made = context(house.server())
+def only(certificates: Certificates, version: ssl.TLSVersion) -> ssl.SSLContext:
+    """TLS of one version; OpenSSL has the old ones only at security level 0."""
+    made = context(certificates.server())
     made.set_ciphers("DEFAULT@SECLEVEL=0")
     with warnings.catch_warnings(action="ignore"):
         made.minimum_version = made.maximum_version = version
@@ -74,166 +70,138 @@ def of_old(house: House, version: ssl.TLSVersion) -> ssl.SSLContext:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda house: context(house.server()), None),
-        (lambda house: context(house.server(expired=True)), "TLS: the server's certificate has expired"),
+        (lambda c: context(c.server()), None),
+        (lambda c: context(c.server(expired=True)), "TLS: the server's certificate has expired"),
         (
-            lambda house: context(self_signed(house.folder, "localhost")),
+            lambda c: context(self_signed(c.folder, "localhost")),
             "TLS: the server's certificate is self-signed and not trusted",
         ),
-        (
-            lambda house: context(house.server("localhost.example", "127.0.0.1")),
-            "TLS: the server's certificate is not for localhost",
-        ),
-        (lambda house: context(house.server(ca=house.other)), UNTRUSTED),
-        (lambda house: of_old(house, ssl.TLSVersion.TLSv1), "TLS: the server has no TLS 1.2 or later"),
-        (lambda house: of_old(house, ssl.TLSVersion.TLSv1_1), "TLS: the server has no TLS 1.2 or later"),
-        (lambda house: of_old(house, ssl.TLSVersion.TLSv1_2), None),
-        (lambda house: None, "TLS: the server does not speak TLS; is it one of http?"),
+        (lambda c: context(c.server("localhost.example", "127.0.0.1")), NOT_VALID_FOR + "localhost"),
+        (lambda c: context(c.server(ca=c.other)), UNTRUSTED),
+        (lambda c: only(c, ssl.TLSVersion.TLSv1), "TLS: the server does not support TLS 1.2 or later"),
+        (lambda c: only(c, ssl.TLSVersion.TLSv1_1), "TLS: the server does not support TLS 1.2 or later"),
+        (lambda c: only(c, TLS12), None),
+        (lambda c: None, NO_TLS),
     ],
     ids=["good", "expired", "self-signed", "wrong host", "unknown authority", "TLS 1.0", "TLS 1.1", "TLS 1.2", "http"],
 )
-def test_server_is_asked_only_behind_the_tls_that_is_expected(
-    make: Callable[[House], ssl.SSLContext | None], reason: str | None, house: House
+def test_server(
+    make: Callable[[Certificates], ssl.SSLContext | None], reason: str | None, certificates: Certificates
 ) -> None:
-    with upstream_with(make(house)) as server:
-        assert told(f"https://localhost:{server.server_port}", REQUEST_VERIFY=house.ca_file) == both(reason)
+    with upstream_with(make(certificates)) as server:
+        url = f"https://localhost:{server.server_port}"
+        assert reasons(url, REQUEST_VERIFY=certificates.ca_file) == both(reason)
         assert sorted(server.paths) == ([] if reason else ["/api/v1/services/all", "/patroni"])
 
 
-def test_authorities_of_the_web_do_not_know_one_of_our_own(house: House) -> None:
-    with upstream_with(context(house.server())) as server:
-        assert told(server.url) == both(UNTRUSTED)
-
-
-def test_self_signed_certificate_is_its_own_authority_where_it_is_named_as_such(house: House) -> None:
-    files = self_signed(house.folder, "elsewhere.example", of_old=True)
-    with upstream_with(context(files)) as server:
-        assert told(server.url, REQUEST_VERIFY=files.cert) == both("TLS: the server's certificate is not for localhost")
-        assert told(server.url, REQUEST_VERIFY=files.cert, SERVER_NAME="elsewhere.example") == both(None)
-
-
-def test_url_of_http_before_a_server_of_https_is_told(house: House) -> None:
-    with upstream_with(context(house.server())) as server:
+def test_default_authorities_do_not_include_ours(certificates: Certificates) -> None:
+    with upstream_with(context(certificates.server())) as server:
+        assert reasons(server.url) == both(UNTRUSTED)
         url = server.url.replace("https:", "http:")
-        assert told(url) == both(f"{CLOSED}; does the server ask for TLS?")
+        assert reasons(url) == both(f"{CLOSED}; does the server expect TLS?")
 
 
-def test_server_that_is_not_verified_is_asked_whatever_its_certificate_is(house: House) -> None:
-    with upstream_with(context(self_signed(house.folder, "elsewhere.example"))) as server:
-        assert told(server.url, REQUEST_VERIFY="false") == both(None)
+def test_self_signed_certificate_can_be_its_own_authority(certificates: Certificates) -> None:
+    files = self_signed(certificates.folder, "elsewhere.example", of_old=True)
+    with upstream_with(context(files)) as server:
+        assert reasons(server.url, REQUEST_VERIFY=files.cert) == both(NOT_VALID_FOR + "localhost")
+        assert reasons(server.url, REQUEST_VERIFY=files.cert, SERVER_NAME="elsewhere.example") == both(None)
+        assert reasons(server.url, REQUEST_VERIFY="false") == both(None)
 
 
 @needs("openssl")
-def test_folder_of_authorities_counts_once_openssl_has_hashed_it(house: House) -> None:
-    folder = house.folder / "authorities"
+def test_folder_of_authorities_needs_openssl_rehash(certificates: Certificates) -> None:
+    folder = certificates.folder / "authorities"
     folder.mkdir()
-    shutil.copy(house.ca_file, folder)
-    with upstream_with(context(house.server())) as server:
-        assert told(server.url, REQUEST_VERIFY=folder) == both(UNTRUSTED)
+    shutil.copy(certificates.ca_file, folder)
+    with upstream_with(context(certificates.server())) as server:
+        assert reasons(server.url, REQUEST_VERIFY=folder) == both(UNTRUSTED)
         subprocess.run([path_of("openssl"), "rehash", folder], check=True)
-        assert told(server.url, REQUEST_VERIFY=folder) == both(None)
+        assert reasons(server.url, REQUEST_VERIFY=folder) == both(None)
 
 
-# Client certificates --------------------------------------------------------------------------------------------------
-
-TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
-
-
-@pytest.mark.parametrize(
-    ("client", "version", "reason"),
-    [
-        ("none", TLS12, "TLS: the server broke off the handshake; does it ask for a client certificate?"),
-        ("none", TLS13, "TLS: the server asks for a client certificate"),
-        ("stranger", TLS12, "TLS: the server does not trust the authority of the client certificate"),
-        ("stranger", TLS13, "TLS: the server does not trust the authority of the client certificate"),
-        ("expired", TLS12, "TLS: the server says that the client certificate has expired"),
-        ("expired", TLS13, "TLS: the server says that the client certificate has expired"),
-    ],
-)
-def test_server_that_refuses_the_client_certificate_is_understood(
-    client: str, version: ssl.TLSVersion, reason: str, house: House
-) -> None:
-    files = None
-    if client != "none":
-        files = house.client(house.other if client == "stranger" else house.ca, expired=client == "expired")
-    asking = context(house.server(), house.ca_file)
-    asking.minimum_version = asking.maximum_version = version
-    with upstream_with(asking) as server:
-        assert told(server.url, REQUEST_VERIFY=house.ca_file, **keys(files)) == both(reason)
+@pytest.mark.parametrize("version", [TLS12, TLS13])
+def test_client_certificate(version: ssl.TLSVersion, certificates: Certificates) -> None:
+    required = context(certificates.server(), certificates.ca_file)
+    required.minimum_version = required.maximum_version = version
+    missing = {
+        TLS12: "TLS: the server refused the handshake; does it require a client certificate?",
+        TLS13: "TLS: the server requires a client certificate",
+    }
+    untrusted = "TLS: the server does not trust the authority of the client certificate"
+    expired = "TLS: the server reports that the client certificate has expired"
+    with upstream_with(required) as server:
+        url, verify = server.url, certificates.ca_file
+        assert reasons(url, REQUEST_VERIFY=verify) == both(missing[version])
+        assert reasons(url, certificates.client(certificates.other), REQUEST_VERIFY=verify) == both(untrusted)
+        assert reasons(url, certificates.client(expired=True), REQUEST_VERIFY=verify) == both(expired)
         assert server.paths == []
+        client = certificates.client()
+        assert reasons(url, client, REQUEST_VERIFY=verify) == both(None)
+        assert set(server.clients) == {serial(client)}
 
 
-def test_server_that_refuses_without_a_word_is_guessed_at(house: House) -> None:
-    asking = context(house.server(), house.ca_file)
-    asking.minimum_version = ssl.TLSVersion.TLSv1_3
-    with upstream_with(asking) as server:
+def test_server_that_closes_without_an_alert(certificates: Certificates) -> None:
+    required = context(certificates.server(), certificates.ca_file)
+    required.minimum_version = TLS13
+    with upstream_with(required) as server:
         server.lingers = False
-        reasons = told(server.url, REQUEST_VERIFY=house.ca_file)
-        guess = f"{CLOSED}; does the server ask for a client certificate?"
-        assert set(reasons.values()) <= {guess, "TLS: the server asks for a client certificate"}
+        guess = f"{CLOSED}; does the server require a client certificate?"
+        found = set(reasons(server.url, REQUEST_VERIFY=certificates.ca_file).values())
+        assert found <= {guess, "TLS: the server requires a client certificate"}
 
 
 def alert(number: int) -> bytes:
-    """A fatal alert (RFC 8446, section 6) as the first that a server says."""
+    """A fatal alert (RFC 8446, section 6)."""
     return bytes([21, 3, 3, 0, 2, 2, number])
 
 
-#: The answer of a server that has settled on TLS 1.0, although the client said that it has no version so old.
+#: A server that selects TLS 1.0 although the client does not offer it.
 HELLO_OF_1_0 = bytes([22, 3, 1, 0, 42, 2, 0, 0, 38, 3, 1, *range(32), 0, 0, 47, 0])
+REQUIRES, REJECTS = "requires a client certificate", "does not accept the client certificate"
 
 
 @pytest.mark.parametrize(
-    ("said", "without", "shown"),
+    ("first", "without", "shown"),
     [
-        (alert(42), "asks for a client certificate", "does not accept the client certificate (bad certificate)"),
-        (alert(44), "asks for a client certificate", "does not accept the client certificate (certificate revoked)"),
-        (alert(46), "asks for a client certificate", "does not accept the client certificate (certificate unknown)"),
-        (alert(49), "asks for a client certificate", "does not accept the client certificate (access denied)"),
-        (alert(112), *["does not answer to that name"] * 2),
-        (HELLO_OF_1_0, *["has no TLS 1.2 or later"] * 2),
-        (b"220 mail.example ESMTP\r\n", *["does not speak TLS; is it one of http?"] * 2),
+        (alert(42), REQUIRES, f"{REJECTS} (bad certificate)"),
+        (alert(44), REQUIRES, f"{REJECTS} (certificate revoked)"),
+        (alert(46), REQUIRES, f"{REJECTS} (certificate unknown)"),
+        (alert(49), REQUIRES, f"{REJECTS} (access denied)"),
+        (alert(112), *["does not serve that name"] * 2),
+        (HELLO_OF_1_0, *["does not support TLS 1.2 or later"] * 2),
+        (b"220 mail.example ESMTP\r\n", *["does not speak TLS; is it an http:// server?"] * 2),
     ],
 )
-def test_first_words_of_other_servers_are_understood(said: bytes, without: str, shown: str, house: House) -> None:
+def test_first_bytes_of_a_server(first: bytes, without: str, shown: str, certificates: Certificates) -> None:
     def behave(connection: socket.socket) -> None:
         connection.recv(4096)
-        connection.sendall(said)
+        connection.sendall(first)
         while connection.recv(4096):
             pass
 
     with Odd(behave) as server:
         url = server.url.replace("http:", "https:")
-        assert told(url) == both(f"TLS: the server {without}")
-        assert told(url, **keys(house.client())) == both(f"TLS: the server {shown}")
+        assert reasons(url) == both(f"TLS: the server {without}")
+        assert reasons(url, certificates.client()) == both(f"TLS: the server {shown}")
 
 
-def test_client_certificate_is_shown(house: House) -> None:
-    client = house.client()
-    with upstream_with(context(house.server(), house.ca_file)) as server:
-        assert told(server.url, REQUEST_VERIFY=house.ca_file, **keys(client)) == both(None)
-        assert set(server.clients) == {serial(client)}
-
-
-# The server's name ----------------------------------------------------------------------------------------------------
-
-
-def test_server_name_is_asked_for_and_verified_in_place_of_the_urls_host(house: House) -> None:
-    with upstream_with(context(house.server("pg.example"))) as server:
-        address = f"127.0.0.1:{server.server_port}"
+def test_server_name_replaces_the_host(certificates: Certificates) -> None:
+    with upstream_with(context(certificates.server("pg.example"))) as server:
+        address, verify = f"127.0.0.1:{server.server_port}", certificates.ca_file
         url = f"https://{address}"
-        assert told(url, REQUEST_VERIFY=house.ca_file) == both("TLS: the server's certificate is not for 127.0.0.1")
-        assert told(url, REQUEST_VERIFY=house.ca_file, SERVER_NAME="other.example") == both(
-            "TLS: the server's certificate is not for other.example"
-        )
+        assert reasons(url, REQUEST_VERIFY=verify) == both(NOT_VALID_FOR + "127.0.0.1")
+        other = reasons(url, REQUEST_VERIFY=verify, SERVER_NAME="other.example")
+        assert other == both(NOT_VALID_FOR + "other.example")
         assert (server.paths, server.names) == ([], [None, None, "other.example", "other.example"])
         server.names.clear()
-        assert told(url, REQUEST_VERIFY=house.ca_file, SERVER_NAME="pg.example") == both(None)
+        assert reasons(url, REQUEST_VERIFY=verify, SERVER_NAME="pg.example") == both(None)
         assert set(server.names) == {"pg.example"}
         assert {headers["Host"] for _, headers in server.requests} == {address}
 
 
-def test_host_of_the_headers_wins_over_that_of_the_url(house: House) -> None:
-    with upstream_with(context(house.server())) as server:
-        assert told(server.url, REQUEST_VERIFY=house.ca_file, HEADERS="host: pg.example") == both(None)
+def test_host_header(certificates: Certificates) -> None:
+    with upstream_with(context(certificates.server())) as server:
+        assert reasons(server.url, REQUEST_VERIFY=certificates.ca_file, HEADERS="host: pg.example") == both(None)
         hosts = [value for _, headers in server.requests for name, value in headers.items() if name.lower() == "host"]
         assert hosts == ["pg.example", "pg.example"]

@@ -1,4 +1,4 @@
-"""An upstream behind TLS whose certificate and demands can change while it runs, and which knows who came."""
+"""An upstream with TLS that can change while it runs."""
 
 import contextlib
 import socket
@@ -9,16 +9,24 @@ from typing import Any
 
 from tests.certificates import Files
 from tests.conftest import Upstream
+from tests.limits.scrapes import STAYTUS
 from tests.live.processes import recorded
-from tests.recorded import staytus
+
+#: The secrets of Staytus, which are required.
+TOKENS = {"STAYTUS_API_TOKEN": "t0ken", "STAYTUS_API_SECRET": "s3cret"}
+
+
+def both(reason: str | None) -> dict[str, str | None]:
+    """The same reason for both modules."""
+    return {"patroni": reason, "staytus": reason}
 
 
 class TLSUpstream(Upstream):
-    """Answers as an upstream does, and keeps connections open unless `keeps` is False.
+    """An upstream that keeps connections open.
 
-    `names` has the name that each connection asked for (SNI), `clients` the serial number of the certificate that each
-    one showed, in hexadecimal. `context` holds for connections from now on. Where it asks for client certificates it
-    `lingers` until a client that it refuses has closed, so that this hears why.
+    `context` applies to new connections. `names` has the name of each connection (SNI), `clients` the serial number of
+    its client certificate in hexadecimal. A server that requires a client certificate `lingers` until a rejected client
+    has closed the connection, so that the client receives the alert.
     """
 
     def __init__(self, context: ssl.SSLContext | None) -> None:
@@ -35,7 +43,7 @@ class TLSUpstream(Upstream):
         self.RequestHandlerClass = Handler
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Does the handshake in the thread of the connection, then answers."""
+        """Does the handshake in the thread of the connection."""
         if self.context is None:
             return super().finish_request(request, client_address)
         self.context.sni_callback = lambda _, name, __: self.names.append(name)
@@ -47,17 +55,17 @@ class TLSUpstream(Upstream):
                 if self.lingers:
                     _drain(connection)
                 raise
-            shown = connection.getpeercert()
-            self.clients.append(str(shown["serialNumber"]) if shown else None)
+            certificate = connection.getpeercert()
+            self.clients.append(str(certificate["serialNumber"]) if certificate else None)
             super().finish_request(connection, client_address)
         return None
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is what many tests are about."""
+        """Many tests end connections."""
 
 
 def _drain(connection: ssl.SSLSocket) -> None:
-    """Reads on until the client closes: to close before it does can take away the alert that says why."""
+    """Reads until the client closes."""
     connection.settimeout(5)
     with contextlib.suppress(OSError):
         socket.socket.shutdown(connection, socket.SHUT_WR)
@@ -66,7 +74,7 @@ def _drain(connection: ssl.SSLSocket) -> None:
 
 
 def context(files: Files, client_ca: Path | None = None) -> ssl.SSLContext:
-    """TLS with this certificate, that asks for a client certificate of the authority where there is one."""
+    """TLS with this certificate; requires a client certificate if there is an authority for them."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.load_cert_chain(*files.pair)
     if client_ca:
@@ -75,22 +83,15 @@ def context(files: Files, client_ca: Path | None = None) -> ssl.SSLContext:
     return made
 
 
-def healthy(server: TLSUpstream) -> TLSUpstream:
-    """The upstream with the answers of a real Patroni and of a real Staytus."""
-    recorded(server)
-    server.answers["/api/v1/services/all"] = (200, staytus("services_all_ok_minor_major_maintenance").body)
-    server.answers["/api/v1/issues/all"] = (200, staytus("issues_all_four_states").body)
-    return server
-
-
 @contextlib.contextmanager
 def upstream_with(context: ssl.SSLContext | None) -> Iterator[TLSUpstream]:
-    """A healthy upstream with this TLS, or with none."""
-    with healthy(TLSUpstream(context)) as server:
+    """A Patroni and Staytus with this TLS, or without TLS."""
+    with TLSUpstream(context) as server:
+        recorded(server).serve(STAYTUS)
         yield server
 
 
 def serial(files: Files) -> str:
-    """The serial number of the certificate, as `clients` tells it."""
+    """The serial number of the certificate, as in `clients`."""
     decoded: dict[str, Any] = ssl._ssl._test_decode_cert(str(files.cert))  # type: ignore[attr-defined]
     return str(decoded["serialNumber"])
