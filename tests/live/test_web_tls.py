@@ -1,4 +1,4 @@
-"""gunicorn with a web configuration file as a real process: TLS, client certificates, passwords, and their changes."""
+"""gunicorn with a web configuration file: TLS, client certificates, passwords, and changes of the file."""
 
 import contextlib
 import http.client
@@ -22,12 +22,12 @@ from tests.locks import ALICE, tls, users, web_config
 
 pytestmark = pytest.mark.timeout(60)
 
-AUTHORITIES = {"ours": trustme.CA(), "strange": trustme.CA()}
+AUTHORITIES = {"ours": trustme.CA(), "other": trustme.CA()}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with certificates: of this host, and of clients that our authority and a strange one gave."""
+    """A folder with a certificate of this host, and client certificates of a trusted and of another authority."""
     issue(AUTHORITIES["ours"], tmp_path, "server", *HERE)
     for name, ca in AUTHORITIES.items():
         issue(ca, tmp_path, name, "prometheus.example.org", "10.1.2.3")
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 @dataclass(frozen=True)
 class Client:
-    """A client that trusts our authority, with a certificate where it has one, of no newer TLS where it says so."""
+    """A client that trusts our authority; `certificate` is the name of its own."""
 
     folder: Path
     port: int
@@ -52,7 +52,7 @@ class Client:
         return context
 
     def get(self, path: str = "/-/healthy", login: tuple[str, str] | None = None, seconds: float = 10) -> int | str:
-        """The status of one answer; else what became of the connection, in words."""
+        """The status of the response, or the error of the connection."""
         connection = http.client.HTTPSConnection("localhost", self.port, timeout=seconds, context=self.context())
         headers = {"Authorization": "Basic " + b64encode(":".join(login).encode()).decode()} if login else {}
         with contextlib.closing(connection):
@@ -65,28 +65,25 @@ class Client:
                 return type(error).__name__
 
     def served(self) -> bytes:
-        """The certificate that is served."""
+        """The certificate of the server."""
         plain = socket.create_connection(("localhost", self.port), 10)
         with plain, self.context().wrap_socket(plain, server_hostname="localhost") as connection:
             return connection.getpeercert(binary_form=True) or b""
 
 
-def said(exporter: Served, logger: str) -> list[str]:
-    """The reasons that this logger of ours has told so far."""
-    return [event["reason"] for event in exporter.events(f"exporter.web.{logger}")]
+def logged(exporter: Served, logger: str) -> list[str]:
+    """The reasons in the log of this logger."""
+    return [event["reason"] for event in exporter.events(f"exporter.{logger}")]
 
 
-def locked(upstream: Upstream, port: int, path: str, *arguments: str) -> tuple[str, ...]:
+def with_file(upstream: Upstream, port: int, path: str, *arguments: str) -> tuple[str, ...]:
     return command(recorded(upstream), port, "--web.config.file", path, *arguments)
 
 
-# Who is let in --------------------------------------------------------------------------------------------------------
-
-
-def test_tls_and_a_password_lock_every_path(upstream: Upstream, folder: Path, port: int) -> None:
+def test_password_for_every_path(upstream: Upstream, folder: Path, port: int) -> None:
     web_config(folder, tls() + users(**dict([ALICE])))
     (folder / "elsewhere").mkdir()
-    with serving(folder, port, locked(upstream, port, "../web.yml"), cwd=folder / "elsewhere") as exporter:
+    with serving(folder, port, with_file(upstream, port, "../web.yml"), cwd=folder / "elsewhere") as exporter:
         client = Client(folder, port)
         for path in ("/", "/metrics", "/health", "/-/healthy", "/-/ready"):
             assert (client.get(path), client.get(path, ALICE)) == (401, 200)
@@ -101,7 +98,7 @@ UNKNOWN = ("TLSV1_ALERT_UNKNOWN_CA", "TLSV1_ALERT_UNKNOWN_CA")
 
 
 @pytest.mark.parametrize(
-    ("asked", "without", "strange"),
+    ("auth_type", "without", "other"),
     [
         ("NoClientCert", 200, 200),
         ("RequestClientCert", 200, 200),
@@ -110,59 +107,69 @@ UNKNOWN = ("TLSV1_ALERT_UNKNOWN_CA", "TLSV1_ALERT_UNKNOWN_CA")
         ("RequireAndVerifyClientCert", NO_CERTIFICATE, UNKNOWN),
     ],
 )
-def test_certificate_is_asked_for_as_the_file_says(
-    upstream: Upstream, folder: Path, port: int, asked: str, without: object, strange: object
+def test_client_auth_type(
+    upstream: Upstream, folder: Path, port: int, auth_type: str, without: object, other: object
 ) -> None:
-    authority = {} if asked in ("NoClientCert", "RequestClientCert") else {"client_ca_file": "ours-ca.pem"}
-    path = web_config(folder, tls(client_auth_type=asked, **authority))
-    with serving(folder, port, locked(upstream, port, path)) as exporter:
+    authority = {} if auth_type in ("NoClientCert", "RequestClientCert") else {"client_ca_file": "ours-ca.pem"}
+    path = web_config(folder, tls(client_auth_type=auth_type, **authority))
+    with serving(folder, port, with_file(upstream, port, path)) as exporter:
         for version, newest in enumerate((ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2)):
-            got = [Client(folder, port, name, newest).get() for name in (None, "strange", "ours")]
-            expected = [outcome[version] if isinstance(outcome, tuple) else outcome for outcome in (without, strange)]
+            got = [Client(folder, port, name, newest).get() for name in (None, "other", "ours")]
+            expected = [outcome[version] if isinstance(outcome, tuple) else outcome for outcome in (without, other)]
             assert got == [*expected, 200]
-        told = set(said(exporter, "connections"))
+        reasons = set(logged(exporter, "tls"))
     refused = {
         NO_CERTIFICATE: "peer did not return a certificate",
         UNKNOWN: "unable to get local issuer certificate",
     }
-    assert told == {refused[outcome] for outcome in (without, strange) if isinstance(outcome, tuple)}
+    assert reasons == {refused[outcome] for outcome in (without, other) if isinstance(outcome, tuple)}
 
 
 @pytest.mark.parametrize("allowed", ["prometheus.example.org", "10.1.2.3", "other.example.org"])
-def test_certificate_needs_one_of_the_allowed_names(upstream: Upstream, folder: Path, port: int, allowed: str) -> None:
+def test_client_allowed_sans(upstream: Upstream, folder: Path, port: int, allowed: str) -> None:
     keys = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ours-ca.pem"}
     path = web_config(folder, tls(client_allowed_sans=f"[x, {allowed}]", **keys))
-    with serving(folder, port, locked(upstream, port, path)) as exporter:
+    with serving(folder, port, with_file(upstream, port, path)) as exporter:
         got = Client(folder, port, "ours").get()
         if allowed == "other.example.org":
             assert got != 200
-            assert "the certificate has none of the names in client_allowed_sans" in said(exporter, "connections")
+            assert "its certificate has no name of client_allowed_sans" in logged(exporter, "tls")
         else:
             assert got == 200
 
 
-def test_older_tls_than_the_file_says_is_refused(upstream: Upstream, folder: Path, port: int) -> None:
+def test_min_version(upstream: Upstream, folder: Path, port: int) -> None:
     path = web_config(folder, tls(min_version="TLS13"))
-    with serving(folder, port, locked(upstream, port, path)):
+    with serving(folder, port, with_file(upstream, port, path)):
         assert Client(folder, port).get() == 200
         assert Client(folder, port, newest=ssl.TLSVersion.TLSv1_2).get() == "TLSV1_ALERT_PROTOCOL_VERSION"
 
 
-# Who does not speak TLS -----------------------------------------------------------------------------------------------
-
-
-def test_plain_http_is_told_so_in_plain_http(upstream: Upstream, folder: Path, port: int) -> None:
-    with serving(folder, port, locked(upstream, port, web_config(folder, tls()))) as exporter:
+def test_plain_http(upstream: Upstream, folder: Path, port: int) -> None:
+    with serving(folder, port, with_file(upstream, port, web_config(folder, tls()))) as exporter:
         assert exporter.get() == (400, "This port speaks HTTPS.\n")
         assert Client(folder, port).get() == 200
         assert "Traceback" not in exporter.log.read_text()
 
 
-# Changes --------------------------------------------------------------------------------------------------------------
+def test_client_that_stops_does_not_block_the_only_thread(upstream: Upstream, folder: Path, port: int) -> None:
+    with (
+        serving(folder, port, with_file(upstream, port, web_config(folder, tls()), "--threads", "1")) as exporter,
+        socket.create_connection(("127.0.0.1", port)) as in_handshake,
+        socket.create_connection(("127.0.0.1", port)) as plain,
+    ):
+        in_handshake.sendall(b"\x16\x03\x01\x02\x00\x01")
+        client = Client(folder, port)
+        with client.context().wrap_socket(plain, server_hostname="localhost") as in_request:
+            in_request.sendall(b"GET /-/healthy HTTP/1.1\r\nHos")
+            assert client.get(seconds=40) == 200
+        assert exporter.end() == 0
+    assert "no handshake in time" in logged(exporter, "tls")
+    assert "Traceback" not in exporter.log.read_text()
 
 
 def served_by_each(exporter: Served, client: Client) -> list[bytes]:
-    """The certificate that each worker serves, while the others are stopped: nobody else says who of them answers."""
+    """The certificate of each worker, in turn, while the others are stopped."""
     served = []
     for worker in sorted(workers := exporter.workers()):
         for other in workers - {worker}:
@@ -173,10 +180,8 @@ def served_by_each(exporter: Served, client: Client) -> list[bytes]:
     return served
 
 
-def test_changed_certificate_is_served_by_every_worker_without_a_restart(
-    upstream: Upstream, folder: Path, port: int
-) -> None:
-    with serving(folder, port, locked(upstream, port, web_config(folder, tls()), "--workers", "2")) as exporter:
+def test_every_worker_serves_a_changed_certificate(upstream: Upstream, folder: Path, port: int) -> None:
+    with serving(folder, port, with_file(upstream, port, web_config(folder, tls()), "--workers", "2")) as exporter:
         until(lambda: len(exporter.workers()) == 2)
         before = served_by_each(exporter, client := Client(folder, port))
         files = issue(AUTHORITIES["ours"], folder, "server", *HERE)
@@ -186,26 +191,24 @@ def test_changed_certificate_is_served_by_every_worker_without_a_restart(
         assert served_by_each(exporter, client) == [new, new]
     assert before[0] == before[1] != new
     bad = f"{folder}/web.yml: tls_server_config: cert_file, key_file: expected a certificate and a key in PEM"
-    assert set(said(exporter, "web_config")) == {bad}
+    assert set(logged(exporter, "web_config")) == {bad}
 
 
-def test_changed_users_and_authorities_count_without_a_restart(upstream: Upstream, folder: Path, port: int) -> None:
+def test_users_and_authorities_change(upstream: Upstream, folder: Path, port: int) -> None:
     keys = {"client_auth_type": "RequireAndVerifyClientCert"}
     path = web_config(folder, tls(client_ca_file="ours-ca.pem", **keys) + users(alice="old"))
-    with serving(folder, port, locked(upstream, port, path)) as exporter:
-        ours, strange = Client(folder, port, "ours"), Client(folder, port, "strange")
-        assert [ours.get(login=("alice", "old")), strange.get(login=("alice", "old"))] == [200, UNKNOWN[0]]
-        web_config(folder, tls(client_ca_file="strange-ca.pem", **keys) + users(alice="new"))
-        assert [ours.get(login=("alice", "new")), strange.get(login=("alice", "new"))] == [UNKNOWN[0], 200]
-        assert strange.get(login=("alice", "old")) == 401
+    with serving(folder, port, with_file(upstream, port, path)) as exporter:
+        ours, other = Client(folder, port, "ours"), Client(folder, port, "other")
+        assert [ours.get(login=("alice", "old")), other.get(login=("alice", "old"))] == [200, UNKNOWN[0]]
+        web_config(folder, tls(client_ca_file="other-ca.pem", **keys) + users(alice="new"))
+        assert [ours.get(login=("alice", "new")), other.get(login=("alice", "new"))] == [UNKNOWN[0], 200]
+        assert other.get(login=("alice", "old")) == 401
         assert exporter.end() == 0
 
 
-def test_worker_that_starts_while_the_file_is_bad_lets_in_whom_the_last_good_one_did(
-    upstream: Upstream, folder: Path, port: int
-) -> None:
+def test_new_worker_uses_the_last_good_file(upstream: Upstream, folder: Path, port: int) -> None:
     path = web_config(folder, tls() + users(alice="a"))
-    with serving(folder, port, locked(upstream, port, path)) as exporter:
+    with serving(folder, port, with_file(upstream, port, path)) as exporter:
         client = Client(folder, port)
         assert client.get(login=("alice", "a")) == 200
         web_config(folder, tls() + users(bob="b"))
@@ -220,17 +223,14 @@ def test_worker_that_starts_while_the_file_is_bad_lets_in_whom_the_last_good_one
             until(lambda: client.get(login=("bob", "b")) == 200)
             assert [client.get(login=("alice", "a")), client.get()] == [401, 401]
         assert exporter.end() == 0
-    assert said(exporter, "web_config")[-2:] == [
+    assert logged(exporter, "web_config")[-2:] == [
         f"{path}:1: basic_auth_users: expected a mapping, found a list",
-        f"{path}: basic_auth_users is missing: a restart is needed to serve without users",
+        f"{path}: basic_auth_users is gone: to let everybody in takes a restart",
     ]
 
 
-# The start and the check ----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("arguments", [MODULE, (*MODULE, "check"), (*MODULE[:2], "gunicorn", "-c", "gunicorn.conf.py")])
-def test_file_that_cannot_be_used_is_one_line_and_status_2(folder: Path, port: int, arguments: tuple[str, ...]) -> None:
+def test_file_that_cannot_be_used(folder: Path, port: int, arguments: tuple[str, ...]) -> None:
     path = web_config(folder, tls(key_file="gone.key"))
     environ = {"EXPORTER_WEB_CONFIG_FILE": path, "PATRONI_EXPORTER_PORT": str(port)}
     status, output = run(arguments, cwd=ROOT, environ=environ)
@@ -238,16 +238,16 @@ def test_file_that_cannot_be_used_is_one_line_and_status_2(folder: Path, port: i
     assert (status, output) == (2, f"patroni-staytus-exporter: {line}\n")
 
 
-def test_check_tells_what_the_file_asks_for_without_the_hashes(upstream: Upstream, folder: Path, port: int) -> None:
+def test_check_shows_no_hash(upstream: Upstream, folder: Path, port: int) -> None:
     headers = "http_server_config: {headers: {X-Frame-Options: deny}}\n"
     path = web_config(folder, tls(client_auth_type="RequestClientCert") + headers + users(bob="b", alice="a"))
-    status, output = run((*locked(upstream, port, path), "check"), cwd=folder)
+    status, output = run((*with_file(upstream, port, path), "check"), cwd=folder)
     assert status == 0
     assert [line.removeprefix(f"{path}: ") for line in output.splitlines() if line.startswith(path)] == [
-        f"TLS: {folder}/server.pem, TLS12 or later, RequestClientCert",
+        f"TLS: with {folder}/server.pem, TLS12 or later, RequestClientCert",
         "users: alice, bob",
         "headers: X-Frame-Options",
-        "client_auth_type RequestClientCert: certificates are not requested, they would be ignored",
+        "client_auth_type RequestClientCert: certificates are not asked for, since none is looked at",
     ]
     assert "$2b$" not in output
 
@@ -262,11 +262,9 @@ def test_check_tells_what_the_file_asks_for_without_the_hashes(upstream: Upstrea
         tls(client_auth_type="RequireAndVerifyClientCert", client_ca_file="ours-ca.pem", max_version="TLS12"),
     ],
 )
-def test_healthcheck_of_the_image_finds_it_healthy_behind_its_locks(
-    upstream: Upstream, folder: Path, port: int, text: str
-) -> None:
+def test_healthcheck(upstream: Upstream, folder: Path, port: int, text: str) -> None:
     healthcheck = (sys.executable, str(ROOT / "deploy" / "healthcheck.py"), str(folder / "cmdline"))
-    line = locked(upstream, port, web_config(folder, text))
+    line = with_file(upstream, port, web_config(folder, text))
     (folder / "cmdline").write_text("\0".join(line) + "\0")
     with serving(folder, port, line) as exporter:
         assert run(healthcheck, cwd=folder) == (0, "")
