@@ -124,5 +124,5 @@ def test_bad_setting(host: Host, checkout: Checkout, upstream: Upstream, port: i
         until(served.logs(line, host.processes))
         log = served.log.read_text()
         for path in ("/metrics", "/-/healthy", "/"):
-            assert served.get(path) == (500, "A setting cannot be used; the log of the server says which.\n")
+            assert served.get(path) == (500, "The settings are not valid: see the log of the server.\n")
         assert served.log.read_text() == log

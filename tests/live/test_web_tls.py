@@ -73,7 +73,7 @@ class Client:
 
 def logged(exporter: Served, logger: str) -> list[str]:
     """The reasons in the log of this logger."""
-    return [event["reason"] for event in exporter.events(f"exporter.{logger}")]
+    return [event["reason"] for event in exporter.events(f"exporter.web.{logger}")]
 
 
 def with_file(upstream: Upstream, port: int, path: str, *arguments: str) -> tuple[str, ...]:
@@ -138,17 +138,12 @@ def test_client_allowed_sans(upstream: Upstream, folder: Path, port: int, allowe
             assert got == 200
 
 
-def test_min_version(upstream: Upstream, folder: Path, port: int) -> None:
+def test_plain_http_and_old_tls(upstream: Upstream, folder: Path, port: int) -> None:
     path = web_config(folder, tls(min_version="TLS13"))
-    with serving(folder, port, with_file(upstream, port, path)):
-        assert Client(folder, port).get() == 200
-        assert Client(folder, port, newest=ssl.TLSVersion.TLSv1_2).get() == "TLSV1_ALERT_PROTOCOL_VERSION"
-
-
-def test_plain_http(upstream: Upstream, folder: Path, port: int) -> None:
-    with serving(folder, port, with_file(upstream, port, web_config(folder, tls()))) as exporter:
+    with serving(folder, port, with_file(upstream, port, path)) as exporter:
         assert exporter.get() == (400, "This port speaks HTTPS.\n")
         assert Client(folder, port).get() == 200
+        assert Client(folder, port, newest=ssl.TLSVersion.TLSv1_2).get() == "TLSV1_ALERT_PROTOCOL_VERSION"
         assert "Traceback" not in exporter.log.read_text()
 
 
@@ -225,7 +220,7 @@ def test_new_worker_uses_the_last_good_file(upstream: Upstream, folder: Path, po
         assert exporter.end() == 0
     assert logged(exporter, "web_config")[-2:] == [
         f"{path}:1: basic_auth_users: expected a mapping, found a list",
-        f"{path}: basic_auth_users is gone: to let everybody in takes a restart",
+        f"{path}: basic_auth_users is missing: a restart is needed to serve without users",
     ]
 
 
@@ -244,10 +239,10 @@ def test_check_shows_no_hash(upstream: Upstream, folder: Path, port: int) -> Non
     status, output = run((*with_file(upstream, port, path), "check"), cwd=folder)
     assert status == 0
     assert [line.removeprefix(f"{path}: ") for line in output.splitlines() if line.startswith(path)] == [
-        f"TLS: with {folder}/server.pem, TLS12 or later, RequestClientCert",
+        f"TLS: {folder}/server.pem, TLS12 or later, RequestClientCert",
         "users: alice, bob",
         "headers: X-Frame-Options",
-        "client_auth_type RequestClientCert: certificates are not asked for, since none is looked at",
+        "client_auth_type RequestClientCert: certificates are not requested, they would be ignored",
     ]
     assert "$2b$" not in output
 
