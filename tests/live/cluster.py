@@ -1,4 +1,4 @@
-"""A real cluster with a real exporter before each node, and where the exporters tell something else than Patroni."""
+"""A real cluster with an exporter for each node, and the differences between the exporters and Patroni."""
 
 import json
 import time
@@ -19,15 +19,15 @@ T = TypeVar("T")
 SEEN = "patroni_dcs_last_seen"
 MIB = 1024 * 1024
 
-#: The values of some labels, and the number there.
-Told = dict[tuple[str, ...], float]
+#: The values of some labels, and the value of the sample.
+Values = dict[tuple[str, ...], float]
 
-#: A member as `patronictl list` prints it, by column; a column that is empty is not there.
+#: A member in `patronictl list` by column, without empty columns.
 Row = dict[str, object]
 
 
-def family(samples: Samples, name: str, *labels: str) -> Told:
-    """Returns the samples of one family by the values of these labels; none where the family is absent."""
+def family(samples: Samples, name: str, *labels: str) -> Values:
+    """The samples of a family by the values of these labels."""
     return {
         tuple(dict(pairs).get(label, "") for label in labels): value
         for (sample, pairs), value in samples.items()
@@ -36,7 +36,7 @@ def family(samples: Samples, name: str, *labels: str) -> Told:
 
 
 def eventually(read: Callable[[], object], expected: object, seconds: float = 20) -> None:
-    """Reads until it is as expected, and fails with both when that takes longer than these seconds."""
+    """Waits until `read` returns the expected value."""
     deadline = time.monotonic() + seconds
     while (found := read()) != expected:
         if time.monotonic() > deadline:
@@ -45,7 +45,7 @@ def eventually(read: Callable[[], object], expected: object, seconds: float = 20
 
 
 class Lab:
-    """A cluster and its exporters, by the name of the node that each asks."""
+    """A cluster and its exporters by the name of the node."""
 
     def __init__(self, cluster: Cluster, exporters: Mapping[str, Served]) -> None:
         self.cluster = cluster
@@ -57,12 +57,11 @@ class Lab:
 
     @property
     def alive(self) -> tuple[Node, ...]:
-        """The nodes whose Patroni runs."""
+        """The nodes on which Patroni runs."""
         return tuple(node for node in self.nodes if self.cluster.runs(node))
 
     @property
     def leader(self) -> Node:
-        """The leader, which must be there."""
         leader = self.cluster.leader()
         assert leader is not None
         return leader
@@ -71,116 +70,106 @@ class Lab:
     def replicas(self) -> tuple[Node, ...]:
         return self.cluster.replicas()
 
-    # What is told
-
-    def told(self, node: Node) -> Samples:
-        """What the exporter of this node tells."""
+    def samples(self, node: Node) -> Samples:
+        """The samples of the node's exporter."""
         status, text = self.exporters[node.name].get("/metrics")
         assert status == 200
         return read_samples(text)
 
-    def own(self, node: Node) -> Samples:
-        """What Patroni's own /metrics tells, without its types: the parser would give counters another name."""
+    def patroni_samples(self, node: Node) -> Samples:
+        """The samples of Patroni's /metrics. Its types are removed, since the parser renames counters."""
         lines = self.cluster.get(node, "/metrics", 30)[1].decode().splitlines(keepends=True)
         return read_samples("".join(line for line in lines if not line.startswith("#")))
 
-    def every(self, name: str, *labels: str) -> dict[str, Told]:
-        """What each exporter tells in this family."""
-        return {node.name: family(self.told(node), name, *labels) for node in self.nodes}
+    def every(self, name: str, *labels: str) -> dict[str, Values]:
+        """This family in each exporter."""
+        return {node.name: family(self.samples(node), name, *labels) for node in self.nodes}
 
     def each(self, name: str) -> dict[str, float | None]:
-        """What each exporter tells in a family of one sample, None where there is no sample."""
-        return {name: told.get(()) for name, told in self.every(name).items()}
+        """The only sample of this family in each exporter, or None."""
+        return {name: values.get(()) for name, values in self.every(name).items()}
 
     def ones(self, name: str, *labels: str) -> dict[str, set[tuple[str, ...]]]:
-        """The values of these labels for which each exporter tells 1."""
+        """The values of these labels whose sample is 1, in each exporter."""
         return {
-            name: {values for values, number in told.items() if number == 1}
-            for name, told in self.every(name, *labels).items()
+            name: {values for values, number in found.items() if number == 1}
+            for name, found in self.every(name, *labels).items()
         }
 
-    def all(self, told: T) -> dict[str, T]:
-        """What the three above give when every exporter tells this."""
-        return {node.name: told for node in self.nodes}
+    def all(self, value: T) -> dict[str, T]:
+        """The same value in each exporter."""
+        return {node.name: value for node in self.nodes}
 
     def only(self, *nodes: Node) -> dict[str, float]:
-        """What `each` gives when the exporters of these nodes tell 1 and the others 0."""
+        """1 in the exporters of these nodes, 0 in the others."""
         return {node.name: float(node in nodes) for node in self.nodes}
 
     def pause(self) -> None:
-        """Maintenance mode on, and every node has gone through its loop since: until then it may act as before.
-
-        Patroni's API knows as soon as anything has read the DCS, its loop only when it begins anew (_run_cycle, ha.py).
-        """
+        """Pauses the cluster, and waits until every node has noticed it in its loop (_run_cycle, ha.py)."""
         before = [(node.log, node.log.stat().st_size) for node in self.alive]
         self.cluster.pause()
         eventually(lambda: all(b" PAUSE: " in log.read_bytes()[size:] for log, size in before), True)
 
-    # Where it is not true
-
-    def disagreements(self) -> dict[str, Any]:
-        """Where the exporters and Patroni's own /metrics or `patronictl list` differ now; empty when they agree."""
-        own = {f"/metrics of {node.name}": self.differing_samples(node) for node in self.alive}
-        return {where: found for where, found in own.items() if found} | self.differing_members()
+    def differences(self) -> dict[str, Any]:
+        """The differences between the exporters and Patroni's /metrics or `patronictl list`."""
+        samples = {f"/metrics of {node.name}": self.differing_samples(node) for node in self.alive}
+        return {where: found for where, found in samples.items() if found} | self.differing_members()
 
     def differing_samples(self, node: Node, seconds: float = 20) -> dict[Any, tuple[float, float | None]]:
-        """Patroni's own samples that the exporter has not or with another value: the value of Patroni, and ours.
+        """The samples of Patroni that differ in the exporter: the values of both.
 
-        Reads Patroni, the exporter and Patroni again, until Patroni tells the same twice; then so must the exporter.
-        Only the moment of the last look at the DCS goes on, with every second.
+        Reads Patroni, the exporter and Patroni again, until both responses of Patroni are the same. Only the time of
+        the last read of the DCS may differ.
         """
         deadline = time.monotonic() + seconds
         while True:
-            first, ours, second = self.own(node), self.told(node), self.own(node)
+            first, ours, second = self.patroni_samples(node), self.samples(node), self.patroni_samples(node)
             earliest, latest = _take_seen(first), _take_seen(second)
             if first == second:
                 break
             if time.monotonic() > deadline:
-                pytest.fail(f"{node.name} never told the same twice, but {first.items() ^ second.items()}")
+                pytest.fail(f"Patroni of {node.name} changes: {first.items() ^ second.items()}")
         wrong = {key: value for key, value in first.items() if ours.get(key) != value}
         wrong |= {key: value for key, value in earliest.items() if not value <= ours.get(key, -1) <= latest[key]}
         return {key: (value, ours.get(key)) for key, value in wrong.items()}
 
     def differing_members(self, seconds: float = 20) -> dict[str, list[Row]]:
-        """What patronictl lists and what the exporters tell instead, empty when all of them tell the same.
+        """The members in patronictl and in the exporters that differ from it.
 
         Reads the exporters, patronictl and the exporters again, until they agree or the time is up.
         """
         deadline = time.monotonic() + seconds
         while True:
-            before = {node.name: listed_by_exporter(self.told(node)) for node in self.alive}
+            before = {node.name: listed_by_exporter(self.samples(node)) for node in self.alive}
             listed = listed_by_patronictl(self.cluster)
-            after = {node.name: listed_by_exporter(self.told(node)) for node in self.alive}
+            after = {node.name: listed_by_exporter(self.samples(node)) for node in self.alive}
             wrong = {name: rows for name, rows in after.items() if listed not in (before[name], rows)}
             if not wrong:
                 return {}
             if time.monotonic() > deadline:
                 return {"patronictl list": listed, **wrong}
 
-    def history(self) -> list[dict[str, Told]]:
-        """What each exporter tells of the history: how many switches, and when the last one was, by its leader."""
+    def history(self) -> list[dict[str, Values]]:
+        """The number of switches, and the time of the last one by its leader, in each exporter."""
         return [
             self.every("patroni_timeline_switches"),
             self.every("patroni_last_timeline_switch_timestamp_seconds", "leader"),
         ]
 
-    def listed_history(self) -> list[dict[str, Told]]:
-        """What `history` gives when every exporter tells what `patronictl history` lists."""
+    def listed_history(self) -> list[dict[str, Values]]:
+        """`history` of `patronictl history`."""
         rows = json.loads(self.cluster.patronictl("history", "-f", "json"))
-        last: Told = {(row["New Leader"],): datetime.fromisoformat(row["Timestamp"]).timestamp() for row in rows[-1:]}
+        last: Values = {(row["New Leader"],): datetime.fromisoformat(row["Timestamp"]).timestamp() for row in rows[-1:]}
         return [self.all({(): float(len(rows))}), self.all(last)]
 
 
 def _take_seen(samples: Samples) -> Samples:
-    """Takes out when the DCS was last seen."""
+    """Removes the time of the last read of the DCS."""
     return {key: samples.pop(key) for key in list(samples) if key[0] == SEEN}
 
 
-# Members as patronictl prints them ------------------------------------------------------------------------------------
-
-
 def listed_by_patronictl(cluster: Cluster) -> list[Row]:
-    """What `patronictl list` prints; where it tells more than we do, no more than we do."""
+    """The rows of `patronictl list`, in the form of `listed_by_exporter`."""
     rows: list[dict[str, Any]] = json.loads(cluster.patronictl("list", "-e", "-f", "json"))
     for row in rows:
         if reason := row.get("Pending restart reason"):  # a line for each parameter: `NAME: OLD->NEW`
@@ -196,7 +185,7 @@ def listed_by_patronictl(cluster: Cluster) -> list[Row]:
 
 
 def listed_by_exporter(samples: Samples) -> list[Row]:
-    """What `patronictl list` would print of what an exporter tells."""
+    """The rows of `patronictl list` from the samples of an exporter."""
     return [_row(samples, name) for (name,) in sorted(family(samples, "patroni_member_pending_restart", "name"))]
 
 
@@ -205,8 +194,8 @@ def _row(samples: Samples, name: str) -> Row:
         return family(samples, family_name, "name").get((name,))
 
     def those(family_name: str, *labels: str) -> list[tuple[str, ...]]:
-        told = family(samples, family_name, "name", *labels)
-        return sorted(values[1:] for values, value in told.items() if values[0] == name and value == 1)
+        found = family(samples, family_name, "name", *labels)
+        return sorted(values[1:] for values, value in found.items() if values[0] == name and value == 1)
 
     ((scope,),) = family(samples, "patroni_cluster_members", "scope")
     ((host, port),) = those("patroni_member_info", "host", "port")
@@ -247,12 +236,9 @@ def _lsn(position: float | None) -> str:
     return "unknown" if position is None else f"{int(position) >> 32:X}/{int(position) & 0xFFFFFFFF:X}"
 
 
-# The processes --------------------------------------------------------------------------------------------------------
-
-
 @contextmanager
 def lab(version: str = "4.1.5", nodes: int = 3, node_config: Mapping[str, Config] | None = None) -> Iterator[Lab]:
-    """A healthy cluster, and an exporter before each node that answers; all of it ends with the cluster."""
+    """A healthy cluster with an exporter for each node."""
     with ExitStack() as stack:
         cluster = stack.enter_context(Cluster(version, nodes, node_config=node_config))
         exporters = {}

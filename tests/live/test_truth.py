@@ -1,4 +1,4 @@
-"""A cluster of three goes through what happens to clusters; at each step its exporters must tell what Patroni does."""
+"""A cluster of three nodes changes, and the exporters agree with Patroni at each step."""
 
 import time
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from demo.node import HOST, Config
-from tests.live.cluster import MIB, Lab, Told, eventually, lab
+from tests.live.cluster import MIB, Lab, Values, eventually, lab
 
 TAGS: dict[str, Config] = {
     "n2": {"tags": {"failover_priority": 2}},
@@ -15,7 +15,7 @@ TAGS: dict[str, Config] = {
     },
 }
 
-#: What undoes all that the tests configure.
+#: Resets the configuration that the tests change.
 CONFIGURATION = {
     "synchronous_mode": None,
     "failsafe_mode": None,
@@ -35,7 +35,7 @@ def started() -> Iterator[Lab]:
 
 @pytest.fixture
 def healthy(started: Lab) -> Lab:
-    """The cluster in peace, whatever the test before left of it."""
+    """The cluster, repaired after the previous test."""
     for node in started.nodes:
         if not started.cluster.runs(node):
             started.cluster.start_node(node)
@@ -45,9 +45,9 @@ def healthy(started: Lab) -> Lab:
     return started
 
 
-def test_all_is_up_and_true_in_a_healthy_cluster(healthy: Lab) -> None:
+def test_healthy_cluster(healthy: Lab) -> None:
     nodes, leader, replicas = healthy.nodes, healthy.leader, healthy.replicas
-    assert healthy.disagreements() == {}
+    assert healthy.differences() == {}
     assert healthy.each("patroni_up") == healthy.all(1)
     assert healthy.every("patroni_scrape_collector_success", "collector") == healthy.all(
         {("node",): 1, ("cluster",): 1, ("history",): 1, ("config",): 1, ("failsafe",): 1}
@@ -70,8 +70,8 @@ def test_all_is_up_and_true_in_a_healthy_cluster(healthy: Lab) -> None:
     ]
 
 
-def test_tags_are_told_whatever_characters_they_hold(healthy: Lab) -> None:
-    assert healthy.disagreements() == {}
+def test_tags(healthy: Lab) -> None:
+    assert healthy.differences() == {}
     assert healthy.each("patroni_failover_priority") == {"n1": 1, "n2": 2, "n3": 0}
     assert healthy.ones("patroni_member_tag_info", "name", "tag", "value") == healthy.all(
         {
@@ -84,7 +84,7 @@ def test_tags_are_told_whatever_characters_they_hold(healthy: Lab) -> None:
     )
 
 
-def test_switchover_moves_the_leader_and_counts_in_the_history(healthy: Lab) -> None:
+def test_switchover(healthy: Lab) -> None:
     old = healthy.leader
     switches = healthy.each("patroni_timeline_switches")[old.name] or 0
     timeline = healthy.each("patroni_postgres_timeline")[old.name] or 0
@@ -92,31 +92,25 @@ def test_switchover_moves_the_leader_and_counts_in_the_history(healthy: Lab) -> 
     assert new != old
     eventually(lambda: healthy.each("patroni_timeline_switches"), healthy.all(switches + 1))
     assert healthy.history() == healthy.listed_history()
-    for told in healthy.every("patroni_last_timeline_switch_timestamp_seconds", "leader").values():
-        assert [(leader, 0 <= time.time() - when < 60) for leader, when in told.items()] == [((new.name,), True)]
+    for found in healthy.every("patroni_last_timeline_switch_timestamp_seconds", "leader").values():
+        assert [(leader, 0 <= time.time() - when < 60) for leader, when in found.items()] == [((new.name,), True)]
     eventually(lambda: healthy.each("patroni_primary"), healthy.only(new))
     eventually(lambda: healthy.each("patroni_postgres_timeline"), healthy.all(timeline + 1))
-    assert healthy.disagreements() == {}
+    assert healthy.differences() == {}
     replicas = {(node.name, "replica") for node in healthy.nodes if node != new}
     assert healthy.ones(*ROLES) == healthy.all({(new.name, "leader"), *replicas})
 
 
-def test_maintenance_mode_is_told_by_every_exporter_until_it_ends(healthy: Lab) -> None:
-    def told() -> list[dict[str, float | None]]:
-        names = ("patroni_is_paused", "patroni_patroni_pause", "patroni_cluster_paused")
-        return [healthy.each(name) for name in names]
-
-    healthy.cluster.pause()
-    eventually(told, [healthy.all(1)] * 3)
-    assert "Maintenance mode: on" in healthy.cluster.patronictl("list")
-    assert healthy.disagreements() == {}
-    healthy.cluster.resume()
-    eventually(told, [healthy.all(0)] * 3)
-    assert "Maintenance mode: on" not in healthy.cluster.patronictl("list")
-    assert healthy.disagreements() == {}
+def test_pause(healthy: Lab) -> None:
+    names = ("patroni_is_paused", "patroni_patroni_pause", "patroni_cluster_paused")
+    for change, value in ((healthy.cluster.pause, 1), (healthy.cluster.resume, 0)):
+        change()
+        eventually(lambda: [healthy.each(name) for name in names], [healthy.all(value)] * 3)
+        assert ("Maintenance mode: on" in healthy.cluster.patronictl("list")) == bool(value)
+        assert healthy.differences() == {}
 
 
-def test_parameter_that_waits_for_a_restart_is_told_by_name(healthy: Lab) -> None:
+def test_pending_restart(healthy: Lab) -> None:
     def waiting() -> list[object]:
         return [
             healthy.each("patroni_pending_restart"),
@@ -131,19 +125,19 @@ def test_parameter_that_waits_for_a_restart_is_told_by_name(healthy: Lab) -> Non
     eventually(waiting, nothing)
     healthy.cluster.patch_config({"postgresql": {"parameters": {"max_connections": 50}}})
     eventually(waiting, [healthy.all(1), healthy.all(1), healthy.all(names), healthy.all(parameters)])
-    assert healthy.disagreements() == {}
+    assert healthy.differences() == {}
     healthy.cluster.patch_config({"postgresql": {"parameters": {"max_connections": 40}}})
     eventually(waiting, nothing)
-    assert healthy.disagreements() == {}
+    assert healthy.differences() == {}
 
 
-def test_scheduled_restart_and_switchover_are_told_until_they_are_taken_back(healthy: Lab) -> None:
+def test_scheduled_restart_and_switchover(healthy: Lab) -> None:
     leader, replica = healthy.leader, healthy.replicas[0]
-    candidate = next(node for node in healthy.replicas if node.name != "n3")  # that one has the tag nofailover
+    candidate = next(node for node in healthy.replicas if node.name != "n3")  # n3 has the tag nofailover
     at = int(time.time()) + 3600
     when = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(at))
 
-    def told() -> list[dict[str, Told]]:
+    def found() -> list[dict[str, Values]]:
         return [
             healthy.every("patroni_cluster_scheduled_switchover_timestamp_seconds", "from", "to"),
             healthy.every("patroni_member_scheduled_restart_timestamp_seconds", "name"),
@@ -152,42 +146,42 @@ def test_scheduled_restart_and_switchover_are_told_until_they_are_taken_back(hea
     ctl = healthy.cluster.patronictl
     ctl("restart", "demo", replica.name, "--scheduled", when, "--force")
     ctl("switchover", "demo", "--candidate", candidate.name, "--scheduled", when, "--force")
-    eventually(told, [healthy.all({(leader.name, candidate.name): at}), healthy.all({(replica.name,): at})])
-    assert healthy.disagreements() == {}
+    eventually(found, [healthy.all({(leader.name, candidate.name): at}), healthy.all({(replica.name,): at})])
+    assert healthy.differences() == {}
     ctl("flush", "demo", "restart", "--force")
     ctl("flush", "demo", "switchover", "--force")
-    eventually(told, [healthy.all({}), healthy.all({})])
-    assert healthy.disagreements() == {}
+    eventually(found, [healthy.all({}), healthy.all({})])
+    assert healthy.differences() == {}
 
 
-def test_paused_replay_is_a_lag_of_replay_and_none_of_what_was_received(healthy: Lab) -> None:
+def test_paused_replay(healthy: Lab) -> None:
     leader, replica = healthy.leader, healthy.replicas[0]
     wal = "SELECT count(pg_logical_emit_message(false, '', repeat('x', 1048576))) FROM generate_series(1, 5)"
     lags = [f"patroni_member_{what}lag_bytes" for what in ("", "receive_", "replay_")]
 
-    def told() -> list[bool]:
-        """Of each exporter and lag: is it that of more than what was written?"""
-        return [told.get((replica.name,), -1) > 5 * MIB for lag in lags for told in healthy.every(lag, "name").values()]
+    def large() -> list[bool]:
+        """Whether the lag is larger than what was written, for each lag and exporter."""
+        return [
+            found.get((replica.name,), -1) > 5 * MIB for lag in lags for found in healthy.every(lag, "name").values()
+        ]
 
-    healthy.pause()  # else Patroni resumes the replay
+    healthy.pause()  # Patroni would resume the replay
     healthy.cluster.pause_replay(replica)
     healthy.cluster.sql(leader, wal)
-    eventually(told, [False] * 6 + [True] * 3)
+    eventually(large, [False] * 6 + [True] * 3)
     eventually(lambda: healthy.each("patroni_xlog_paused"), healthy.only(replica))
-    assert healthy.disagreements() == {}
+    assert healthy.differences() == {}
     healthy.cluster.resume_replay(replica)
     eventually(lambda: [healthy.every(lag, "name")[leader.name].get((replica.name,)) for lag in lags], [0, 0, 0])
     eventually(lambda: healthy.each("patroni_xlog_paused"), healthy.all(0))
-    assert healthy.disagreements() == {}
+    assert healthy.differences() == {}
 
 
 @pytest.mark.parametrize(
     ("value", "mode", "role", "sync_state"),
     [(True, "on", "sync_standby", "sync"), ("quorum", "quorum", "quorum_standby", "quorum")],
 )
-def test_synchronous_mode_is_told_with_its_standbys(
-    healthy: Lab, value: object, mode: str, role: str, sync_state: str
-) -> None:
+def test_synchronous_mode(healthy: Lab, value: object, mode: str, role: str, sync_state: str) -> None:
     leader = healthy.leader
     before = healthy.each("patroni_config_hash")
     healthy.cluster.patch_config({"synchronous_mode": value})
@@ -206,69 +200,69 @@ def test_synchronous_mode_is_told_with_its_standbys(
     eventually(lambda: [standbys() == replicating(), standbys() == serving()], [True, True])
     modes = {(other,): float(other == mode) for other in ("off", "on", "quorum")}
     eventually(lambda: healthy.every("patroni_config_synchronous_mode", "mode"), healthy.all(modes))
-    assert healthy.disagreements() == {}
+    assert healthy.differences() == {}
     assert set(healthy.each("patroni_config_hash").values()).isdisjoint(before.values())
     healthy.cluster.patch_config({"synchronous_mode": None})
     eventually(lambda: [standbys(), replicating(), serving()], [[], [], []])
     eventually(lambda: healthy.every("patroni_config_synchronous_mode", "mode"), healthy.all({}))
     assert healthy.each("patroni_config_hash") == before
-    assert healthy.disagreements() == {}
+    assert healthy.differences() == {}
 
 
-def test_failsafe_mode_is_told_with_its_members(healthy: Lab) -> None:
-    def told() -> list[dict[str, float | None]]:
+def test_failsafe_mode(healthy: Lab) -> None:
+    def found() -> list[dict[str, float | None]]:
         names = ("patroni_failsafe_mode_enabled", "patroni_config_failsafe_mode", "patroni_failsafe_member")
         return [healthy.each(name) for name in names]
 
     before = healthy.each("patroni_config_hash")
-    assert told() == [healthy.all(0), healthy.all(None), healthy.all(0)]
+    assert found() == [healthy.all(0), healthy.all(None), healthy.all(0)]
     healthy.cluster.patch_config({"failsafe_mode": True})
-    eventually(told, [healthy.all(1)] * 3)
-    assert healthy.disagreements() == {}
+    eventually(found, [healthy.all(1)] * 3)
+    assert healthy.differences() == {}
     assert set(healthy.each("patroni_config_hash").values()).isdisjoint(before.values())
     healthy.cluster.patch_config({"failsafe_mode": None})
-    eventually(told, [healthy.all(0), healthy.all(None), healthy.all(1)])  # Patroni keeps the topology
+    eventually(found, [healthy.all(0), healthy.all(None), healthy.all(1)])  # Patroni keeps the topology
     assert healthy.each("patroni_config_hash") == before
 
 
-def test_stopped_postgresql_of_a_replica_is_told(healthy: Lab) -> None:
+def test_stopped_replica(healthy: Lab) -> None:
     leader, (replica, other) = healthy.leader, healthy.replicas
-    healthy.pause()  # else Patroni starts it again
+    healthy.pause()  # Patroni would start it again
     healthy.cluster.stop_postgres(replica)
     members = {(leader.name, "running"), (other.name, "streaming"), (replica.name, "stopped")}
     eventually(lambda: healthy.ones(*STATES), healthy.all(members))
     assert healthy.each("patroni_postgres_running") == healthy.only(leader, other)
     assert healthy.each("patroni_postgres_state") == {**healthy.all(5), replica.name: 12}
     assert healthy.each("patroni_up") == healthy.all(1)
-    assert healthy.disagreements() == {}
+    assert healthy.differences() == {}
     healthy.cluster.resume()
     healthy.cluster.wait_healthy()
     assert healthy.each("patroni_postgres_running") == healthy.all(1)
-    assert healthy.disagreements() == {}
+    assert healthy.differences() == {}
 
 
-def test_stopped_postgresql_of_the_leader_leaves_a_cluster_without_one(healthy: Lab) -> None:
+def test_stopped_leader(healthy: Lab) -> None:
     leader = healthy.leader
     healthy.pause()
     healthy.cluster.stop_postgres(leader)
     eventually(lambda: healthy.ones(*ROLES), healthy.all({(node.name, "replica") for node in healthy.nodes}))
     eventually(lambda: healthy.each("patroni_cluster_unlocked"), healthy.all(1))
     eventually(lambda: healthy.each("patroni_postgres_state"), {**healthy.all(5), leader.name: 12})
-    assert healthy.each("patroni_primary") == healthy.only(leader)  # in its own words, as in Patroni's own /metrics
-    assert healthy.disagreements() == {}
+    assert healthy.each("patroni_primary") == healthy.only(leader)  # as in Patroni's /metrics
+    assert healthy.differences() == {}
     healthy.cluster.resume()
     healthy.cluster.wait_healthy()
     eventually(lambda: healthy.each("patroni_cluster_unlocked"), healthy.all(0))
-    assert healthy.disagreements() == {}
+    assert healthy.differences() == {}
     eventually(lambda: healthy.history() == healthy.listed_history(), True)
 
 
-def test_killed_patroni_is_down_at_once_and_a_member_until_its_time_to_live_has_passed(healthy: Lab) -> None:
+def test_killed_patroni(healthy: Lab) -> None:
     leader, (killed, other) = healthy.leader, healthy.replicas
     members = {(leader.name, "running"), (other.name, "streaming"), (killed.name, "streaming")}
     healthy.cluster.kill_patroni(killed)
     assert healthy.each("patroni_up") == healthy.only(leader, other)
-    assert {name for name, _ in healthy.told(killed) if name.startswith("patroni_")} == {
+    assert {name for name, _ in healthy.samples(killed) if name.startswith("patroni_")} == {
         "patroni_up",
         "patroni_scrape_collector_success",
         "patroni_scrape_collector_duration_seconds",
@@ -276,12 +270,12 @@ def test_killed_patroni_is_down_at_once_and_a_member_until_its_time_to_live_has_
     assert set(healthy.every("patroni_scrape_collector_success", "collector")[killed.name].values()) == {0}
     assert healthy.ones(*STATES) == {**healthy.all(members), killed.name: set()}
     assert healthy.each("patroni_cluster_members") == {**healthy.all(3), killed.name: None}
-    assert healthy.disagreements() == {}
+    assert healthy.differences() == {}
     members.remove((killed.name, "streaming"))
     eventually(lambda: healthy.ones(*STATES), {**healthy.all(members), killed.name: set()}, TTL + 20)
     assert healthy.each("patroni_cluster_members") == {**healthy.all(2), killed.name: None}
-    assert healthy.disagreements() == {}
+    assert healthy.differences() == {}
     healthy.cluster.start_node(killed)
     healthy.cluster.wait_healthy(60, healthy.nodes)
     assert healthy.each("patroni_up") == healthy.all(1)
-    assert healthy.disagreements() == {}
+    assert healthy.differences() == {}
