@@ -1,4 +1,4 @@
-"""The demo, run as a user does: what it shows, how it ends, and that nothing of it stays."""
+"""The demo: its output, its end, and that it leaves no file and no process."""
 
 import json
 import os
@@ -56,7 +56,7 @@ STAYING = "Ctrl-C takes everything down\n"
 
 
 class Folder:
-    """A folder for all that a demo writes, by whose name its processes are found too."""
+    """A folder for all files of a demo; its name is in every process of the demo."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -67,35 +67,24 @@ class Folder:
 
     @property
     def processes(self) -> dict[int, str]:
-        """The command lines of the processes that have the folder there, in their environment, or as working folder."""
+        """The command lines of the processes with the folder in it, in the environment or as working directory."""
         found = {}
         for entry in Path("/proc").glob("[0-9]*"):
-            told = [_bytes(entry / "cmdline"), _bytes(entry / "environ"), _target(entry / "cwd")]
-            if any(bytes(self.path) in text for text in told):
-                found[int(entry.name)] = told[0].replace(b"\0", b" ").decode()
+            with suppress(OSError):  # it has ended, or belongs to another user
+                texts = [(entry / name).read_bytes() for name in ("cmdline", "environ")]
+                if any(bytes(self.path) in text for text in (*texts, bytes((entry / "cwd").readlink()))):
+                    found[int(entry.name)] = texts[0].replace(b"\0", b" ").decode()
         return found
-
-
-def _bytes(file: Path) -> bytes:
-    with suppress(OSError):  # it has ended, or is another user's
-        return file.read_bytes()
-    return b""
-
-
-def _target(link: Path) -> bytes:
-    with suppress(OSError):
-        return bytes(link.readlink())
-    return b""
 
 
 @pytest.fixture
 def folder() -> Iterator[Folder]:
-    """Where also the user can go that PostgreSQL runs as when we are root, which is not so of pytest's folders."""
+    """Not a folder of pytest, which the user of PostgreSQL cannot read."""
     with tempfile.TemporaryDirectory(prefix="test-demo-", dir="/tmp") as path:
         Path(path).chmod(0o755)
         folder = Folder(Path(path))
         yield folder
-        with suppress(AssertionError):  # a demo that was killed takes everything down all the same, in its time
+        with suppress(AssertionError):  # a killed demo ends too
             until(lambda: not folder.processes)
         for pid in folder.processes:
             with suppress(ProcessLookupError):
@@ -120,7 +109,7 @@ def demo(folder: Folder, *arguments: str, **environ: str) -> Iterator[subprocess
 
 
 def read(process: subprocess.Popen[str], last: str | None = None) -> str:
-    """What it writes up to this line, or to its end."""
+    """The output up to this line, or all of it."""
     assert process.stdout is not None
     lines = [""]
     while lines[-1] != last and (line := process.stdout.readline()):
@@ -129,23 +118,17 @@ def read(process: subprocess.Popen[str], last: str | None = None) -> str:
 
 
 def get(url: str) -> str:
-    """The page there."""
-    with build_opener(ProxyHandler({})).open(url, timeout=10) as answer:
-        return str(answer.read().decode())
-
-
-def told(url: str) -> list[tuple[dict[str, str], str]]:
-    """The labels and the value of each series that a query of Prometheus gives."""
-    return sorted(((row["metric"], row["value"][1]) for row in json.loads(get(url))["data"]["result"]), key=str)
+    with build_opener(ProxyHandler({})).open(url, timeout=10) as response:
+        return str(response.read().decode())
 
 
 def shown(output: str) -> str:
-    """What the demo shows when everything is up, without ports and columns."""
+    """The overview in the output, without ports and columns."""
     return re.sub(r" +", " ", re.sub(r":\d+", ":N", output[output.index("node  ") :]))
 
 
 def expected(text: str) -> str:
-    """What the demo must show with the leader that it has."""
+    """The overview for the leader in this text."""
     leaders = re.findall(r"^(n\d) leader ", text, re.MULTILINE)
     assert len(leaders) == 1, text
     nodes = ("n1", "n2", "n3")
@@ -154,7 +137,7 @@ def expected(text: str) -> str:
     return SHOWN.format(**roles, own=own)
 
 
-def test_demo_once_shows_a_scrape_of_everything_and_leaves_nothing(folder: Folder) -> None:
+def test_once(folder: Folder) -> None:
     with demo(folder, "--once") as process:
         output = read(process)
         assert process.wait(10) == 0, output
@@ -164,13 +147,12 @@ def test_demo_once_shows_a_scrape_of_everything_and_leaves_nothing(folder: Folde
 
 
 @needs("prometheus")
-def test_staying_demo_has_a_prometheus_with_the_rules_and_leaves_nothing_after_ctrl_c(folder: Folder) -> None:
+def test_prometheus_with_the_rules(folder: Folder) -> None:
     with demo(folder) as process:
         output = read(process, STAYING)
         text = shown(output).replace("/classic/alerts", "/alerts")
-        assert text == expected(text) + LOOK.format(
-            alerts="http://127.0.0.1:N/alerts (RUNBOOK.md says what each means)"
-        )
+        alerts = "http://127.0.0.1:N/alerts (RUNBOOK.md says what each means)"
+        assert text == expected(text) + LOOK.format(alerts=alerts)
         assert [name.startswith("patroni-demo-") for name in folder.files] == [True]
         commands = "".join(folder.processes.values())
         assert [commands.count(f"{file}/patroni.yml") for file in ("n1", "n2", "n3")] == [1, 1, 1]
@@ -179,34 +161,28 @@ def test_staying_demo_has_a_prometheus_with_the_rules_and_leaves_nothing_after_c
         page, alerts = re.findall(r"^  \w.* (http://[^ \n]+)", output.partition("where to look")[2], re.MULTILINE)
         assert "<h1>Patroni and Staytus exporter</h1>" in get(page)
         assert "<html" in get(alerts)
-        query = alerts.removesuffix("/alerts").removesuffix("/classic") + "/api/v1/query?query="
+
+        def values(query: str) -> list[tuple[dict[str, str], str]]:
+            url = alerts.removesuffix("/alerts").removesuffix("/classic") + f"/api/v1/query?query={query}"
+            rows = json.loads(get(url))["data"]["result"]
+            return sorted(((row["metric"], row["value"][1]) for row in rows), key=str)
+
         running = [({"name": name}, "1") for name in ("n1", "n2", "n3")]
-        eventually(lambda: told(query + "max+by+(name)+(patroni_postgres_running)"), running)
-        eventually(lambda: told(query + "max(patroni:threshold_paused_seconds)"), [({}, "3600")])
-        process.send_signal(signal.SIGINT)
-        assert read(process) == "\ntaking everything down\neverything is down\n"
-        assert process.wait(10) == 0
-    assert (folder.processes, folder.files) == ({}, [])
-
-
-@needs("prometheus")
-def test_demo_that_is_killed_leaves_nothing(folder: Folder) -> None:
-    with demo(folder) as process:
-        read(process, STAYING)
-        assert "/prometheus.yml " in "".join(folder.processes.values())
-        process.kill()
+        eventually(lambda: values("max+by+(name)+(patroni_postgres_running)"), running)
+        eventually(lambda: values("max(patroni:threshold_paused_seconds)"), [({}, "3600")])
+        process.kill()  # and it leaves nothing
     until(lambda: (folder.processes, folder.files) == ({}, []))
 
 
-def test_demo_without_prometheus_says_so_and_goes_on(folder: Folder) -> None:
+def test_without_prometheus(folder: Folder) -> None:
     programs = folder.path / "bin"
     programs.mkdir(0o755)
     (programs / "test").symlink_to(path_of("test"))
     with demo(folder, PATH=str(programs)) as process:
         text = shown(read(process, STAYING))
-        assert text == expected(text) + LOOK.format(
-            alerts="nowhere: Prometheus is not installed (no `prometheus` on PATH)"
-        )
+        alerts = "nowhere: Prometheus is not installed (no `prometheus` on PATH)"
+        assert text == expected(text) + LOOK.format(alerts=alerts)
         process.send_signal(signal.SIGINT)
+        assert read(process) == "\ntaking everything down\neverything is down\n"
         assert process.wait(20) == 0
     assert (folder.processes, folder.files) == ({}, ["bin"])

@@ -1,9 +1,8 @@
-"""A real Prometheus discovers a real cluster through /sd and scrapes it through /probe, as the README shows."""
+"""The configuration in the README: Prometheus discovers a cluster through /sd and scrapes it through /probe."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -22,46 +21,46 @@ pytestmark = [needs("prometheus"), pytest.mark.timeout(600)]
 MODULES = ROOT / "deploy" / "modules.yml"
 HTTP_SD = ROOT / "deploy" / "prometheus" / "http_sd.yml"
 
-#: Seconds after which Patroni's cluster forgets a member that does not renew its key, and some for the loops.
-FORGOTTEN = 20 + 20
+#: Seconds until a member without Patroni leaves the cluster: its ttl and some loops.
+GONE = 40
 
 
-def test_paper_shows_the_files_that_are_run_here() -> None:
-    paper = (ROOT / "README.md").read_text()
+def test_readme_shows_the_files() -> None:
+    readme = (ROOT / "README.md").read_text()
     for file in (MODULES, HTTP_SD):
-        assert f"```yaml\n{file.read_text()}```\n" in paper
+        assert f"```yaml\n{file.read_text()}```\n" in readme
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """A cluster of three, one exporter for all of it, and the Prometheus that watches it."""
+    """A cluster, one exporter for it, and a Prometheus."""
 
     cluster: Cluster
     exporter: Served
     prometheus: Prometheus
 
     def active(self) -> list[dict[str, Any]]:
-        """The targets that are in the list now."""
+        """The current targets."""
         targets: list[dict[str, Any]] = self.prometheus.api("targets", state="active")["activeTargets"]
         return targets
 
     def targets(self) -> dict[str, tuple[str, str]]:
-        """The health and the address of each member that is in the target list now."""
+        """The health and the address of each member that is a target."""
         return {
             target["labels"]["member"]: (target["health"], target["labels"]["instance"]) for target in self.active()
         }
 
     def values(self, query: str, label: str = "member") -> dict[str, float]:
-        """The values of this expression now, by a label."""
+        """The values of an expression by a label."""
         return {labels.get(label, ""): value for labels, value in self.prometheus.query(query)}
 
     def up(self, *nodes: Node) -> dict[str, tuple[str, str]]:
-        """What `targets` gives when these nodes are there and their probes succeed."""
+        """`targets` when the probes of these nodes succeed."""
         return {node.name: ("up", f"{HOST}:{node.rest_port}") for node in nodes}
 
 
-def put(text: str, *changes: tuple[str, object]) -> str:
-    """The text of a file with the addresses of this test."""
+def replaced(text: str, *changes: tuple[str, object]) -> str:
+    """The text with replacements, each of which must match."""
     for old, new in changes:
         assert old in text
         text = text.replace(old, str(new))
@@ -73,7 +72,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp("fleet")
     with Cluster("4.1.5", 3) as cluster, free_port() as port:
         modules = folder / "modules.yml"
-        modules.write_text(put(MODULES.read_text(), ('"db*.example.org:8008"', HOST)))
+        modules.write_text(replaced(MODULES.read_text(), ('"db*.example.org:8008"', HOST)))
         first, second, _ = cluster.nodes
         changes = (
             ("exporter.example.org:9547", f"127.0.0.1:{port}"),
@@ -81,7 +80,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
             ("db2.example.org", f"{HOST}:{second.rest_port}"),
             ("30s", "1s"),
         )
-        configuration = yaml.safe_load(put(HTTP_SD.read_text(), *changes))
+        configuration = yaml.safe_load(replaced(HTTP_SD.read_text(), *changes))
         quick = {"scrape_interval": "1s", "scrape_timeout": "1s"}
         exporter = (*MODULE, "--port", str(port), "--config.file", str(modules), "--workers", "2")
         with (
@@ -93,7 +92,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 @pytest.fixture
 def healthy(fleet: Fleet) -> Fleet:
-    """The fleet in peace, whatever the test before left of it."""
+    """The fleet, repaired after the previous test."""
     for node in fleet.cluster.nodes:
         if not fleet.cluster.runs(node):
             fleet.cluster.start_node(node)
@@ -102,7 +101,7 @@ def healthy(fleet: Fleet) -> Fleet:
     return fleet
 
 
-def test_members_are_discovered_and_scraped_through_probe(healthy: Fleet) -> None:
+def test_members_are_discovered_and_scraped(healthy: Fleet) -> None:
     leader = healthy.cluster.leader()
     assert leader is not None
     roles = {node.name: float(node == leader) for node in healthy.cluster.nodes}
@@ -120,24 +119,24 @@ def test_members_are_discovered_and_scraped_through_probe(healthy: Fleet) -> Non
     }
 
 
-def test_member_that_leaves_disappears_and_appears_again_when_it_joins(healthy: Fleet) -> None:
+def test_member_leaves_and_joins(healthy: Fleet) -> None:
     (_, gone) = healthy.cluster.replicas()
     others = [node for node in healthy.cluster.nodes if node != gone]
     healthy.cluster.kill_node(gone)
-    eventually(lambda: healthy.values("patroni_up").get(gone.name), 0.0)  # it is still a member, and down
-    eventually(healthy.targets, healthy.up(*others), FORGOTTEN)
+    eventually(lambda: healthy.values("patroni_up").get(gone.name), 0.0)  # still a member
+    eventually(healthy.targets, healthy.up(*others), GONE)
     healthy.cluster.start_node(gone)
     eventually(healthy.targets, healthy.up(*healthy.cluster.nodes), 60)
     eventually(lambda: healthy.values("patroni_up").get(gone.name), 1.0)
 
 
-def test_targets_stay_while_nobody_tells_the_cluster(healthy: Fleet) -> None:
-    """The third node lives, and Prometheus keeps it and the others though /sd can ask only the first two."""
+def test_targets_stay_while_discovery_fails(healthy: Fleet) -> None:
+    """/sd asks the first two nodes, which are down."""
     for node in healthy.cluster.nodes[:2]:
         healthy.cluster.kill_patroni(node)
     path = f"/sd?module=patroni&{'&'.join(f'target={HOST}:{node.rest_port}' for node in healthy.cluster.nodes[:2])}"
     status, text = healthy.exporter.get(path)
-    assert (status, re.findall(r"^[^:]*", text)) == (503, ["no target tells its cluster"])
+    assert (status, re.findall(r"^[^:]*", text)) == (503, ["no target returned its cluster"])
 
     def failed() -> float:
         _, text = healthy.prometheus.served.get("/metrics")
@@ -147,7 +146,4 @@ def test_targets_stay_while_nobody_tells_the_cluster(healthy: Fleet) -> None:
     eventually(lambda: failed() >= before + 2, True)
     assert healthy.targets() == healthy.up(*healthy.cluster.nodes)
     assert healthy.values("patroni_up") == {"n1": 0.0, "n2": 0.0, "n3": 1.0}
-
-
-def test_log_of_the_exporter_holds_no_traceback(fleet: Fleet) -> None:
-    assert "Traceback" not in Path(fleet.exporter.log).read_text()
+    assert "Traceback" not in healthy.exporter.log.read_text()
