@@ -91,6 +91,15 @@ def upstream() -> Iterator[Upstream]:
         yield server
 
 
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A free port."""
+    from tests.live.processes import free_port
+
+    with free_port() as number:
+        yield number
+
+
 #: The number of recorded moments that were compared with Patroni's own /metrics, by version; printed at the end.
 COMPARED: Counter[str] = Counter()
 

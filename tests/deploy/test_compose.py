@@ -1,4 +1,4 @@
-"""compose.yaml: against the published schema, against the files beside it, and against the exporter."""
+"""compose.yaml: the published schema accepts it, and it fits its files and the exporter."""
 
 import os
 import re
@@ -29,7 +29,7 @@ def services() -> dict[str, Service]:
 
 
 def mounts(service: Service) -> dict[str, str]:
-    """What is mounted where, by the place in the container; everything is read-only."""
+    """The mounted files by the path in the container; all are read-only."""
     mounted = {}
     for volume in service.get("volumes", []):
         source, target, mode = volume.split(":")
@@ -38,13 +38,13 @@ def mounts(service: Service) -> dict[str, str]:
     return mounted
 
 
-def test_the_schema_of_compose_has_nothing_to_say() -> None:
+def test_schema() -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml"]
     checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "ok -- validation done\n", "")
 
 
-def test_whatever_is_mounted_or_built_is_there(services: dict[str, Service]) -> None:
+def test_files_exist(services: dict[str, Service]) -> None:
     sources = {source for service in services.values() for source in mounts(service).values()}
     assert {source for source in sources if not (ROOT / source).exists()} == set()
     assert (ROOT / services["exporter"]["build"] / "Dockerfile").exists()
@@ -55,7 +55,7 @@ def test_whatever_is_mounted_or_built_is_there(services: dict[str, Service]) -> 
         assert (dockerfile.parent / copied).exists()
 
 
-def test_ports_are_open_to_this_machine_alone(services: dict[str, Service]) -> None:
+def test_ports_are_local(services: dict[str, Service]) -> None:
     assert {name: service["ports"] for name, service in services.items() if "ports" in service} == {
         "exporter": ["127.0.0.1:9547:9547"],
         "prometheus": ["127.0.0.1:9090:9090"],
@@ -63,9 +63,7 @@ def test_ports_are_open_to_this_machine_alone(services: dict[str, Service]) -> N
     }
 
 
-def test_the_exporter_listens_where_prometheus_asks(
-    services: dict[str, Service], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_port_of_the_exporter(services: dict[str, Service], monkeypatch: pytest.MonkeyPatch) -> None:
     exporter = services["exporter"]
     assert mounts(exporter).keys() == {exporter["environment"]["EXPORTER_CONFIG_FILE"]}
     monkeypatch.setattr(os, "environ", {})
@@ -75,7 +73,7 @@ def test_the_exporter_listens_where_prometheus_asks(
     assert set(re.findall(r"exporter:(\d+)", text)) == {port}
 
 
-def test_each_node_says_its_own_name(services: dict[str, Service]) -> None:
+def test_names_of_the_nodes(services: dict[str, Service]) -> None:
     nodes = {name: service["environment"] for name, service in services.items() if name.startswith("db")}
     assert nodes == {
         name: {
@@ -88,7 +86,7 @@ def test_each_node_says_its_own_name(services: dict[str, Service]) -> None:
 
 
 @needs("promtool")
-def test_promtool_has_nothing_to_say_about_the_rules_and_jobs(services: dict[str, Service], tmp_path: Path) -> None:
+def test_promtool_accepts_the_configuration(services: dict[str, Service], tmp_path: Path) -> None:
     mounted = mounts(services["prometheus"])
     configuration = yaml.safe_load((ROOT / mounted["/etc/prometheus/prometheus.yml"]).read_text())
     (rules,) = configuration["rule_files"]
@@ -99,7 +97,7 @@ def test_promtool_has_nothing_to_say_about_the_rules_and_jobs(services: dict[str
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
-def test_grafana_finds_prometheus_and_the_dashboards(services: dict[str, Service]) -> None:
+def test_grafana(services: dict[str, Service]) -> None:
     mounted = mounts(services["grafana"])
     (provider,) = yaml.safe_load((FOLDER / "grafana-dashboards.yml").read_text())["providers"]
     assert mounted[provider["options"]["path"]] == "./monitoring/grafana"
@@ -107,7 +105,7 @@ def test_grafana_finds_prometheus_and_the_dashboards(services: dict[str, Service
     assert (source["type"], source["url"]) == ("prometheus", "http://prometheus:9090")
 
 
-def test_the_exporter_may_ask_the_nodes_that_prometheus_names(services: dict[str, Service]) -> None:
+def test_modules_allow_the_nodes(services: dict[str, Service]) -> None:
     path = ROOT / mounts(services["exporter"])["/etc/exporter/modules.yml"]
     modules = read_modules(path.read_text(), "modules.yml")
     configuration = yaml.safe_load((FOLDER / "prometheus.yml").read_text())

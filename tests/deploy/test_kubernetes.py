@@ -1,4 +1,4 @@
-"""deploy/kubernetes: against the published schemas, against itself, and against the exporter."""
+"""deploy/kubernetes: the published schemas accept it, and it fits the exporter."""
 
 import importlib
 import os
@@ -17,11 +17,10 @@ from exporter.__main__ import into_environment
 from exporter.config.modules import read_modules
 from exporter.config.settings import Settings
 from exporter.version import __version__
-from tests.deploy.manifests import KUBERNETES, Manifest, Manifests, build
+from tests.deploy.manifests import KUBERNETES, Manifests, build
 from tests.live.processes import ROOT
 
 PORT = 9547
-OPERATOR = "monitoring.coreos.com"
 CORE = [
     "ConfigMap",
     "Deployment",
@@ -43,44 +42,39 @@ def operator() -> Manifests:
     return build("operator")
 
 
-def is_of_operator(manifest: Manifest) -> bool:
-    return str(manifest["apiVersion"]).startswith(OPERATOR)
-
-
-def test_there_is_one_of_each_kind(base: Manifests, operator: Manifests) -> None:
-    assert base.kinds() == CORE
-    assert operator.kinds() == sorted([*CORE, "Probe", "ScrapeConfig", "ServiceMonitor"])
+def test_kinds(base: Manifests, operator: Manifests) -> None:
+    assert sorted(manifest["kind"] for manifest in base.objects) == CORE
+    added = ["Probe", "ScrapeConfig", "ServiceMonitor"]
+    assert sorted(manifest["kind"] for manifest in operator.objects) == sorted([*CORE, *added])
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("version", ["1.27", kubernetes_validate.latest_version()])
-def test_kubernetes_schemas_have_nothing_to_say(base: Manifests, version: str) -> None:
+def test_schemas_of_kubernetes(base: Manifests, version: str) -> None:
     for manifest in base.objects:
         kubernetes_validate.validate(manifest, version, strict=True)
 
 
-def test_the_schemas_of_the_prometheus_operator_know_every_field(operator: Manifests) -> None:
-    checked = 0
-    for manifest in filter(is_of_operator, operator.objects):
-        version = manifest["apiVersion"].removeprefix(f"{OPERATOR}/")
-        models = importlib.import_module(f"cloudcoil.models.prometheus_operator.{version}")
-        read = getattr(models, manifest["kind"]).model_validate(manifest)
-        # A field that the schema does not know was ignored, and is missing now.
-        assert read.model_dump(mode="json", by_alias=True, exclude_unset=True) == manifest
-        checked += 1
-    assert checked == 3
+@pytest.mark.parametrize("kind", ["Probe", "ScrapeConfig", "ServiceMonitor"])
+def test_schemas_of_the_prometheus_operator(operator: Manifests, kind: str) -> None:
+    manifest = operator.one(kind)
+    group, _, version = manifest["apiVersion"].partition("/")
+    assert group == "monitoring.coreos.com"
+    models = importlib.import_module(f"cloudcoil.models.prometheus_operator.{version}")
+    read = getattr(models, kind).model_validate(manifest)
+    assert read.model_dump(mode="json", by_alias=True, exclude_unset=True) == manifest  # it drops unknown fields
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 @pytest.mark.parametrize("name", ["base", "operator"])
-def test_kubectl_builds_the_same_save_for_hashes(name: str) -> None:
+def test_kubectl_builds_the_same(name: str) -> None:
     built = subprocess.run(["kubectl", "kustomize", KUBERNETES / name], capture_output=True, text=True, check=True)
     text = re.sub(r"(patroni-staytus-exporter-(?:modules|secrets))-[a-z0-9]{10}\b", r"\1", built.stdout)
     objects = {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in yaml.safe_load_all(text)}
     assert objects == {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in build(name).objects}
 
 
-def test_everything_selects_the_pods_of_the_deployment(base: Manifests) -> None:
+def test_selectors(base: Manifests) -> None:
     labels = {"app.kubernetes.io/name": "patroni-staytus-exporter"}
     assert base.pod["metadata"]["labels"] == labels
     selectors: dict[str, Any] = {
@@ -97,69 +91,52 @@ def test_everything_selects_the_pods_of_the_deployment(base: Manifests) -> None:
         "kind": deployment["kind"],
         "name": deployment["metadata"]["name"],
     }
-    assert "replicas" not in deployment["spec"]  # each apply would take back what the autoscaler has set
+    assert "replicas" not in deployment["spec"]  # `kubectl apply` would undo the autoscaler
 
 
-def test_the_exporter_listens_where_it_is_asked(base: Manifests, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ports_and_paths(base: Manifests, monkeypatch: pytest.MonkeyPatch) -> None:
     container = base.container
-    files = base.files()  # what is in them is another test's
+    files = base.files()
     variables = {one["name"]: one["value"] for one in container["env"] if one["value"] not in files}
-    with monkeypatch.context() as patch:
-        for name in os.environ.keys() - {"PATH"}:
-            patch.delenv(name)
-        patch.setattr(os, "environ", dict(os.environ))
-        assert into_environment(container["args"]) == []
-        settings = Settings.load({**variables, **os.environ, "EXPORTER_ENV_FILE": os.devnull})
+    monkeypatch.setattr(os, "environ", {})
+    assert into_environment(container["args"]) == []
+    settings = Settings.load({**variables, **os.environ, "EXPORTER_ENV_FILE": os.devnull})
     assert settings.listen().rpartition(":")[2] == str(PORT)
     assert container["ports"] == [{"name": "http", "containerPort": PORT}]
     (service_port,) = base.one("Service")["spec"]["ports"]
     assert (service_port["name"], service_port["port"], service_port["targetPort"]) == ("http", PORT, "http")
     assert base.one("NetworkPolicy")["spec"]["ingress"][0]["ports"] == [{"port": "http"}]
-    asked = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")}
-    assert asked == {
+    probes = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")}
+    assert probes == {
         "startup": {"path": "/-/ready", "port": "http"},
         "readiness": {"path": "/-/ready", "port": "http"},
         "liveness": {"path": "/-/healthy", "port": "http"},
     }
+    assert base.pod["spec"]["enableServiceLinks"] is False  # its variables would be read as settings
 
 
-def test_variables_of_services_are_not_taken_for_settings(base: Manifests) -> None:
-    assert base.pod["spec"]["enableServiceLinks"] is False
-
-
-def test_the_modules_file_and_its_secrets_are_where_they_are_said_to_be(base: Manifests) -> None:
-    files = base.files()
-    (variable,) = base.container["env"]
-    assert variable["name"] == "EXPORTER_CONFIG_FILE"
-    assert files.keys() == {variable["value"], *secret_files(files[variable["value"]])}
-
-
-def test_the_exporter_reads_the_modules_file_and_allows_what_prometheus_asks(
-    operator: Manifests, tmp_path: Path
-) -> None:
+def test_modules_file_and_its_secrets(operator: Manifests, tmp_path: Path) -> None:
+    """They are mounted, and the modules allow the targets of Prometheus."""
     files = operator.files()
-    text = files.pop("/etc/exporter/modules.yml")
+    (variable,) = operator.container["env"]
+    assert variable["name"] == "EXPORTER_CONFIG_FILE"
+    text = files.pop(variable["value"])
+    assert files.keys() == set(re.findall(r"_file: (\S+)", text))
     for path, secret in files.items():
         (tmp_path / Path(path).name).write_text(secret)
         text = text.replace(path, str(tmp_path / Path(path).name))
     modules = read_modules(text, "modules.yml")
     probe, scrape = operator.one("Probe")["spec"], operator.one("ScrapeConfig")["spec"]
-    asked = [(probe["module"], target) for target in probe["targets"]["staticConfig"]["static"]]
+    requested = [(probe["module"], target) for target in probe["targets"]["staticConfig"]["static"]]
     for discovery in scrape["httpSDConfigs"]:
         query = parse_qs(urlsplit(discovery["url"]).query)
-        asked += [(query["module"][0], target) for target in query["target"]]
-    assert len(asked) == 5
-    assert [modules[name].at(target).target.url for name, target in asked] == [
-        f"http://{target}" for _, target in asked
-    ]
+        requested += [(query["module"][0], target) for target in query["target"]]
+    assert len(requested) == 5
+    urls = [modules[name].at(target).target.url for name, target in requested]
+    assert urls == [f"http://{target}" for _, target in requested]
 
 
-def secret_files(modules: str) -> set[str]:
-    """The files that a modules file names."""
-    return set(re.findall(r"_file: (\S+)", modules))
-
-
-def test_a_pod_may_do_what_the_image_needs_and_no_more(base: Manifests) -> None:
+def test_security_context(base: Manifests) -> None:
     (user,) = re.findall(r"^USER (\d+):\1$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert base.pod["spec"]["automountServiceAccountToken"] is False
     assert base.pod["spec"]["securityContext"] == {
@@ -178,7 +155,7 @@ def test_a_pod_may_do_what_the_image_needs_and_no_more(base: Manifests) -> None:
     assert base.container["image"] == f"patroni-staytus-exporter:{__version__}"
 
 
-def test_the_network_policy_lets_the_exporter_reach_every_port_of_its_modules(base: Manifests) -> None:
+def test_network_policy_allows_the_ports_of_the_modules(base: Manifests) -> None:
     dns, upstreams = base.one("NetworkPolicy")["spec"]["egress"]
     assert [(port["port"], port["protocol"]) for port in dns["ports"]] == [(53, "UDP"), (53, "TCP")]
     modules = yaml.safe_load(base.one("ConfigMap")["data"]["modules.yml"])["modules"]
@@ -186,7 +163,7 @@ def test_the_network_policy_lets_the_exporter_reach_every_port_of_its_modules(ba
     assert {int(target.rpartition(":")[2]) for target in targets} == {port["port"] for port in upstreams["ports"]}
 
 
-def test_prometheus_asks_this_service_for_modules_that_there_are(operator: Manifests) -> None:
+def test_prometheus_requests_this_service(operator: Manifests) -> None:
     service = operator.one("Service")["metadata"]
     address = f"{service['name']}.{service['namespace']}.svc:{PORT}"
     modules = yaml.safe_load(operator.one("ConfigMap")["data"]["modules.yml"])["modules"]

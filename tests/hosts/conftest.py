@@ -7,7 +7,6 @@ import pytest
 from tests.conftest import Upstream
 from tests.hosts import hosts
 from tests.limits.scrapes import STAYTUS
-from tests.live.conftest import port  # noqa: F401
 from tests.live.processes import recorded
 
 
