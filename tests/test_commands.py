@@ -1,41 +1,41 @@
-"""The commands as processes of their own: what they print, what they refuse in one line, and their exit status."""
+"""The commands: their output and exit status."""
 
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.version import __version__
 from tests.config.test_settings import KEY_OPTIONS, KEYS
 from tests.conftest import Upstream
 from tests.limits.scrapes import RECORDED
+from tests.live.processes import MODULE, ROOT, run
 from tests.recorded import staytus
-from tests.test_main import PROGRAM, ROOT, clean, run
+from tests.test_main import PROGRAM
 
 
 def serve(upstream: Upstream) -> dict[str, str]:
-    """Lets it answer as Patroni and Staytus, and returns what makes the exporter ask it."""
+    """Serves the documents of Patroni and Staytus; returns the settings of Staytus."""
     upstream.serve(RECORDED)
     return {"STAYTUS_API_URL": upstream.url.replace("://", "://us3r:p4ss@"), **KEYS}
 
 
-def test_version_is_told() -> None:
-    assert run("exporter", "--version", given={}) == (0, f"{PROGRAM} {__version__}\n", "")
+def command(*arguments: str, environ: Mapping[str, str] = {}, cwd: Path = ROOT) -> tuple[int, str]:
+    """The exit status and the output of the program, without durations."""
+    status, output = run((*MODULE, *arguments), cwd=cwd, environ=environ)
+    return status, re.sub(r"\d+\.\d{3} s", "0 s", output)
 
 
-def test_check_tells_settings_and_that_all_modules_answer(upstream: Upstream) -> None:
+def test_version() -> None:
+    assert command("--version") == (0, f"{PROGRAM} {__version__}\n")
+
+
+def test_check(upstream: Upstream) -> None:
     url = f"{upstream.url}/patroni".replace("://", "://us3r:p4ss@")
-    words = ["--port", "9548", "--patroni-url", url, "--timeout", "4", "--debug", "check"]  # as docker run gives them
-    status, text, errors = run("exporter", *words, given=serve(upstream))
+    arguments = ["--port", "9548", "--patroni-url", url, "--timeout", "4", "--debug", "check"]  # as with docker run
+    result = command(*arguments, environ=serve(upstream))
     absent = [f"{name} = (none)  (default)\n" for name in KEY_OPTIONS]
     patroni_keys, staytus_keys = "".join(absent[:6]), "".join(absent[6:])
     expected = f"""\
@@ -75,82 +75,53 @@ patroni failsafe: {upstream.url}/failsafe: answers (0 s)
 staytus services: {upstream.url}/api/v1/services/all: answers (0 s)
 staytus issues: {upstream.url}/api/v1/issues/all: answers (0 s)
 """
-    assert (status, re.sub(r"\d+\.\d{3} s", "0 s", text), errors) == (0, expected, "")
+    assert result == (0, expected)
 
 
-def test_check_tells_who_does_not_answer_and_reads_env_beside_wsgi(upstream: Upstream, tmp_path: Path) -> None:
-    house = tmp_path / "house"
-    shutil.copytree(ROOT / "exporter", house / "exporter")
-    (house / ".env").write_text("PATRONI_EXPORTER_URL=http://us3r:p4ss@127.0.0.1:1/patroni\nSTAYTUS_API_TOKEN=other\n")
+def test_check_with_env_file_and_failure(upstream: Upstream, tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    shutil.copytree(ROOT / "exporter", checkout / "exporter")
+    (checkout / ".env").write_text(
+        "PATRONI_EXPORTER_URL=http://us3r:p4ss@127.0.0.1:1/patroni\nSTAYTUS_API_TOKEN=other\n"
+    )
     (tmp_path / ".env").write_text("PATRONI_EXPORTER_TIMEOUT=of-the-working-folder\n")
-    given = {**serve(upstream), "EXPORTER_ENV_FILE": ""}
-    status, text, errors = run("exporter", "check", given=given, cwd=tmp_path, path=house)
+    environ = {**serve(upstream), "EXPORTER_ENV_FILE": "", "PYTHONPATH": str(checkout)}
+    status, text = command("check", environ=environ, cwd=tmp_path)
     some = "".join(re.findall(r".*(?:_URL|_TOKEN|ENV_FILE|/patroni|/services).*\n", text))
     expected = (
-        f"PATRONI_EXPORTER_URL = http://127.0.0.1:1/patroni  ({house}/.env)\n"
+        f"PATRONI_EXPORTER_URL = http://127.0.0.1:1/patroni  ({checkout}/.env)\n"
         f"STAYTUS_API_URL = {upstream.url}  (environment)\n"
         "STAYTUS_API_TOKEN = ********  (environment)\n"
         "EXPORTER_ENV_FILE = .env beside wsgi.py\n"
         "patroni node: http://127.0.0.1:1/patroni: no connection: connection refused (0 s)\n"
         f"staytus services: {upstream.url}/api/v1/services/all: answers (0 s)\n"
     )
-    assert (status, re.sub(r"\d+\.\d{3} s", "0 s", some), errors) == (1, expected, "")
+    assert (status, some) == (1, expected)
     assert re.findall("us3r|p4ss|t0ken|s3cret|other", text) == []
 
 
-def test_check_tells_the_modules_of_the_file_and_its_first_mistake(tmp_path: Path) -> None:
+def test_check_of_a_modules_file(tmp_path: Path) -> None:
     file = tmp_path / "modules.yml"
     shutil.copy(ROOT / "tests" / "modules.yml", file)
-    status, text, errors = run("exporter", "--config.file", str(file), "check", given={})
-    assert (status, errors) == (0, "")
+    status, text = command("--config.file", str(file), "check")
+    assert status == 0
     assert text.splitlines()[-3:] == [
         "listens on 0.0.0.0:9547",
         f"{file}: module db.prod: patroni, cluster,node",
         f"{file}: module status: staytus, services,issues",
     ]
     file.write_text(file.read_text().replace("timeout", "tiemout"))
-    status, text, errors = run("exporter", "--config.file", str(file), "check", given={})
-    assert (status, text) == (2, "")
-    assert errors.startswith(f"{PROGRAM}: {file}:6: modules.db.prod.tiemout: unknown key; expected collector, ")
-    assert errors.count("\n") == 1
+    status, text = command("--config.file", str(file), "check")
+    assert (status, text.count("\n")) == (2, 1)
+    assert text.startswith(f"{PROGRAM}: {file}:6: modules.db.prod.tiemout: unknown key; expected collector, ")
 
 
-def test_scrape_prints_what_prometheus_reads_whatever_the_locale(upstream: Upstream) -> None:
-    given = {**serve(upstream), "PYTHONIOENCODING": "ascii"}
+def test_scrape_prints_utf_8(upstream: Upstream) -> None:
+    environ = {**serve(upstream), "PYTHONIOENCODING": "ascii"}
     services = staytus("services_all_ok_minor_major_maintenance").body.decode().replace("Web Application", "Büro")
     upstream.answers["/api/v1/services/all"] = (200, services.encode())
-    status, text, errors = run("exporter", "-u", upstream.url, "scrape", given=given, cwd=Path("/"))
+    status, text = command("-u", upstream.url, "scrape", environ=environ, cwd=Path("/"))
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     up = {sample.name: sample.value for sample in samples if sample.name.endswith("_up")}
     names = [sample.labels["name"] for sample in samples if sample.name == "staytus_service_info"]
-    assert (status, up, names[:2], errors) == (0, {"patroni_up": 1.0, "staytus_up": 1.0}, ["Büro", "API"], "")
-
-
-def test_port_in_use_is_one_line(upstream: Upstream) -> None:
-    port = str(upstream.server_port)
-    line = f"{PROGRAM}: cannot listen on 127.0.0.1:{port}: address already in use\n"
-    assert run("exporter", "--bind", "127.0.0.1", "--port", port, given={}) == (2, "", line)
-
-
-@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="there is no IPv6 here")
-def test_old_systemd_unit_serves_ipv6_and_ipv4(upstream: Upstream, tmp_path: Path) -> None:
-    serve(upstream)
-    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as free:
-        port = free.getsockname()[1]
-    unit = f"--port {port} --address-family AF_INET6 --patroni-url {upstream.url}/patroni --timeout 5"
-    words = ["-m", "exporter", "--bind", "", *unit.split(), "--requests-verify", "true", ""]
-    with subprocess.Popen([sys.executable, *words], cwd=tmp_path, env=clean({})) as process:
-        try:
-            assert [ask(f"http://{host}:{port}/metrics") for host in ("127.0.0.1", "[::1]")] == ["patroni_up 1.0\n"] * 2
-        finally:
-            process.terminate()
-    assert process.returncode == 0
-
-
-def ask(url: str) -> str:
-    """The line of patroni_up, waiting up to 20 seconds for the server to be there."""
-    for _ in range(400):
-        with suppress(URLError), urlopen(url) as answer:
-            return str(next(line for line in answer if line.startswith(b"patroni_up")).decode())
-        time.sleep(0.05)
-    pytest.fail(f"nobody listens at {url}")
+    assert (status, up, names[:2]) == (0, {"patroni_up": 1.0, "staytus_up": 1.0}, ["Büro", "API"])

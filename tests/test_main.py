@@ -1,10 +1,9 @@
-"""The command line: its arguments, and the one line that refuses what cannot be used."""
+"""The command line: its arguments, and its one-line errors."""
 
 import os
 import runpy
-import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,8 @@ from exporter.config.options import OPTIONS
 from exporter.config.settings import Settings
 from tests.config.test_options import EXPECTED_SECONDS, KEY, REFUSED
 from tests.config.test_settings import KEYS, ROWS, env_file
+from tests.live.processes import ROOT, run
 
-ROOT = Path(__file__).parent.parent
 PROGRAM = "patroni-staytus-exporter"
 SWITCHES = {flag for option in OPTIONS if option.is_switch for flag in option.flags}
 FLAGS = {option.variable: option.flags for option in OPTIONS if option.flags}
@@ -26,7 +25,7 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def environ() -> Iterator[Environ]:
-    """What these tests give in the environment of this process, which is as before after them."""
+    """The environment of this process without options; it is restored at the end."""
     before = dict(os.environ)
     for name in [name for option in OPTIONS for name in (option.variable, f"{option.variable}_FILE")]:
         os.environ.pop(name, None)
@@ -36,24 +35,8 @@ def environ() -> Iterator[Environ]:
     os.environ.update(before)
 
 
-def clean(given: Mapping[str, str], path: Path = ROOT) -> dict[str, str]:
-    """An environment with these variables and nothing of ours; the exporter is found in the folder `path`."""
-    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(path), "EXPORTER_ENV_FILE": os.devnull, **given}
-
-
-def run(*command: str, given: Mapping[str, str], cwd: Path = ROOT, path: Path = ROOT) -> tuple[int, str, str]:
-    """Runs `python -m` with this command; returns its exit status, standard output and standard error."""
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=cwd, env=clean(given, path), capture_output=True, check=False, timeout=60
-    )
-    return done.returncode, done.stdout.decode(), done.stderr.decode()
-
-
-# Arguments ------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("variable", "one", "as_one", "two"), [row[:4] for row in ROWS if row[0] in FLAGS])
-def test_argument_wins_over_environment_and_that_over_env_file(
+def test_argument_precedes_environment_precedes_env_file(
     variable: str, one: str, as_one: Settings, two: str, environ: Environ, tmp_path: Path
 ) -> None:
     for flag in FLAGS[variable]:
@@ -67,7 +50,7 @@ def test_argument_wins_over_environment_and_that_over_env_file(
     "variable", [variable for variable in FLAGS if not variable.endswith(("BIND", "DEBUG", "LIFECYCLE", "HEALTH"))]
 )
 @pytest.mark.parametrize("empty", ["", " "])
-def test_empty_argument_counts_for_nothing(variable: str, empty: str, environ: Environ) -> None:
+def test_empty_argument_is_ignored(variable: str, empty: str, environ: Environ) -> None:
     environ[variable], as_one = next((row[1], row[2]) for row in ROWS if row[0] == variable)
     assert main([FLAGS[variable][-1], empty, "reference", "env", empty]) == 0
     assert Settings.load() == as_one
@@ -79,7 +62,7 @@ def test_empty_bind_argument_is_all_interfaces(environ: Environ) -> None:
 
 
 def refused(capsys: Capture, *arguments: str) -> str:
-    """The one line on standard error that these arguments end with, which is all there is, and the status is 2."""
+    """The error of these arguments: one line on standard error, and status 2."""
     with pytest.raises(SystemExit) as ended:
         main(list(arguments))
     output = capsys.readouterr()
@@ -102,31 +85,19 @@ COMMANDS = "expected serve, check, scrape or reference TOPIC"
         (["a\nb"], f"unknown command: 'a\\nb'; {COMMANDS}"),
         (["--port"], "argument -p/--port: expected one argument"),
         (["--debug=x"], "argument -d/--debug: ignored explicit argument 'x'"),
-        # What stands before an @ can be a password, wherever it was put.
+        # The text before an @ can be a password.
         (["--patroni-urll=http://u:s3 cr/t@h"], "unknown argument: '--patroni-urll=***@h'"),
         (["--patroni-url=", "http://u:s3'cr/t@h"], f'unknown command: "***@h"; {COMMANDS}'),
         (["--p=http://u:s3\ncr/t@h"], "ambiguous option: --p=***@h could match --port, --patroni-url, --probes"),
         (["--debug=http://u:s3@cr't@h"], 'argument -d/--debug: ignored explicit argument "***@h"'),
     ],
 )
-def test_arguments_that_do_not_exist_are_one_line(
-    arguments: list[str], line: str, capsys: Capture, environ: Environ
-) -> None:
+def test_unknown_arguments(arguments: list[str], line: str, capsys: Capture, environ: Environ) -> None:
     assert refused(capsys, *arguments) == f"{line} (see --help)"
 
 
-# Settings that cannot be used -----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("variable", "value", "line"), REFUSED)
-def test_value_that_cannot_be_used_is_one_line(
-    variable: str,
-    value: str,
-    line: str,
-    capsys: Capture,
-    environ: Environ,
-    tmp_path: Path,
-) -> None:
+def test_bad_values(variable: str, value: str, line: str, capsys: Capture, environ: Environ, tmp_path: Path) -> None:
     given = {**KEYS, variable: value}
     environ["EXPORTER_ENV_FILE"] = env_file(tmp_path, given)
     assert refused(capsys, "serve") == line
@@ -145,7 +116,7 @@ def test_value_that_cannot_be_used_is_one_line(
         (lambda path: path.write_bytes(b"A=\xff\n"), "not UTF-8"),
     ],
 )
-def test_env_file_that_cannot_be_read_is_one_line(
+def test_bad_env_file(
     make: Callable[[Path], object], reason: str, capsys: Capture, environ: Environ, tmp_path: Path
 ) -> None:
     make(tmp_path / "some.env")
@@ -166,12 +137,12 @@ def test_env_file_that_cannot_be_read_is_one_line(
         ),
     ],
 )
-def test_gunicorn_alone_refuses_with_the_same_line(given: dict[str, str], line: str) -> None:
-    for command in (["gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"], ["exporter"]):
-        assert run(*command, given=given) == (2, "", f"{PROGRAM}: {line}\n")
+def test_gunicorn_has_the_same_errors(given: dict[str, str], line: str) -> None:
+    for command in (["-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"], ["-m", "exporter"]):
+        assert run([sys.executable, *command], cwd=ROOT, environ=given) == (2, f"{PROGRAM}: {line}\n")
 
 
-def test_gunicorn_is_configured_from_the_settings(environ: Environ) -> None:
+def test_gunicorn_conf_reads_the_settings(environ: Environ) -> None:
     environ.update(EXPORTER_WORKERS="2", EXPORTER_THREADS="3", PATRONI_EXPORTER_PORT="1", DEBUG="1")
     configured = runpy.run_path(str(ROOT / "gunicorn.conf.py"))
     expected = {"bind": "0.0.0.0:1", "workers": 2, "threads": 3, "loglevel": "debug"}
