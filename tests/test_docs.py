@@ -10,8 +10,8 @@ from exporter.collectors import COLLECTORS
 from exporter.config.options import OPTIONS
 from exporter.config.settings import ENV_FILE
 from exporter.scrape.families import SCRAPE_FAMILIES
+from exporter.web.self_metrics import OWN_FAMILIES
 from tests.live.processes import ROOT
-from tests.web.test_reload import RELOAD
 
 PAGES = sorted(path for folder in (".", "docs", "bench", "tests/recordings") for path in (ROOT / folder).glob("*.md"))
 RULES = sorted((ROOT / "monitoring").glob("**/*.y*ml"))
@@ -100,4 +100,4 @@ def test_families_exist(page: Path) -> None:
     families = [family for collectors in COLLECTORS.values() for c in collectors for family in c.families]
     families += [family for own in SCRAPE_FAMILIES.values() for family in own]
     labels = {label for family in families for label in family.labels}
-    assert named - {family.name for family in families} - labels - {"exporter_build_info", *RELOAD} == set()
+    assert named - {family.name for family in (*families, *OWN_FAMILIES)} - labels == set()

@@ -1,4 +1,4 @@
-"""The CPUs that gunicorn's workers run on."""
+"""The CPUs of gunicorn's workers."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ CPUS = sorted(os.sched_getaffinity(0))[:2]
 
 
 def cpus(exporter: Served) -> list[set[int]]:
-    """The CPUs that each worker may run on."""
+    """The affinity of each worker."""
     each: list[set[int]] = []
     for pid in exporter.workers():
         with contextlib.suppress(ProcessLookupError):  # it has ended
@@ -28,9 +28,7 @@ def cpus(exporter: Served) -> list[set[int]]:
 
 
 @needs("taskset")
-def test_each_of_as_many_workers_as_cpus_has_one_also_those_that_come_later(
-    upstream: Upstream, tmp_path: Path, port: int
-) -> None:
+def test_one_cpu_for_each_worker(upstream: Upstream, tmp_path: Path, port: int) -> None:
     confined = ("taskset", "-c", ",".join(map(str, CPUS)), *command(upstream, port, "--workers", str(len(CPUS))))
     with serving(tmp_path, port, confined) as exporter:
         ended: set[int] = set()
@@ -50,7 +48,7 @@ def test_each_of_as_many_workers_as_cpus_has_one_also_those_that_come_later(
 
 
 @needs("taskset")
-def test_fewer_workers_than_cpus_may_run_on_all(upstream: Upstream, tmp_path: Path, port: int) -> None:
+def test_fewer_workers_use_all_cpus(upstream: Upstream, tmp_path: Path, port: int) -> None:
     with serving(tmp_path, port, ("taskset", "-c", ",".join(map(str, CPUS)), *command(upstream, port))) as exporter:
         assert cpus(exporter) == [set(CPUS)]
         assert exporter.end() == 0

@@ -1,4 +1,4 @@
-"""The examples of TLS and passwords in docs/security.md, run as they are written there, but for the port."""
+"""The examples of TLS and passwords in docs/security.md, on another port."""
 
 import re
 import subprocess
@@ -22,41 +22,35 @@ SECTION = (ROOT / "docs" / "security.md").read_text().partition("\n## TLS and pa
 
 
 def examples(language: str) -> list[str]:
-    """The examples of the section in this language."""
     return re.findall(rf"(?ms)^```{language}\n(.*?)^```$", SECTION)
 
 
 def shell(text: str) -> list[str]:
-    """The commands of a console, each with the lines that follow it."""
     return [command.strip() for command in re.split(r"(?m)^\$ ", text) if command]
 
 
 @needs("curl", "openssl")
 @pytest.mark.parametrize(("password", "answer"), [("s3cret", "patroni_up 1.0"), ("other", "Unauthorized: ")])
-def test_example_serves_and_lets_curl_in(
-    upstream: Upstream, tmp_path: Path, port: int, password: str, answer: str
-) -> None:
+def test_curl(upstream: Upstream, tmp_path: Path, port: int, password: str, answer: str) -> None:
     (tmp_path / ".venv").symlink_to(sys.prefix)
-    serves, [asks] = map(shell, examples("console"))
-    subprocess.run(  # in a session of its own, so that the password is asked for on standard input
-        ["bash", "-euc", "\n".join(serves[:-1])],
+    serve, [request] = map(shell, examples("console"))
+    subprocess.run(  # without a terminal the password is read from standard input
+        ["bash", "-euc", "\n".join(serve[:-1])],
         cwd=tmp_path,
         input=f"{password}\n".encode(),
         start_new_session=True,
         check=True,
     )
     environ = {"PATRONI_EXPORTER_PORT": str(port), "PATRONI_EXPORTER_URL": recorded(upstream).url}
-    with serving(tmp_path, port, ["bash", "-c", f"exec {serves[-1]}"], environ=environ) as exporter:
-        line = asks.replace(":9547", f":{port}")
+    with serving(tmp_path, port, ["bash", "-c", f"exec {serve[-1]}"], environ=environ) as exporter:
+        line = request.replace(":9547", f":{port}")
         done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, check=True, text=True)
         assert answer in done.stdout
         assert exporter.end() == 0
 
 
 @needs("prometheus")
-def test_example_lets_prometheus_in_with_its_certificate_and_password(
-    upstream: Upstream, tmp_path: Path, port: int
-) -> None:
+def test_prometheus(upstream: Upstream, tmp_path: Path, port: int) -> None:
     ca = authority(tmp_path / "ca.crt")
     for name in ("server", "prometheus"):
         issue(ca, tmp_path, name, *HERE).cert.rename(tmp_path / f"{name}.crt")

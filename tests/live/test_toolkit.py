@@ -1,4 +1,4 @@
-"""Prometheus' own promtool reads the same web configuration files: what it accepts is accepted, but for a few."""
+"""promtool and the exporter accept the same web configuration files, with few exceptions."""
 
 import subprocess
 from pathlib import Path
@@ -11,12 +11,12 @@ from tests.locks import tls, web_config
 from tests.web.test_tls import LOCKED_KEY, OTHERWISE, REFUSED_TLS
 from tests.web.test_web_config import NOTHING, REFUSED
 
-#: What is refused here alone, by what the reason says: what would be a trap, and what Python's TLS cannot do.
+#: Errors of the exporter alone: mistakes, and what Python's TLS does not support.
 STRICTER = (
     "found another document",
     "expected printable ASCII",
-    "expected a bcrypt hash",  # only where no password at all can have the hash
-    "client_ca_file: expected certificates in PEM",  # newer toolkits refuse it too
+    "expected a bcrypt hash",  # no password can have the hash
+    "client_ca_file: expected certificates in PEM",  # new versions of promtool reject it too
     "certificates are always verified here",
     "not less than min_version",
     "expected one curve",
@@ -25,7 +25,7 @@ STRICTER = (
 
 
 @needs("promtool")
-def test_what_promtool_accepts_is_accepted_and_what_it_refuses_is_refused(tmp_path: Path) -> None:
+def test_same_as_promtool(tmp_path: Path) -> None:
     ca = authority(tmp_path / "ca.pem")
     for name in ("server", "other"):
         issue(ca, tmp_path, name, *HERE)
@@ -35,7 +35,7 @@ def test_what_promtool_accepts_is_accepted_and_what_it_refuses_is_refused(tmp_pa
     verdicts: dict[tuple[bool, bool], list[str]] = {}
     for text in texts:
         if "client_allowed_sans" in text:
-            continue  # which not every version knows
+            continue  # old versions do not have it
         path = web_config(tmp_path, text)
         line = [path_of("promtool"), "check", "web-config", path]
         theirs = subprocess.run(line, capture_output=True, check=False).returncode == 0
@@ -48,7 +48,7 @@ def test_what_promtool_accepts_is_accepted_and_what_it_refuses_is_refused(tmp_pa
 
 
 def refusal(path: str) -> str:
-    """What a file is refused with, empty where it is accepted."""
+    """The error of a file, or an empty text."""
     try:
         checked_web_config(path)
     except ConfigError as refused:
