@@ -1,4 +1,4 @@
-"""The exporter as a process of its own, started the way that a user starts it."""
+"""The exporter as a process."""
 
 import contextlib
 import http.client
@@ -25,57 +25,57 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 MODULE = (sys.executable, "-m", "exporter")
 
-#: The folder that the packages of this Python are in.
+#: The packages of this Python.
 PACKAGES = sysconfig.get_path("purelib")
 
-#: `nobody` of every Linux; that there is such a name does not matter.
+#: The user nobody of Linux.
 NOBODY = 65534
 
 
 @dataclass(frozen=True)
 class Served:
-    """An exporter that serves; `log` is what it writes to standard output and standard error."""
+    """A running server; `log` has its standard output and standard error."""
 
     process: subprocess.Popen[bytes]
     port: int
     log: Path
 
     def get(self, path: str = "/metrics", host: str = "127.0.0.1", seconds: float = 10) -> tuple[int, str]:
-        """Status and body of one answer."""
+        """The status and the body of a response."""
         connection = http.client.HTTPConnection(host, self.port, timeout=seconds)
         with contextlib.closing(connection):
             connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
+            response = connection.getresponse()
+            return response.status, response.read().decode()
 
     def up(self) -> str:
-        """The value of patroni_up in one scrape."""
+        """The value of patroni_up."""
         return dict(line.rsplit(" ", 1) for line in self.get()[1].splitlines() if line[0] != "#")["patroni_up"]
 
     def lines(self) -> list[str]:
-        """The log so far: of each event the level and the text without the ids of processes."""
+        """The level and the msg of each event in the log, without process ids."""
         return [re.sub(r"(pid: |\()\d+", r"\1N", f"{event['level']} {event['msg']}") for event in self.events()]
 
     def events(self, logger: str = "") -> list[dict[str, str]]:
-        """The log so far, of this logger or of all; every line of it is logfmt."""
+        """The events in the log, which must be logfmt."""
         events = [event(line) for line in self.log.read_text().split("\n")[:-1]]
         return [event for event in events if event["logger"].startswith(logger)]
 
     def logs(self, text: str, times: int = 1) -> Callable[[], bool]:
-        """A question for `until`: is this text in the log so many times?"""
+        """For `until`: whether the text is in the log so many times."""
         return lambda: self.log.read_text().count(text) == times
 
     def workers(self) -> set[int]:
-        """The processes below it, of which gunicorn makes the first when its socket already takes connections."""
+        """Its child processes; gunicorn creates the first after its socket."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return set(map(int, until(lambda: children.read_text().split())))
 
     def files(self) -> set[str]:
-        """The files that its processes hold open, of those that are deleted already the folder."""
+        """The open files of its processes, and the folders of deleted ones."""
         paths = set()
         for process in (self.process.pid, *self.workers()):
             for descriptor in Path(f"/proc/{process}/fd").iterdir():
-                with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                with contextlib.suppress(FileNotFoundError):  # it was closed
                     paths.add(str(descriptor.readlink()))
         files = {path for path in paths if path.startswith("/") and path != os.devnull}
         return {str(Path(path).parent) if path.endswith(" (deleted)") else path for path in files}
@@ -87,7 +87,7 @@ class Served:
 
 
 def event(line: str) -> dict[str, str]:
-    """The keys and values of one line of logfmt, which is nothing else."""
+    """The keys and values of a line of logfmt."""
     pair = r'([a-z_]+)=("(?:[^"\\]|\\.)*"|[^\s"=\\]+)'
     assert re.fullmatch(f"{pair}(?: {pair})*", line), line
     return {key: json.loads(text) if text[0] == '"' else text for key, text in re.findall(pair, line)}
@@ -103,10 +103,7 @@ def serving(
     user: int | None = None,
     environ: Mapping[str, str] = {},
 ) -> Iterator[Served]:
-    """Starts the command, waits until it serves, and ends it if it is still there; its log goes into the folder.
-
-    `environ` is added to the least environment that finds the code and takes no `.env` of whoever runs the tests.
-    """
+    """Starts a server, waits for its port, and kills it at the end; its log is in the folder."""
     log = folder / f"exporter-{port}.log"
     with log.open("wb") as output:
         process = start(command, output, cwd=cwd or folder, user=user, environ=environ)
@@ -122,15 +119,9 @@ def serving(
 
 
 def start(
-    command: Sequence[str],
-    output: Any,
-    *,
-    cwd: Path,
-    user: int | None = None,
-    environ: Mapping[str, str] = {},
-    pass_fds: Sequence[int] = (),
+    command: Sequence[str], output: Any, *, cwd: Path, user: int | None = None, environ: Mapping[str, str] = {}
 ) -> subprocess.Popen[bytes]:
-    """Starts a command in a session of its own, as another user where root says so, with these open files beside."""
+    """Starts a command in a new session, as another user if there is one. Its environment has no other variables."""
     least = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "EXPORTER_ENV_FILE": os.devnull}
     return subprocess.Popen(
         command,
@@ -143,29 +134,28 @@ def start(
         stdout=output,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        pass_fds=pass_fds,
     )
 
 
 def run(
     command: Sequence[str], *, cwd: Path, user: int | None = None, environ: Mapping[str, str] = {}
 ) -> tuple[int, str]:
-    """Runs a command to its end as `start` would; returns its exit status and all that it wrote."""
+    """Runs a command as `start` does; returns its exit status and output."""
     with start(command, subprocess.PIPE, cwd=cwd, user=user, environ=environ) as process:
         output, _ = process.communicate(timeout=60)
     return process.returncode, output.decode()
 
 
 def packager() -> dict[str, str]:
-    """The environment for pip and make: with its settings of proxies and certificates, without this checkout's code."""
+    """The environment for pip and make, with the variables of proxies and without this checkout."""
     return {name: value for name, value in os.environ.items() if "MAKE" not in name} | {"PYTHONPATH": ""}
 
 
 def until(true: Callable[[], T], seconds: float = 20) -> T:
-    """Asks again and again until it is true, and returns that answer; fails after so many seconds."""
+    """Waits until the result is true, and returns it."""
     deadline = time.monotonic() + seconds
     while not (answer := true()):
-        assert time.monotonic() < deadline, "it did not come true in time"
+        assert time.monotonic() < deadline, "timeout"
         time.sleep(0.02)
     return answer
 
@@ -179,7 +169,7 @@ def _answers(port: int) -> bool:
 
 @contextlib.contextmanager
 def free_port(host: str = "127.0.0.1") -> Iterator[int]:
-    """A port that nobody gets by chance: it stays bound, and SO_REUSEADDR lets a server have it all the same."""
+    """A port that is reserved: it stays bound, and SO_REUSEADDR lets a server bind it too."""
     with socket.socket() as reserved:
         reserved.bind((host, 0))
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -187,25 +177,24 @@ def free_port(host: str = "127.0.0.1") -> Iterator[int]:
 
 
 def recorded(upstream: Upstream) -> Upstream:
-    """The upstream with the answers of a real Patroni."""
-    answers = moment("4.1.5", "healthy-async", "n1").answers
-    upstream.answers.update({path: (answer.status, answer.body) for path, answer in answers.items()})
+    """The upstream with the recorded responses of Patroni."""
+    upstream.serve(moment("4.1.5", "healthy-async", "n1").answers)
     return upstream
 
 
 def families(exposition: str) -> list[str]:
-    """The names of the families of one scrape, in its order."""
+    """The names of the families, in their order."""
     return [line.split()[2] for line in exposition.splitlines() if line.startswith("# TYPE ")]
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int]]:
-    """Every file and folder below the folder, with its size and time of change."""
+    """The files and folders below a folder, with their sizes and times."""
     return {str(path): (path.lstat().st_size, path.lstat().st_mtime_ns) for path in sorted(folder.rglob("*"))}
 
 
 @dataclass(frozen=True)
 class Unprivileged:
-    """Who may do least here: `user` is nobody for root, None for whoever is not root; `python` he can start."""
+    """A user for root to switch to, or None, and a Python that this user can run."""
 
     user: int | None
     python: str
@@ -213,10 +202,7 @@ class Unprivileged:
 
 @cache
 def unprivileged() -> Unprivileged:
-    """Nobody for root, with the first Python of this minor version that he can start and that finds the packages.
-
-    Oneself where there is none, as where the only Python is in root's home.
-    """
+    """The user nobody, if we are root and nobody can run a Python with the packages."""
     if os.geteuid() != 0:
         return Unprivileged(None, sys.executable)
     code = f"import sys, flask, gunicorn, pycurl; assert sys.version_info[:2] == {sys.version_info[:2]}"
