@@ -74,15 +74,8 @@ def test_port_of_the_exporter(services: dict[str, Service], monkeypatch: pytest.
 
 
 def test_names_of_the_nodes(services: dict[str, Service]) -> None:
-    nodes = {name: service["environment"] for name, service in services.items() if name.startswith("db")}
-    assert nodes == {
-        name: {
-            "PATRONI_NAME": name,
-            "PATRONI_RESTAPI_CONNECT_ADDRESS": f"{name}:8008",
-            "PATRONI_POSTGRESQL_CONNECT_ADDRESS": f"{name}:5432",
-        }
-        for name in ("db1", "db2", "db3")
-    }
+    for name in ("db1", "db2", "db3"):
+        assert set(re.findall(r"db\d", str(services[name]["environment"]))) == {name}
 
 
 @needs("promtool")

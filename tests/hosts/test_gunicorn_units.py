@@ -134,8 +134,9 @@ def members(*names: str) -> set[str]:
     return {row for row in rows if not row.startswith("@")} | (members(*sets) if sets else set())
 
 
-def test_service_notifies_systemd(checkout: Checkout, upstream: Upstream, port: int) -> None:
-    checkout.write_env(local(upstream, port))
+def test_start_and_reload(checkout: Checkout, upstream: Upstream, port: int) -> None:
+    """It notifies systemd; a reload applies good settings and rejects bad ones."""
+    checkout.write_env(local(upstream, port) | {"PATRONI_EXPORTER_URL": f"{upstream.url}/elsewhere"})
     assert values(checkout, "Type") == ["notify"]
     path = checkout.folder / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
@@ -144,23 +145,15 @@ def test_service_notifies_systemd(checkout: Checkout, upstream: Upstream, port: 
         systemd.settimeout(10)
         with service(checkout, port, {"NOTIFY_SOCKET": str(path)}) as served:
             assert systemd.recv(1000).decode().splitlines()[0] == "READY=1"
-            assert served.up() == "1.0"
+            assert served.up() == "0.0"  # the worker has read the settings
+            checkout.write_env(local(upstream, port, PATRONI_EXPORTER_TIMEOUT="ten"))
+            assert reload(checkout, served) == [2]
+            assert served.up() == "0.0"
+            checkout.write_env(local(upstream, port))
+            assert reload(checkout, served) == [0, 0]
+            until(lambda: served.up() == "1.0")
             assert served.end() == 0
     path.unlink()
-
-
-def test_reload(checkout: Checkout, upstream: Upstream, port: int) -> None:
-    """It applies good settings and rejects bad ones."""
-    checkout.write_env(local(upstream, port) | {"PATRONI_EXPORTER_URL": f"{upstream.url}/elsewhere"})
-    with service(checkout, port) as served:
-        assert served.up() == "0.0"  # the worker has read the settings
-        checkout.write_env(local(upstream, port, PATRONI_EXPORTER_TIMEOUT="ten"))
-        assert reload(checkout, served) == [2]
-        assert served.up() == "0.0"
-        checkout.write_env(local(upstream, port))
-        assert reload(checkout, served) == [0, 0]
-        until(lambda: served.up() == "1.0")
-        assert served.end() == 0
 
 
 def test_systemd_does_not_restart_after_a_bad_setting(checkout: Checkout, upstream: Upstream) -> None:

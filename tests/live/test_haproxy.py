@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -41,37 +42,36 @@ def haproxy(folder: Path, port: int, exporters: dict[str, int]) -> Iterator[Serv
 class Load:
     """Scrapes without pause, one connection per path; `failed` has those without a whole exposition."""
 
-    def __init__(self, port: int, paths: list[str]):
+    def __init__(self, port: int) -> None:
         self.done = 0
         self.failed: list[str] = []
         self._port = port
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._scrape, args=(path,)) for path in paths]
 
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+    @contextlib.contextmanager
+    def running(self, paths: list[str]) -> Iterator[None]:
+        with ThreadPoolExecutor(len(paths)) as threads:
+            for path in paths:
+                threads.submit(self._scrape, path)
+            try:
+                yield
+            finally:
+                self._stop.set()
 
     def _scrape(self, path: str) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
-        while not self._stop.is_set():
-            try:
-                connection.request("GET", path)
-                response = connection.getresponse()
-                text = response.read().decode()
-                if response.status != 200 or "\npatroni_up 1.0\n" not in text:
-                    self.failed.append(f"{path}: {response.status} {text[:200]}")
-            except (OSError, http.client.HTTPException) as error:
-                self.failed.append(f"{path}: {error!r}")
-                connection.close()
-            self.done += 1
-        connection.close()
+        with contextlib.closing(connection):
+            while not self._stop.is_set():
+                try:
+                    connection.request("GET", path)
+                    response = connection.getresponse()
+                    text = response.read().decode()
+                    if response.status != 200 or "\npatroni_up 1.0\n" not in text:
+                        self.failed.append(f"{path}: {response.status} {text[:200]}")
+                except (OSError, http.client.HTTPException) as error:
+                    self.failed.append(f"{path}: {error!r}")
+                    connection.close()
+                self.done += 1
 
     def wait(self, scrapes: int) -> None:
         """Waits for so many more scrapes."""
@@ -96,7 +96,8 @@ def test_killed_exporter_loses_no_scrape(tmp_path: Path, upstream: Upstream) -> 
         first, *_ = [start(name) for name in EXPORTERS]
         stack.enter_context(haproxy(tmp_path, port, exporters))
         paths = ["/metrics", "/metrics", *(f"/metrics?target=db{number}:8008" for number in range(6))]
-        with Load(port, paths) as load:
+        load = Load(port)
+        with load.running(paths):
             until(lambda: all(scrapes()[name] >= 20 for name in EXPORTERS))
 
             os.killpg(first.process.pid, signal.SIGKILL)

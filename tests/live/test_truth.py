@@ -1,7 +1,7 @@
 """A cluster of three nodes changes, and the exporters agree with Patroni at each step."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -43,6 +43,12 @@ def healthy(started: Lab) -> Lab:
     started.cluster.resume()
     started.cluster.wait_healthy(60, started.nodes)
     return started
+
+
+def agree(healthy: Lab, read: Callable[[], object], expected: object, seconds: float = 20) -> None:
+    """Waits for this value, and compares the exporters with Patroni."""
+    eventually(read, expected, seconds)
+    assert healthy.differences() == {}
 
 
 def test_healthy_cluster(healthy: Lab) -> None:
@@ -95,8 +101,7 @@ def test_switchover(healthy: Lab) -> None:
     for found in healthy.every("patroni_last_timeline_switch_timestamp_seconds", "leader").values():
         assert [(leader, 0 <= time.time() - when < 60) for leader, when in found.items()] == [((new.name,), True)]
     eventually(lambda: healthy.each("patroni_primary"), healthy.only(new))
-    eventually(lambda: healthy.each("patroni_postgres_timeline"), healthy.all(timeline + 1))
-    assert healthy.differences() == {}
+    agree(healthy, lambda: healthy.each("patroni_postgres_timeline"), healthy.all(timeline + 1))
     replicas = {(node.name, "replica") for node in healthy.nodes if node != new}
     assert healthy.ones(*ROLES) == healthy.all({(new.name, "leader"), *replicas})
 
@@ -105,9 +110,8 @@ def test_pause(healthy: Lab) -> None:
     names = ("patroni_is_paused", "patroni_patroni_pause", "patroni_cluster_paused")
     for change, value in ((healthy.cluster.pause, 1), (healthy.cluster.resume, 0)):
         change()
-        eventually(lambda: [healthy.each(name) for name in names], [healthy.all(value)] * 3)
+        agree(healthy, lambda: [healthy.each(name) for name in names], [healthy.all(value)] * 3)
         assert ("Maintenance mode: on" in healthy.cluster.patronictl("list")) == bool(value)
-        assert healthy.differences() == {}
 
 
 def test_pending_restart(healthy: Lab) -> None:
@@ -124,11 +128,9 @@ def test_pending_restart(healthy: Lab) -> None:
     parameters = {(node.name, "max_connections") for node in healthy.nodes}
     eventually(waiting, nothing)
     healthy.cluster.patch_config({"postgresql": {"parameters": {"max_connections": 50}}})
-    eventually(waiting, [healthy.all(1), healthy.all(1), healthy.all(names), healthy.all(parameters)])
-    assert healthy.differences() == {}
+    agree(healthy, waiting, [healthy.all(1), healthy.all(1), healthy.all(names), healthy.all(parameters)])
     healthy.cluster.patch_config({"postgresql": {"parameters": {"max_connections": 40}}})
-    eventually(waiting, nothing)
-    assert healthy.differences() == {}
+    agree(healthy, waiting, nothing)
 
 
 def test_scheduled_restart_and_switchover(healthy: Lab) -> None:
@@ -146,12 +148,10 @@ def test_scheduled_restart_and_switchover(healthy: Lab) -> None:
     ctl = healthy.cluster.patronictl
     ctl("restart", "demo", replica.name, "--scheduled", when, "--force")
     ctl("switchover", "demo", "--candidate", candidate.name, "--scheduled", when, "--force")
-    eventually(found, [healthy.all({(leader.name, candidate.name): at}), healthy.all({(replica.name,): at})])
-    assert healthy.differences() == {}
+    agree(healthy, found, [healthy.all({(leader.name, candidate.name): at}), healthy.all({(replica.name,): at})])
     ctl("flush", "demo", "restart", "--force")
     ctl("flush", "demo", "switchover", "--force")
-    eventually(found, [healthy.all({}), healthy.all({})])
-    assert healthy.differences() == {}
+    agree(healthy, found, [healthy.all({}), healthy.all({})])
 
 
 def test_paused_replay(healthy: Lab) -> None:
@@ -169,12 +169,10 @@ def test_paused_replay(healthy: Lab) -> None:
     healthy.cluster.pause_replay(replica)
     healthy.cluster.sql(leader, wal)
     eventually(large, [False] * 6 + [True] * 3)
-    eventually(lambda: healthy.each("patroni_xlog_paused"), healthy.only(replica))
-    assert healthy.differences() == {}
+    agree(healthy, lambda: healthy.each("patroni_xlog_paused"), healthy.only(replica))
     healthy.cluster.resume_replay(replica)
     eventually(lambda: [healthy.every(lag, "name")[leader.name].get((replica.name,)) for lag in lags], [0, 0, 0])
-    eventually(lambda: healthy.each("patroni_xlog_paused"), healthy.all(0))
-    assert healthy.differences() == {}
+    agree(healthy, lambda: healthy.each("patroni_xlog_paused"), healthy.all(0))
 
 
 @pytest.mark.parametrize(
@@ -186,27 +184,24 @@ def test_synchronous_mode(healthy: Lab, value: object, mode: str, role: str, syn
     before = healthy.each("patroni_config_hash")
     healthy.cluster.patch_config({"synchronous_mode": value})
 
-    def standbys() -> list[str]:
-        return sorted(name for name, other in healthy.ones(*ROLES)[leader.name] if other == role)
-
-    def replicating() -> list[str]:
+    def standbys() -> list[set[str]]:
+        """The standbys in /cluster, in the replication of the leader, and in the status of each node."""
         rows = healthy.ones("patroni_replication_info", "application_name", "sync_state")[leader.name]
-        return sorted(name for name, state in rows if state == sync_state)
+        return [
+            {name for name, other in healthy.ones(*ROLES)[leader.name] if other == role},
+            {name for name, state in rows if state == sync_state},
+            {name for name, value in healthy.each(f"patroni_{role}").items() if value == 1},
+        ]
 
-    def serving() -> list[str]:
-        return sorted(name for name, value in healthy.each(f"patroni_{role}").items() if value == 1)
-
-    healthy.cluster.wait(f"a {role}", standbys, 20)
-    eventually(lambda: [standbys() == replicating(), standbys() == serving()], [True, True])
+    healthy.cluster.wait(f"a {role}", lambda: standbys()[0], 20)
+    eventually(lambda: len(set(map(frozenset, standbys()))), 1)
     modes = {(other,): float(other == mode) for other in ("off", "on", "quorum")}
-    eventually(lambda: healthy.every("patroni_config_synchronous_mode", "mode"), healthy.all(modes))
-    assert healthy.differences() == {}
+    agree(healthy, lambda: healthy.every("patroni_config_synchronous_mode", "mode"), healthy.all(modes))
     assert set(healthy.each("patroni_config_hash").values()).isdisjoint(before.values())
     healthy.cluster.patch_config({"synchronous_mode": None})
-    eventually(lambda: [standbys(), replicating(), serving()], [[], [], []])
-    eventually(lambda: healthy.every("patroni_config_synchronous_mode", "mode"), healthy.all({}))
+    eventually(standbys, [set()] * 3)
+    agree(healthy, lambda: healthy.every("patroni_config_synchronous_mode", "mode"), healthy.all({}))
     assert healthy.each("patroni_config_hash") == before
-    assert healthy.differences() == {}
 
 
 def test_failsafe_mode(healthy: Lab) -> None:
@@ -217,8 +212,7 @@ def test_failsafe_mode(healthy: Lab) -> None:
     before = healthy.each("patroni_config_hash")
     assert found() == [healthy.all(0), healthy.all(None), healthy.all(0)]
     healthy.cluster.patch_config({"failsafe_mode": True})
-    eventually(found, [healthy.all(1)] * 3)
-    assert healthy.differences() == {}
+    agree(healthy, found, [healthy.all(1)] * 3)
     assert set(healthy.each("patroni_config_hash").values()).isdisjoint(before.values())
     healthy.cluster.patch_config({"failsafe_mode": None})
     eventually(found, [healthy.all(0), healthy.all(None), healthy.all(1)])  # Patroni keeps the topology
@@ -233,8 +227,7 @@ def test_stopped_replica(healthy: Lab) -> None:
     eventually(lambda: healthy.ones(*STATES), healthy.all(members))
     assert healthy.each("patroni_postgres_running") == healthy.only(leader, other)
     assert healthy.each("patroni_postgres_state") == {**healthy.all(5), replica.name: 12}
-    assert healthy.each("patroni_up") == healthy.all(1)
-    assert healthy.differences() == {}
+    agree(healthy, lambda: healthy.each("patroni_up"), healthy.all(1))
     healthy.cluster.resume()
     healthy.cluster.wait_healthy()
     assert healthy.each("patroni_postgres_running") == healthy.all(1)
@@ -252,8 +245,7 @@ def test_stopped_leader(healthy: Lab) -> None:
     assert healthy.differences() == {}
     healthy.cluster.resume()
     healthy.cluster.wait_healthy()
-    eventually(lambda: healthy.each("patroni_cluster_unlocked"), healthy.all(0))
-    assert healthy.differences() == {}
+    agree(healthy, lambda: healthy.each("patroni_cluster_unlocked"), healthy.all(0))
     eventually(lambda: healthy.history() == healthy.listed_history(), True)
 
 
@@ -268,14 +260,10 @@ def test_killed_patroni(healthy: Lab) -> None:
         "patroni_scrape_collector_duration_seconds",
     }
     assert set(healthy.every("patroni_scrape_collector_success", "collector")[killed.name].values()) == {0}
-    assert healthy.ones(*STATES) == {**healthy.all(members), killed.name: set()}
-    assert healthy.each("patroni_cluster_members") == {**healthy.all(3), killed.name: None}
-    assert healthy.differences() == {}
+    agree(healthy, lambda: healthy.ones(*STATES), {**healthy.all(members), killed.name: set()})
     members.remove((killed.name, "streaming"))
-    eventually(lambda: healthy.ones(*STATES), {**healthy.all(members), killed.name: set()}, TTL + 20)
+    agree(healthy, lambda: healthy.ones(*STATES), {**healthy.all(members), killed.name: set()}, TTL + 20)
     assert healthy.each("patroni_cluster_members") == {**healthy.all(2), killed.name: None}
-    assert healthy.differences() == {}
     healthy.cluster.start_node(killed)
     healthy.cluster.wait_healthy(60, healthy.nodes)
-    assert healthy.each("patroni_up") == healthy.all(1)
-    assert healthy.differences() == {}
+    agree(healthy, lambda: healthy.each("patroni_up"), healthy.all(1))

@@ -185,36 +185,10 @@ def test_users_and_authorities_change(upstream: Upstream, folder: Path, port: in
         assert exporter.end() == 0
 
 
-def test_new_worker_uses_the_last_good_file(upstream: Upstream, folder: Path, port: int) -> None:
-    path = web_config(folder, tls() + users(alice="a"))
-    with serving(folder, port, with_file(upstream, port, path)) as exporter:
-        client = Client(folder, port)
-        assert client.get(login=("alice", "a")) == 200
-        web_config(folder, tls() + users(bob="b"))
-        assert client.get(login=("bob", "b")) == 200
-        ended: set[int] = set()
-        for bad in ("basic_auth_users: [bob]\n", tls()):
-            web_config(folder, bad)
-            (worker,) = exporter.workers()
-            os.kill(worker, signal.SIGKILL)
-            ended.add(worker)
-            until(lambda: exporter.workers() - ended)
-            until(lambda: client.get(login=("bob", "b")) == 200)
-            assert [client.get(login=("alice", "a")), client.get()] == [401, 401]
-        assert exporter.end() == 0
-    assert logged(exporter, "web_config")[-2:] == [
-        f"{path}:1: basic_auth_users: expected a mapping, found a list",
-        f"{path}: basic_auth_users is missing: a restart is needed to serve without users",
-    ]
-
-
-@pytest.mark.parametrize("arguments", [MODULE, (*MODULE, "check"), (*MODULE[:2], "gunicorn", "-c", "gunicorn.conf.py")])
-def test_file_that_cannot_be_used(folder: Path, port: int, arguments: tuple[str, ...]) -> None:
+def test_bad_file(folder: Path) -> None:
     path = web_config(folder, tls(key_file="gone.key"))
-    environ = {"EXPORTER_WEB_CONFIG_FILE": path, "PATRONI_EXPORTER_PORT": str(port)}
-    status, output = run(arguments, cwd=ROOT, environ=environ)
     line = f"{path}: tls_server_config: key_file: '{folder}/gone.key': No such file or directory"
-    assert (status, output) == (2, f"patroni-staytus-exporter: {line}\n")
+    assert run((*MODULE, "--web.config.file", path), cwd=folder) == (2, f"patroni-staytus-exporter: {line}\n")
 
 
 def test_check_shows_no_hash(upstream: Upstream, folder: Path, port: int) -> None:
