@@ -7,7 +7,7 @@ SCREENSHOT = Path(__file__).parents[1] / "docs" / "landing.webp"
 
 
 def main() -> None:
-    """Writes the file. Playwright has no WebP, so that this asks Chromium itself."""
+    """Writes the file as WebP, which Chromium supports and Playwright does not."""
     from tests.live.test_landing import LAG, chromium, serving
 
     with chromium() as browser, serving(LAG) as url:

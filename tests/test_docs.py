@@ -100,4 +100,5 @@ def test_families_exist(page: Path) -> None:
     families = [family for collectors in COLLECTORS.values() for c in collectors for family in c.families]
     families += [family for own in SCRAPE_FAMILIES.values() for family in own]
     labels = {label for family in families for label in family.labels}
-    assert named - {family.name for family in (*families, *OWN_FAMILIES)} - labels == set()
+    names = {family.name for family in families} | {family.name for family in OWN_FAMILIES}
+    assert named - names - labels == set()

@@ -103,5 +103,5 @@ def test_modules_allow_the_nodes(services: dict[str, Service]) -> None:
     modules = read_modules(path.read_text(), "modules.yml")
     configuration = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
     query = parse_qs(urlsplit(configuration["scrape_configs"][0]["http_sd_configs"][0]["url"]).query)
-    asked = [modules[query["module"][0]].at(target).target.url for target in query["target"]]
-    assert asked == ["http://db1:8008", "http://db2:8008", "http://db3:8008"]
+    urls = [modules[query["module"][0]].at(target).target.url for target in query["target"]]
+    assert urls == ["http://db1:8008", "http://db2:8008", "http://db3:8008"]

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import Upstream
 from tests.hosts.hosts import Checkout, Host, ask, each_host, one_of_each, settings
 from tests.live.processes import Served, until
-from tests.locks import users, web_config
+from tests.web_config import users, web_config
 
 pytestmark = pytest.mark.timeout(90)
 

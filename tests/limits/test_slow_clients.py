@@ -17,7 +17,7 @@ import trustme
 from tests.certificates import HERE, issue
 from tests.conftest import Upstream
 from tests.live.processes import MODULE, Served, free_port, serving, until
-from tests.locks import tls, web_config
+from tests.web_config import tls, web_config
 
 REQUEST = b"GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n"
 

@@ -1,4 +1,4 @@
-"""Servers and tools that are not Python's: `tests/servers.txt` lists the Debian packages that they come in."""
+"""Servers and tools from the Debian packages in `tests/servers.txt`."""
 
 import os
 import shutil
@@ -9,14 +9,14 @@ _PLACES = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
 
 
 def path_of(command: str) -> str:
-    """The path of the command; fails where there is none."""
+    """The path of the command, which must be installed."""
     path = shutil.which(command, path=_PLACES)
     assert path is not None, f"{command} is not installed: see tests/servers.txt"
     return path
 
 
 def needs(*commands: str) -> pytest.MarkDecorator:
-    """Skips a test where a command is not installed and nobody but root can do so; in CI such a test fails."""
+    """Skips a test without its commands; in CI it fails."""
     missing = [command for command in commands if shutil.which(command, path=_PLACES) is None]
     return pytest.mark.skipif(
         bool(missing) and "CI" not in os.environ, reason=f"not installed: {', '.join(missing)}; see tests/servers.txt"

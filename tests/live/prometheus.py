@@ -1,4 +1,4 @@
-"""A real Prometheus, and what it says."""
+"""A real Prometheus and its API."""
 
 import json
 import urllib.parse
@@ -13,33 +13,33 @@ import yaml
 from tests.live.installed import path_of
 from tests.live.processes import Served, free_port, serving, until
 
-#: The labels of one series, and its value.
-Told = list[tuple[dict[str, str], float]]
+#: The labels and the value of each series.
+Vector = list[tuple[dict[str, str], float]]
 
 
 @dataclass(frozen=True)
 class Prometheus:
-    """One that runs."""
+    """A running Prometheus."""
 
     served: Served
 
     def api(self, path: str, **parameters: object) -> Any:
-        """What its API answers below /api/v1/."""
+        """The data of a response of its API."""
         status, text = self.served.get(f"/api/v1/{path}?{urllib.parse.urlencode(parameters)}")
         assert status == 200, text
         return json.loads(text)["data"]
 
-    def query(self, expression: str) -> Told:
-        """What the expression gives now."""
+    def query(self, expression: str) -> Vector:
+        """The present value of an expression."""
         found = self.api("query", query=expression)["result"]
         return [(series["metric"], float(series["value"][1])) for series in found]
 
     def firing(self) -> set[str]:
-        """The alerts that fire now, each with the member that it names, if any."""
+        """The firing alerts, each with its label `name` if it has one."""
         return {_alert(labels) for labels, _ in self.query('ALERTS{alertstate="firing"}')}
 
     def fired(self, since: float, until: float) -> set[str]:
-        """The alerts that fired at any time between these two, in Unix seconds."""
+        """The alerts that fired between two times in Unix seconds."""
         found = self.api("query_range", query='ALERTS{alertstate="firing"}', start=since, end=until, step=1)
         return {_alert(series["metric"]) for series in found["result"]}
 
@@ -50,7 +50,7 @@ def _alert(labels: Mapping[str, str]) -> str:
 
 @contextmanager
 def prometheus(folder: Path, configuration: Mapping[str, Any], environ: Mapping[str, str] = {}) -> Iterator[Prometheus]:
-    """Starts it with this configuration, and ends it; all that it writes is in the folder."""
+    """Starts Prometheus with this configuration; its files are in the folder."""
     file = folder / "prometheus.yml"
     file.write_text(yaml.safe_dump(dict(configuration)))
     with free_port() as port:

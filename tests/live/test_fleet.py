@@ -131,7 +131,7 @@ def test_member_leaves_and_joins(healthy: Fleet) -> None:
 
 
 def test_targets_stay_while_discovery_fails(healthy: Fleet) -> None:
-    """/sd asks the first two nodes, which are down."""
+    """/sd requests the first two nodes, which are down."""
     for node in healthy.cluster.nodes[:2]:
         healthy.cluster.kill_patroni(node)
     path = f"/sd?module=patroni&{'&'.join(f'target={HOST}:{node.rest_port}' for node in healthy.cluster.nodes[:2])}"

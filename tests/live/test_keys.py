@@ -44,7 +44,7 @@ def basic(user: str, password: str) -> str:
 def credentials(server: TLSUpstream, path: str) -> dict[str, str]:
     """The headers with credentials in the last request for this path."""
     names = ("Authorization", "X-Auth-Token", "X-Auth-Secret", "X-Proxy", "X-Other", "X-Forwarded-Proto")
-    headers = next(headers for asked, headers in reversed(server.requests) if asked == path)
+    headers = next(headers for requested, headers in reversed(server.requests) if requested == path)
     return {name: headers[name] for name in names if name in headers}
 
 

@@ -18,7 +18,7 @@ from exporter.config.options import OPTIONS, PATRONI, STAYTUS, Option
 from exporter.config.settings import Settings
 from tests.limits.servers import Odd, whole
 from tests.live.processes import MODULE, Served, free_port, run, serving
-from tests.locks import users, web_config
+from tests.web_config import users, web_config
 
 SECRETS = [option for option in OPTIONS if option.secret]
 URLS = [PATRONI.url, STAYTUS.url]

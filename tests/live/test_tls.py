@@ -102,7 +102,7 @@ def test_default_authorities_do_not_include_ours(certificates: Certificates) -> 
 
 
 def test_self_signed_certificate_can_be_its_own_authority(certificates: Certificates) -> None:
-    files = self_signed(certificates.folder, "elsewhere.example", of_old=True)
+    files = self_signed(certificates.folder, "elsewhere.example", old=True)
     with upstream_with(context(files)) as server:
         assert reasons(server.url, REQUEST_VERIFY=files.cert) == both(NOT_VALID_FOR + "localhost")
         assert reasons(server.url, REQUEST_VERIFY=files.cert, SERVER_NAME="elsewhere.example") == both(None)

@@ -14,7 +14,7 @@ from tests.live.installed import needs
 from tests.live.processes import ROOT, recorded, serving, until
 from tests.live.prometheus import prometheus
 from tests.live.test_gunicorn import command
-from tests.locks import ALICE, tls, users, web_config
+from tests.web_config import ALICE, tls, users, web_config
 
 pytestmark = pytest.mark.timeout(90)
 

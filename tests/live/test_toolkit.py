@@ -7,9 +7,9 @@ from exporter.config.errors import ConfigError
 from exporter.web.web_config import checked_web_config
 from tests.certificates import HERE, authority, issue
 from tests.live.installed import needs, path_of
-from tests.locks import tls, web_config
 from tests.web.test_tls import LOCKED_KEY, OTHERWISE, REFUSED_TLS
 from tests.web.test_web_config import NOTHING, REFUSED
+from tests.web_config import tls, web_config
 
 #: Errors of the exporter alone: mistakes, and what Python's TLS does not support.
 STRICTER = (

@@ -18,7 +18,7 @@ from tests.certificates import HERE, issue
 from tests.conftest import Upstream
 from tests.live.processes import MODULE, ROOT, Served, recorded, run, serving, until
 from tests.live.test_gunicorn import END, command, startup
-from tests.locks import ALICE, tls, users, web_config
+from tests.web_config import ALICE, tls, users, web_config
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -26,7 +26,7 @@ from exporter.config.settings import Settings
 from exporter.web.auth import REMEMBERED, PasswordCache, hash_of, with_headers
 from exporter.web.middleware import HEADERS, middleware
 from tests.live.processes import Served, free_port, serving
-from tests.locks import hashed, users, web_config
+from tests.web_config import hashed, users, web_config
 
 PATHS = ("/", "/metrics", "/metrics/", "/metrics/x", "/health", "/-/healthy", "/-/ready", "/x", "//", "/-/healthy/")
 

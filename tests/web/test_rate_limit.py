@@ -14,7 +14,7 @@ from exporter.config.settings import Settings
 from exporter.web.middleware import middleware
 from exporter.web.rate_limit import RateLimiter, rate_limit
 from exporter.web.web_config import RateLimit
-from tests.locks import users, web_config
+from tests.web_config import users, web_config
 
 
 class Requests:

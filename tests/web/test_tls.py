@@ -14,7 +14,7 @@ from exporter.config.reloadable import RETRY_AFTER
 from exporter.web.tls import CIPHER_SUITES, ServerTLS, server_context
 from exporter.web.web_config import ServerContext, checked_web_config
 from tests.certificates import HERE, issue
-from tests.locks import tls, users, web_config
+from tests.web_config import tls, users, web_config
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from exporter.config.errors import ConfigError
 from exporter.config.reloadable import RETRY_AFTER
 from exporter.web.tls import ServerTLS
 from exporter.web.web_config import RateLimit, WebConfig, WebConfigFile, checked_web_config, read_web_config
-from tests.locks import users, web_config
+from tests.web_config import users, web_config
 
 #: The hash in the documentation of the exporter-toolkit.
 HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"

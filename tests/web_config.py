@@ -1,15 +1,15 @@
-"""Hashes and web configuration files that tests make for themselves."""
+"""Web configuration files of tests."""
 
 from pathlib import Path
 
 import bcrypt
 
-#: A login and its header.
+#: A user and its password.
 ALICE = ("alice", "s3cret")
 
 
 def hashed(password: str, cost: int = 4) -> str:
-    """A hash of the password, of the least cost that there is unless told otherwise."""
+    """A bcrypt hash, by default of the lowest cost."""
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt(cost)).decode()
 
 
@@ -21,11 +21,11 @@ def web_config(folder: Path, text: str) -> str:
 
 
 def users(**passwords: str) -> str:
-    """The section basic_auth_users with hashes of these passwords."""
+    """The section basic_auth_users with these passwords."""
     return "basic_auth_users:\n" + "".join(f"  {name}: {hashed(word)}\n" for name, word in passwords.items())
 
 
 def tls(**keys: str) -> str:
-    """The section tls_server_config for the certificate `server`, with these keys too."""
+    """The section tls_server_config with the certificate `server` and these keys."""
     rows = {"cert_file": "server.pem", "key_file": "server.key", **keys}
     return "tls_server_config:\n" + "".join(f"  {key}: {value}\n" for key, value in rows.items())
