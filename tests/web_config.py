@@ -1,11 +1,17 @@
 """Web configuration files of tests."""
 
+from base64 import b64encode
 from pathlib import Path
 
 import bcrypt
 
 #: A user and its password.
 ALICE = ("alice", "s3cret")
+
+
+def basic(user: str, password: str) -> str:
+    """The value of the header Authorization."""
+    return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
 
 
 def hashed(password: str, cost: int = 4) -> str:

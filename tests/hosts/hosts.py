@@ -1,7 +1,6 @@
 """The hosts of wsgi.py as real servers, each with its configuration in `deploy/`."""
 
 import contextlib
-import http.client
 import os
 import shutil
 import signal
@@ -217,21 +216,6 @@ def _ready(served: Served) -> int:
             is_ours = Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"(wsgi:")
             ready += is_ours and len(list(Path(f"/proc/{child}/task").iterdir())) > 64
     return ready
-
-
-@dataclass(frozen=True)
-class Response:
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-
-def ask(served: Served, path: str, method: str = "GET", **headers: str) -> Response:
-    """Sends one request."""
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)) as connection:
-        connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
-        response = connection.getresponse()
-        return Response(response.status, response.headers, response.read())
 
 
 def settings(upstream: Upstream, **more: str) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """The web configuration and the modules file under gunicorn, uWSGI and Apache mod_wsgi."""
 
-import base64
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Upstream
-from tests.hosts.hosts import Checkout, Host, ask, each_host, one_of_each, settings
+from tests.hosts.hosts import Checkout, Host, each_host, one_of_each, settings
 from tests.live.processes import Served, until
-from tests.web_config import users, web_config
+from tests.web_config import basic, users, web_config
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -22,13 +21,13 @@ def test_password(host: Host, checkout: Checkout, upstream: Upstream, port: int)
     web.chmod(0o644)
     checkout.write_env(settings(upstream, EXPORTER_WEB_CONFIG_FILE=str(web)))
     paths = ["/metrics", "/health", "/-/healthy", "/", "/nothing"]
-    good, bad = (f"Basic {base64.b64encode(f'alice:{password}'.encode()).decode()}" for password in ("s3cret", "wrong"))
+    good, bad = basic("alice", "s3cret"), basic("alice", "wrong")
     with host.serving(checkout, port) as served:
-        assert [ask(served, path).status for path in paths] == [401] * 5
-        assert [ask(served, path, Authorization=bad).status for path in paths] == [401] * 5
-        assert ask(served, "/metrics").headers["WWW-Authenticate"].startswith("Basic ")
+        assert [served.request(path).status for path in paths] == [401] * 5
+        assert [served.request(path, Authorization=bad).status for path in paths] == [401] * 5
+        assert served.request("/metrics").headers["WWW-Authenticate"].startswith("Basic ")
         assert upstream.paths == []
-        assert [ask(served, path, Authorization=good).status for path in paths] == [200, 200, 200, 200, 404]
+        assert [served.request(path, Authorization=good).status for path in paths] == [200, 200, 200, 200, 404]
     web.unlink()
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from tests.conftest import Upstream
-from tests.hosts.hosts import Checkout, Host, ask, each_host, one_of_each, settings
+from tests.hosts.hosts import Checkout, Host, each_host, one_of_each, settings
 from tests.hosts.test_responses import stable
 from tests.live.processes import families, until
 
@@ -26,7 +26,7 @@ def test_mounted_below_a_path(host: Host, checkout: Checkout, upstream: Upstream
         assert re.findall(r'action="([^"]*)"', page) == ["/exporter/metrics"]
         assert families(served.get("/exporter/metrics?name[]=patroni_up")[1]) == ["patroni_up"]
         assert "\npatroni_up 1.0\n" in served.get("/exporter/metrics")[1]
-        assert ask(served, "/exporter").headers["Location"].endswith("/exporter/")
+        assert served.request("/exporter").headers["Location"].endswith("/exporter/")
 
 
 @each_host

@@ -12,7 +12,7 @@ from exporter import create_app
 from exporter.config.settings import Settings
 from exporter.web.middleware import LONGEST
 from tests.conftest import Upstream
-from tests.hosts.hosts import HOSTS, Checkout, Host, ask, params, settings
+from tests.hosts.hosts import HOSTS, Checkout, Host, params, settings
 from tests.limits.scrapes import STAYTUS
 from tests.live.processes import Served, event, families, free_port, recorded
 
@@ -44,7 +44,7 @@ def stable(page: str) -> str:
 def test_metrics_are_those_of_the_application(running: Running) -> None:
     environ = {**settings(running.upstream), "EXPORTER_ENV_FILE": "/dev/null"}
     expected = create_app(Settings.load(environ)).test_client().get("/metrics")
-    response = ask(running.served, "/metrics")
+    response = running.served.request("/metrics")
     assert (response.status, response.headers["Content-Type"]) == (200, expected.headers["Content-Type"])
     assert families(response.body.decode()) == families(expected.text)
     assert stable(response.body.decode()) == stable(expected.text)
@@ -67,10 +67,10 @@ def test_liveness_sends_no_request_and_health_does(running: Running) -> None:
 
 def test_head_and_gzip(running: Running) -> None:
     for path in ("/", "/-/healthy", "/metrics"):
-        page, head = ask(running.served, path), ask(running.served, path, "HEAD")
+        page, head = running.served.request(path), running.served.request(path, "HEAD")
         assert (head.status, head.headers["Content-Type"], head.body) == (200, page.headers["Content-Type"], b"")
         assert not re.search(r"\d", page.headers.get("Server", ""))
-    plain, packed = ask(running.served, "/metrics"), ask(running.served, "/metrics", Accept_Encoding="gzip")
+    plain, packed = running.served.request("/metrics"), running.served.request("/metrics", Accept_Encoding="gzip")
     assert packed.headers["Content-Encoding"] == "gzip"
     assert stable(gzip.decompress(packed.body).decode()) == stable(plain.body.decode())
 

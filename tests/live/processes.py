@@ -33,6 +33,13 @@ NOBODY = 65534
 
 
 @dataclass(frozen=True)
+class Response:
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+
+@dataclass(frozen=True)
 class Served:
     """A running server; `log` has its standard output and standard error."""
 
@@ -40,13 +47,19 @@ class Served:
     port: int
     log: Path
 
+    def request(
+        self, path: str, method: str = "GET", host: str = "127.0.0.1", seconds: float = 20, **headers: str
+    ) -> Response:
+        """Sends a request; `_` in the name of a header is `-`."""
+        with contextlib.closing(http.client.HTTPConnection(host, self.port, timeout=seconds)) as connection:
+            connection.request(method, path, headers={name.replace("_", "-"): text for name, text in headers.items()})
+            response = connection.getresponse()
+            return Response(response.status, response.headers, response.read())
+
     def get(self, path: str = "/metrics", host: str = "127.0.0.1", seconds: float = 10) -> tuple[int, str]:
         """The status and the body of a response."""
-        connection = http.client.HTTPConnection(host, self.port, timeout=seconds)
-        with contextlib.closing(connection):
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read().decode()
+        response = self.request(path, host=host, seconds=seconds)
+        return response.status, response.body.decode()
 
     def up(self) -> str:
         """The value of patroni_up."""

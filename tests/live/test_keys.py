@@ -1,6 +1,5 @@
 """Secrets, authorities and client certificates that change on disk while an exporter runs."""
 
-import base64
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from tests.certificates import authority, encrypted_key, issue, self_signed
 from tests.live.cluster import eventually
 from tests.live.processes import MODULE, ROOT, Served, free_port, run, serving
 from tests.live.tls import TOKENS, TLSUpstream, both, context, serial, upstream_with
+from tests.web_config import basic
 
 UP = both(None)
 
@@ -35,10 +35,6 @@ def reasons(served: Served) -> dict[str, str | None]:
     """Why each module is down, None if it is up."""
     modules = json.loads(served.get("/health")[1])["modules"]
     return {name: module["reason"] for name, module in modules.items()}
-
-
-def basic(user: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def credentials(server: TLSUpstream, path: str) -> dict[str, str]:
@@ -79,35 +75,32 @@ def test_secrets_are_read_for_each_request(files: dict[str, Path], tmp_path: Pat
         eventually(lambda: [reasons(served), sent()], [UP, expected])
 
 
-@pytest.mark.parametrize(
-    ("variable", "bad", "expected"),
-    [
-        ("*_PASSWORD_FILE", b"h1dden\nh1dden", "a password, one line"),
-        ("*_HEADERS_FILE", b"h1dden", "lines of the form Name: value, each name once"),
-        ("STAYTUS_API_TOKEN_FILE", b"h1dden\nX-Auth-Secret: h1dden", "the value of X-Auth-Token, one line of ASCII"),
-        ("STAYTUS_API_SECRET_FILE", "h1ddén".encode(), "the value of X-Auth-Secret, one line of ASCII"),
-    ],
-)
-def test_module_is_down_without_its_secret(
-    variable: str, bad: bytes, expected: str, files: dict[str, Path], tmp_path: Path
-) -> None:
-    def down(reason: str) -> dict[str, str | None]:
-        return both(reason) if variable.startswith("*") else {**UP, "staytus": reason}
-
-    file = files[variable]
-    good = file.read_bytes()
+def test_modules_are_down_without_their_secrets(files: dict[str, Path], tmp_path: Path) -> None:
     with upstream_with(None) as server, exporter(tmp_path, server.url, {**files, "*_USERNAME": "pat"}) as served:
         assert reasons(served) == UP
-        for content in (b"\n", bad):
-            file.write_bytes(content)
-            eventually(lambda: reasons(served), down(f"{file}: expected a file that holds {expected}"))
-        file.unlink()
-        eventually(lambda: reasons(served), down(f"{file}: no such file or directory"))
-        file.mkdir()
-        eventually(lambda: reasons(served), down(f"{file}: is a directory"))
-        file.rmdir()
-        file.write_bytes(good)
-        eventually(lambda: reasons(served), UP)
+        for variable, bad, expected in (
+            ("*_PASSWORD_FILE", b"h1dden\nh1dden", "a password, one line"),
+            ("*_HEADERS_FILE", b"h1dden", "lines of the form Name: value, each name once"),
+            ("STAYTUS_API_TOKEN_FILE", b"h1dden\nX-A: h1dden", "the value of X-Auth-Token, one line of ASCII"),
+            ("STAYTUS_API_SECRET_FILE", "h1ddén".encode(), "the value of X-Auth-Secret, one line of ASCII"),
+        ):
+
+            def expect(reason: str) -> None:
+                down = both(reason) if variable.startswith("*") else {**UP, "staytus": reason}  # noqa: B023
+                eventually(lambda: reasons(served), down)
+
+            file = files[variable]
+            good = file.read_bytes()
+            for content in (b"\n", bad):
+                file.write_bytes(content)
+                expect(f"{file}: expected a file that holds {expected}")
+            file.unlink()
+            expect(f"{file}: no such file or directory")
+            file.mkdir()
+            expect(f"{file}: is a directory")
+            file.rmdir()
+            file.write_bytes(good)
+            eventually(lambda: reasons(served), UP)
         log = served.log.read_text()
         assert [word for word in ("h1dd", "p4ssw0rd", "pr0xy", "t0ken", "s3cret", "Traceback") if word in log] == []
 
@@ -197,9 +190,9 @@ def test_examples_of_the_documentation(files: dict[str, Path], tmp_path: Path) -
 REQUEST = """
 import sys
 from exporter.upstream.client import Client
-from tests.conftest import at, error_of
+from tests.conftest import at, begin, error_of
 url, cert, key = sys.argv[1:]
-print(error_of(Client().begin(at(url, verify=False, cert=(cert, key)), "x", str)))
+print(error_of(begin(Client(), at(url, verify=False, cert=(cert, key)), "x")))
 """
 
 

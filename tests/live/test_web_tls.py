@@ -7,7 +7,6 @@ import signal
 import socket
 import ssl
 import sys
-from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from tests.certificates import HERE, issue
 from tests.conftest import Upstream
 from tests.live.processes import MODULE, ROOT, Served, recorded, run, serving, until
 from tests.live.test_gunicorn import END, command, startup
-from tests.web_config import ALICE, tls, users, web_config
+from tests.web_config import ALICE, basic, tls, users, web_config
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -54,7 +53,7 @@ class Client:
     def get(self, path: str = "/-/healthy", login: tuple[str, str] | None = None, seconds: float = 10) -> int | str:
         """The status of the response, or the error of the connection."""
         connection = http.client.HTTPSConnection("localhost", self.port, timeout=seconds, context=self.context())
-        headers = {"Authorization": "Basic " + b64encode(":".join(login).encode()).decode()} if login else {}
+        headers = {"Authorization": basic(*login)} if login else {}
         with contextlib.closing(connection):
             try:
                 connection.request("GET", path, headers=headers)
