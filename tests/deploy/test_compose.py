@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from exporter.__main__ import into_environment
 from exporter.config.modules import read_modules
 from exporter.config.settings import Settings
 from tests.live.installed import needs, path_of
-from tests.live.processes import ROOT
+from tests.live.processes import ROOT, run
 
 FOLDER = ROOT / "deploy" / "compose"
 
@@ -40,8 +39,7 @@ def mounts(service: Service) -> dict[str, str]:
 
 def test_schema() -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml"]
-    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "ok -- validation done\n", "")
+    assert run(command, cwd=ROOT) == (0, "ok -- validation done\n")
 
 
 def test_files_exist(services: dict[str, Service]) -> None:
@@ -85,9 +83,8 @@ def test_promtool_accepts_the_configuration(services: dict[str, Service], tmp_pa
     (rules,) = configuration["rule_files"]
     configuration["rule_files"] = [f"{ROOT / mounted['/etc/prometheus/rules']}/{rules.removeprefix('rules/')}"]
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(configuration))
-    command = [path_of("promtool"), "check", "config", "--lint-fatal", str(tmp_path / "prometheus.yml")]
-    checked = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (checked.returncode, checked.stderr) == (0, "")
+    status, output = run([path_of("promtool"), "check", "config", "--lint-fatal", "prometheus.yml"], cwd=tmp_path)
+    assert status == 0, output
 
 
 def test_grafana(services: dict[str, Service]) -> None:

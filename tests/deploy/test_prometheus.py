@@ -14,7 +14,7 @@ import yaml
 from tests.conftest import Upstream
 from tests.limits.scrapes import RECORDED
 from tests.live.installed import needs, path_of
-from tests.live.processes import MODULE, ROOT, recorded, serving, until
+from tests.live.processes import MODULE, ROOT, recorded, run, serving, until
 from tests.live.prometheus import Prometheus, prometheus
 
 FOLDER = ROOT / "deploy" / "prometheus"
@@ -37,10 +37,9 @@ def job(configuration: Configuration, name: str) -> Configuration:
 @needs("promtool")
 @pytest.mark.parametrize("name", FILES)
 def test_promtool_accepts_it(name: str) -> None:
-    command = [path_of("promtool"), "check", "config", "--lint-fatal", str(FOLDER / name)]
-    checked = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (checked.returncode, checked.stderr) == (0, "")
-    assert f"SUCCESS: {FOLDER / name} is valid prometheus config file syntax" in checked.stdout
+    status, output = run([path_of("promtool"), "check", "config", "--lint-fatal", name], cwd=FOLDER)
+    assert status == 0, output
+    assert f"SUCCESS: {name} is valid prometheus config file syntax" in output
 
 
 def shares(folder: Path, shard: int, nodes: list[str]) -> dict[str, str]:

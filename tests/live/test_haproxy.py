@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import os
 import signal
-import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import pytest
 
 from tests.conftest import Upstream
 from tests.live.installed import needs, path_of
-from tests.live.processes import MODULE, ROOT, Served, free_port, recorded, serving, until
+from tests.live.processes import MODULE, ROOT, Served, free_port, recorded, run, serving, until
 
 pytestmark = [pytest.mark.timeout(120), needs("haproxy")]
 
@@ -141,6 +140,4 @@ def test_large_response(tmp_path: Path, upstream: Upstream) -> None:
 def test_configuration_is_valid() -> None:
     environ = {f"EXPORTER_{number}": f"127.0.0.1:{9000 + int(number)}" for number in EXPORTERS}
     environ["EXPORTER_LISTEN"] = "127.0.0.1:9547"
-    command = [path_of("haproxy"), "-c", "-q", "-f", CONFIGURATION]
-    checked = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+    assert run([path_of("haproxy"), "-c", "-q", "-f", CONFIGURATION], cwd=ROOT, environ=environ) == (0, "")

@@ -16,8 +16,8 @@ import trustme
 from tests.certificates import HERE, issue
 from tests.conftest import Upstream
 from tests.live.processes import MODULE, ROOT, Served, recorded, run, serving, until
-from tests.live.test_gunicorn import END, command, startup
-from tests.web_config import ALICE, basic, tls, users, web_config
+from tests.live.test_gunicorn import command
+from tests.web_config import basic, tls, users, web_config
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -77,19 +77,6 @@ def logged(exporter: Served, logger: str) -> list[str]:
 
 def with_file(upstream: Upstream, port: int, path: str, *arguments: str) -> tuple[str, ...]:
     return command(recorded(upstream), port, "--web.config.file", path, *arguments)
-
-
-def test_password_for_every_path(upstream: Upstream, folder: Path, port: int) -> None:
-    web_config(folder, tls() + users(**dict([ALICE])))
-    (folder / "elsewhere").mkdir()
-    with serving(folder, port, with_file(upstream, port, "../web.yml"), cwd=folder / "elsewhere") as exporter:
-        client = Client(folder, port)
-        for path in ("/", "/metrics", "/health", "/-/healthy", "/-/ready"):
-            assert (client.get(path), client.get(path, ALICE)) == (401, 200)
-        assert client.get("/metrics", ("alice", "wrong")) == 401
-        assert exporter.end() == 0
-    https = [line.replace("http://", "https://") for line in startup(port)]
-    assert exporter.lines() == https + END
 
 
 NO_CERTIFICATE = ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "SSLV3_ALERT_HANDSHAKE_FAILURE")
