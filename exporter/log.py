@@ -4,10 +4,9 @@ import json
 import logging
 import re
 import time
-from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable, Mapping
 from datetime import UTC, datetime
-from math import inf
+from itertools import takewhile
 from typing import Any
 
 #: Seconds in which a line is written once.
@@ -17,15 +16,14 @@ PERIOD = 60.0
 TARGETS_WRITTEN = 20
 TARGETS_COUNTED = 50_000
 
-#: The levels that can be set; the names in the lines are those of Prometheus and its exporters.
-LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+#: The names of levels in the lines, as in Prometheus and its exporters.
 NAMES = {logging.DEBUG: "DEBUG", logging.INFO: "INFO", logging.WARNING: "WARN"}
 
 
 def log_to_standard_error(level: str, form: str) -> None:
     """Logs the events of this package to standard error, unless the process has set up logging already."""
     log = logging.getLogger("exporter")
-    log.setLevel(LEVELS[level])
+    log.setLevel(level.upper())
     if not log.hasHandlers():
         log.addHandler(StandardError(form))
 
@@ -51,14 +49,6 @@ class Event:
         return f"{self.msg} {_logfmt(self.fields)}".rstrip()
 
 
-def known(event: str, **fields: str | float) -> dict[str, Any]:
-    """Returns the `extra` of a log call: where lines have keys, what happened is the msg, and each field has its key.
-
-    The message of that call tells the same in one sentence, for whoever hosts us with a log of his own.
-    """
-    return {"known": {"msg": event, **fields}}
-
-
 class Lines(logging.Formatter):
     """Writes each event as one line with keys, traceback included: nothing from outside can begin a line of its own."""
 
@@ -75,7 +65,6 @@ class Lines(logging.Formatter):
             "logger": record.name,
             "msg": event.msg,
             **event.fields,
-            **getattr(record, "known", {}),
         }
         if held_back := getattr(record, "held_back", 0):
             fields["held_back"] = held_back
@@ -118,25 +107,28 @@ class StandardError(logging.StreamHandler[Any]):
 
 
 class OncePerPeriod:
-    """Holds back a line that was written in the last minute; the next one has the number of those held back.
+    """Writes each line once per minute; the next one has the number of those held back.
 
-    Of each message of a logger and module, the lines of TARGETS_WRITTEN targets are written. Where more targets fail,
-    one line a minute says how many. It comes with the next record after that minute, since there is no thread of its
-    own. Lines with a traceback and those at debug level are never held back. The cost of a record does not depend on
-    the number of targets. Not thread-safe.
+    In a minute the lines of TARGETS_WRITTEN targets are written for each message of a logger and module. Where more
+    targets fail, one line says how many. It comes with the next record after that minute, since there is no thread of
+    its own. Lines with a traceback and those at debug level are never held back. The cost of a record does not depend
+    on the number of targets. Not thread-safe.
     """
 
     def __init__(self, clock: Callable[[], float]):
         self._clock = clock  # monotonic, unlike the time of a record
-        self._messages: OrderedDict[tuple[str, str, str], _Message] = OrderedDict()  # the last used one at the end
-        self._summaries: deque[tuple[float, _Message]] = deque()  # with the time when each is due
+        self._minutes: dict[tuple[str, str, str], _Minute] = {}  # the one that ends first is the first
 
     def due(self, record: logging.LogRecord) -> list[logging.LogRecord]:
         """Returns the records to write now that this one has come; sets their `held_back`."""
         now = self._clock()
         due = []
-        while self._summaries and self._summaries[0][0] <= now:
-            due.append(self._summaries.popleft()[1].summary())
+        for name, minute in list(takewhile(lambda item: item[1].end <= now, self._minutes.items())):
+            del self._minutes[name]
+            if minute.held_back:
+                due.append(minute.summary())
+            if minute.lines:
+                self._minutes[name] = _Minute(now + PERIOD, minute.lines)
         if record.exc_info or record.levelno <= logging.DEBUG or self._is_due(record, now):
             due.append(record)
         return due
@@ -144,56 +136,33 @@ class OncePerPeriod:
     def _is_due(self, record: logging.LogRecord, now: float) -> bool:
         event = _event(record)
         key = event.key or (tuple(value for value in event.fields.values() if isinstance(value, str)),)
-        message = self._message((record.name, event.msg, str(event.fields.get("module", ""))), now)
-        written, held_back = message.lines.get(key, (-inf, 0))
-        if now - written < PERIOD:
-            message.lines[key] = (written, held_back + 1)
+        name = (record.name, event.msg, str(event.fields.get("module", "")))
+        minute = self._minutes.get(name) or self._minutes.setdefault(name, _Minute(now + PERIOD, {}))
+        if key in minute.lines:
+            minute.lines[key] += 1
             return False
-        if key[0] not in message.targets and len(message.targets) >= TARGETS_WRITTEN:
-            if not message.held_back:
-                self._summaries.append((now + PERIOD, message))
-            message.hold_back(key[0], record)
+        if key[0] not in minute.targets and len(minute.targets) >= TARGETS_WRITTEN:
+            minute.hold_back(key[0], record)
             return False
-        message.add(key, now)
-        record.held_back = held_back
+        minute.targets.add(key[0])
+        minute.lines[key] = 0
+        record.held_back = minute.before.get(key, 0)
         return True
 
-    def _message(self, name: tuple[str, str, str], now: float) -> "_Message":
-        """Returns the message of this name, without lines of two minutes ago; forgets one that was not used since."""
-        message = self._messages.get(name) or self._messages.setdefault(name, _Message())
-        self._messages.move_to_end(name)
-        message.used = now
-        message.forget(now - 2 * PERIOD)
-        while next(iter(self._messages.values())).used <= now - 2 * PERIOD:
-            self._messages.popitem(last=False)
-        return message
 
+class _Minute:
+    """What was written and held back in a minute of one message of one logger and module."""
 
-class _Message:
-    """What was written and held back of one message of one logger and module."""
-
-    def __init__(self) -> None:
-        self.used = 0.0
-        #: When each line was written and how many were held back since; the oldest first.
-        self.lines: OrderedDict[tuple[Hashable, ...], tuple[float, int]] = OrderedDict()
-        #: How many of these lines each target has.
-        self.targets: Counter[Hashable] = Counter()
-        #: Since the last summary: hashes of the other targets, the number of their records and the last of them.
+    def __init__(self, end: float, before: Mapping[tuple[Hashable, ...], int]) -> None:
+        self.end = end
+        #: How many lines were held back of each that was written, in the minute before and in this one.
+        self.before = before
+        self.lines: dict[tuple[Hashable, ...], int] = {}
+        self.targets: set[Hashable] = set()
+        #: Of the other targets: hashes, the number of their records and the last of them.
         self._others: set[int] = set()
         self.held_back = 0
         self._last: logging.LogRecord
-
-    def add(self, key: tuple[Hashable, ...], now: float) -> None:
-        if not self.lines.pop(key, None):
-            self.targets[key[0]] += 1
-        self.lines[key] = (now, 0)
-
-    def forget(self, before: float) -> None:
-        while self.lines and next(iter(self.lines.values()))[0] <= before:
-            (target, *_), _ = self.lines.popitem(last=False)
-            self.targets[target] -= 1
-            if not self.targets[target]:
-                del self.targets[target]
 
     def hold_back(self, target: Hashable, record: logging.LogRecord) -> None:
         if len(self._others) < TARGETS_COUNTED:
@@ -211,7 +180,6 @@ class _Message:
             summary.fields["targets"] = len(self.targets) + len(self._others)
         record = logging.LogRecord(self._last.name, self._last.levelno, "", 0, summary, (), None)
         record.created, record.held_back = self._last.created, self.held_back
-        self._others, self.held_back = set(), 0
         return record
 
 

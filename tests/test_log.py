@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from exporter.log import TARGETS_COUNTED, Event, Lines, StandardError, known, log_to_standard_error
+from exporter.log import TARGETS_COUNTED, Event, Lines, StandardError, log_to_standard_error
 from tests.live.processes import event
 
 
@@ -53,25 +53,6 @@ def test_message_is_one_word_or_a_quoted_text_in_one_line(message: str, written:
     assert event(f"{BEGIN} {written}")["msg"] == message
     in_json = Lines("json").format(record(message))
     assert (json.loads(in_json)["msg"], len(in_json.splitlines())) == (message, 1)
-
-
-def test_what_is_known_has_keys_in_place_of_the_sentence() -> None:
-    extra = known("no document", module="patroni", seconds=0.25, bytes=3, reason='says "no"')
-    assert (
-        Lines("logfmt").format(record("patroni: no", held_back=2, **extra))
-        == f'{BEGIN} msg="no document" module=patroni seconds=0.25 bytes=3 reason="says \\"no\\"" held_back=2'
-    )
-    assert json.loads(Lines("json").format(record("patroni: no", held_back=2, **extra))) == {
-        "time": "2023-11-14T22:13:20.500Z",
-        "level": "WARN",
-        "logger": "exporter.scrape.scrape",
-        "msg": "no document",
-        "module": "patroni",
-        "seconds": 0.25,
-        "bytes": 3,
-        "reason": 'says "no"',
-        "held_back": 2,
-    }
 
 
 def test_event_fields_are_keys_of_the_line() -> None:
@@ -231,11 +212,11 @@ def test_summary_has_the_time_of_its_last_record(clock: Clock) -> None:
     ]
 
 
-def test_targets_that_are_back_leave_room_for_others(clock: Clock) -> None:
+def test_other_targets_are_written_in_the_next_minute(clock: Clock) -> None:
     for n in range(20):
         clock.log(failed(f"db{n}"), 0)
-    assert clock.log(failed("late"), 60) == []
-    assert clock.log(failed("late"), 120) == [
+    assert clock.log(failed("late"), 59) == []
+    assert clock.log(failed("late"), 60) == [
         '"scrape failed for many targets" module=patroni targets=21 held_back=1',
         '"scrape failed" module=patroni url=late reason=timeout',
     ]
