@@ -6,9 +6,8 @@ import logging
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -108,15 +107,13 @@ class PasswordCache:
             raise ConfigError(f"no passwords: {error}; mod_wsgi needs WSGIApplicationGroup %{{GLOBAL}}") from None
         self._checkpw = checkpw
         self._key = secrets.token_bytes(32)
+        self._most_waiting = max(1, min(WAITING, threads // 2))
+        self._one_at_a_time = threading.Lock()
         self._lock = threading.Lock()  # for all below; it is never held for as long as a hash takes
         #: Refused logins since the start by reason; `busy` are those with a TooManyRequests.
         self.refused = Counter(missing=0, wrong=0, busy=0)
-        self._good: dict[bytes, None] = {}
-        self._wrong: dict[bytes, None] = {}
-        self._hashes: dict[bytes, tuple[str, Future[bool]]] = {}  # under way, with the client of each
-        self._waiting = 0
-        self._most_waiting = max(1, min(WAITING, threads // 2))
-        self._one_at_a_time = ThreadPoolExecutor(1, "bcrypt")
+        self._remembered: dict[bool, dict[bytes, None]] = {True: {}, False: {}}
+        self._waiting: list[tuple[str, bytes]] = []  # client and digest of each request
 
     def verify(self, authorization: str, users: Mapping[str, str], client: str) -> bool:
         """Returns whether this Authorization header is the login of one of the users.
@@ -130,45 +127,41 @@ class PasswordCache:
         user_hash, is_user = hash_of(name, users)
         # With the hash, which has 60 characters: after a change of the password the old one is not remembered.
         digest = hashlib.blake2b(b"%b%b:%b" % (user_hash, name, password), key=self._key).digest()
-        if digest in self._good or self._is_good(
-            digest, client, partial(self._hash, digest, password, user_hash, is_user)
-        ):
-            return True
-        return self._refuse("wrong")
+        is_good = self._is_remembered(digest)
+        if is_good is None:
+            with self._waits(client, digest), self._one_at_a_time:
+                is_good = self._is_remembered(digest)  # since another request with this login was verified
+                if is_good is None:
+                    is_good = self._checkpw(password[:72], user_hash) and is_user  # bcrypt uses only 72 bytes
+                    self._remember(digest, is_good)
+        return is_good or self._refuse("wrong")
 
-    def _is_good(self, digest: bytes, client: str, compute: Callable[[], bool]) -> bool:
+    def _is_remembered(self, digest: bytes) -> bool | None:
+        return next((is_good for is_good, digests in self._remembered.items() if digest in digests), None)
+
+    def _remember(self, digest: bytes, is_good: bool) -> None:
         with self._lock:
-            if digest in self._good or digest in self._wrong:
-                return digest in self._good
-            clients = [other for other, _ in self._hashes.values()]
-            is_new = digest not in self._hashes
-            is_full = len(clients) >= HASHES or clients.count(client) >= HASHES_PER_CLIENT
-            if self._waiting >= self._most_waiting or (is_new and is_full):
+            digests = self._remembered[is_good]
+            digests[digest] = None
+            if len(digests) > REMEMBERED:
+                del digests[next(iter(digests))]
+
+    @contextmanager
+    def _waits(self, client: str, digest: bytes) -> Iterator[None]:
+        """Counts a request that waits for a hash; raises TooManyRequests at a limit."""
+        request = (client, digest)
+        with self._lock:
+            requests = {*self._waiting, request}  # those with the same login wait for the same hash
+            hashes, own = {digest for _, digest in requests}, sum(other == client for other, _ in requests)
+            if len(self._waiting) >= self._most_waiting or len(hashes) > HASHES or own > HASHES_PER_CLIENT:
                 self.refused["busy"] += 1
                 raise TooManyRequests("too many logins are verified right now: try again later", retry_after=1)
-            if is_new:
-                self._hashes[digest] = (client, self._one_at_a_time.submit(compute))
-            future = self._hashes[digest][1]
-            self._waiting += 1
+            self._waiting.append(request)
         try:
-            return future.result()
+            yield
         finally:
             with self._lock:
-                self._waiting -= 1
-
-    def _hash(self, digest: bytes, password: bytes, user_hash: bytes, is_user: bool) -> bool:
-        is_good = None
-        try:
-            is_good = self._checkpw(password[:72], user_hash) and is_user  # 72 bytes are all that bcrypt uses
-            return is_good
-        finally:
-            with self._lock:
-                del self._hashes[digest]
-                if is_good is not None:
-                    remembered = self._good if is_good else self._wrong
-                    remembered[digest] = None
-                    if len(remembered) > REMEMBERED:
-                        del remembered[next(iter(remembered))]
+                self._waiting.remove(request)
 
     def _refuse(self, reason: str) -> bool:
         with self._lock:

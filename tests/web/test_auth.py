@@ -274,10 +274,10 @@ def test_last_logins_are_remembered(cache: PasswordCache) -> None:
     known = {"alice": hashed("x" * 72)}
     for number in range(REMEMBERED + 50):
         assert cache.verify(basic("alice", "x" * 72 + str(number)), known, "")
-    good = list(cache._good)
+    good = list(cache._remembered[True])
     for number in range(REMEMBERED + 50):
         assert not cache.verify(basic("alice", str(number)), known, "")
-    assert (list(cache._good), len(good), len(cache._wrong)) == (good, REMEMBERED, REMEMBERED)
+    assert (list(cache._remembered[True]), len(good), len(cache._remembered[False])) == (good, REMEMBERED, REMEMBERED)
 
 
 def test_refused_logins_are_counted(cache: PasswordCache) -> None:
