@@ -12,7 +12,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from exporter.config.settings import Settings
 from exporter.log import Event, log_to_standard_error
 from exporter.upstream.client import Client
-from exporter.web.auth import PasswordCache, basic_auth, with_headers, with_tls_warnings
+from exporter.web.auth import PasswordCache, access_control
 from exporter.web.discovery import discovery_blueprint
 from exporter.web.health import health_blueprint
 from exporter.web.landing import landing_blueprint
@@ -20,7 +20,7 @@ from exporter.web.limit import probe_limit
 from exporter.web.metrics import registry_of, scraping
 from exporter.web.middleware import error_response, middleware
 from exporter.web.probe import probe_blueprint
-from exporter.web.rate_limit import RateLimiter, rate_limit
+from exporter.web.rate_limit import RateLimiter
 from exporter.web.reload import reload_blueprint
 from exporter.web.self_metrics import OwnCollector, Sources
 from exporter.web.web_config import WebConfigFile
@@ -60,16 +60,14 @@ def create_app(settings: Settings | None = None) -> Flask:
         web_config = WebConfigFile.load(settings.web_config_file)
         web_config.log_state()
         passwords = PasswordCache(settings.threads)
-        limiter = RateLimiter(lambda: web_config.get().rate_limit)
+        limiter = RateLimiter()
 
     registry = registry_of(settings.modules, OwnCollector(Sources(client, limit, file, passwords, limiter)))
     exposition = scraping(make_wsgi_app(registry), settings.modules, client)
     wsgi = cast(WSGIApplication, DispatcherMiddleware(app.wsgi_app, {"/metrics": exposition}))
     if passwords and limiter:
-        wsgi = basic_auth(wsgi, web_config.get, passwords, open_health=settings.open_health)
-        wsgi = rate_limit(wsgi, limiter, open_health=settings.open_health)
-        wsgi = with_tls_warnings(wsgi, web_config.get, settings.web_config_file)
-        wsgi = with_headers(middleware(wsgi), lambda: web_config.get().headers)
+        wsgi = access_control(wsgi, web_config, limiter, passwords, open_health=settings.open_health)
+        wsgi = middleware(wsgi, lambda: web_config.get().headers)
     else:
         wsgi = middleware(wsgi)
     app.wsgi_app = wsgi  # type: ignore[assignment, method-assign]

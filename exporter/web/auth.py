@@ -1,4 +1,4 @@
-"""Basic authentication with the users of the web configuration file, and its headers on every response."""
+"""Basic authentication with the users of the web configuration file, after its rate limit."""
 
 import base64
 import hashlib
@@ -6,9 +6,8 @@ import logging
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from werkzeug.exceptions import TooManyRequests
@@ -16,8 +15,8 @@ from werkzeug.wrappers import Response
 
 from exporter.config.errors import ConfigError
 from exporter.log import Event
-from exporter.upstream.headers import Headers
-from exporter.web.web_config import WebConfig
+from exporter.web.rate_limit import RateLimiter
+from exporter.web.web_config import WebConfigFile
 
 log = logging.getLogger(__name__)
 
@@ -42,51 +41,27 @@ UNAUTHORIZED = Response(
 )
 
 
-def basic_auth(
-    app: WSGIApplication, config: Callable[[], WebConfig], passwords: "PasswordCache", *, open_health: bool
+def access_control(
+    app: WSGIApplication, file: WebConfigFile, limiter: RateLimiter, passwords: "PasswordCache", *, open_health: bool
 ) -> WSGIApplication:
-    """Returns the application for the users of the current configuration; for everyone where it has none.
+    """Returns the application with the rate limit and for the users of the file, as they are at each request.
 
-    With `open_health`, HEALTH needs no login. The application raises TooManyRequests (see PasswordCache).
+    With `open_health`, HEALTH has neither. The application raises TooManyRequests (see RateLimiter and PasswordCache).
+    Where the server does not serve the TLS of the file, that is logged once.
     """
-
-    def wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        users = config().users
-        is_open = not users or (open_health and environ.get("PATH_INFO") in HEALTH)
-        login, client = environ.get("HTTP_AUTHORIZATION", ""), environ.get("REMOTE_ADDR", "")
-        if is_open or passwords.verify(login, users, client):
-            return app(environ, start_response)
-        return UNAUTHORIZED(environ, start_response)
-
-    return wsgi
-
-
-def with_headers(app: WSGIApplication, headers: Callable[[], Headers]) -> WSGIApplication:
-    """Returns the application with these headers on every response, in place of its own of the same names."""
-
-    def wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        ours = headers()
-        names = {name.lower() for name, _ in ours}
-
-        def start(status: str, theirs: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            return start_response(status, [h for h in theirs if h[0].lower() not in names] + list(ours), exc_info)
-
-        return app(environ, start)
-
-    return wsgi
-
-
-def with_tls_warnings(app: WSGIApplication, config: Callable[[], WebConfig], file: str) -> WSGIApplication:
-    """Returns the application; logs where the TLS of the file is not or not fully served."""
-    for remark in config().tls.remarks:
-        log.warning(Event("TLS setting not applied", file=file, reason=remark))
     logged = threading.Event()
 
     def wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if config().tls.is_on and environ["wsgi.url_scheme"] != "https" and not logged.is_set():
+        config = file.get()
+        if config.tls.is_on and environ["wsgi.url_scheme"] != "https" and not logged.is_set():
             logged.set()
             reason = "only gunicorn serves tls_server_config, and only if it was set at the start"
-            log.warning(Event("TLS not served", file=file, reason=reason))
+            log.warning(Event("TLS not served", file=file.path, reason=reason))
+        if not (open_health and environ.get("PATH_INFO") in HEALTH):
+            limiter.acquire(config.rate_limit)
+            login, client = environ.get("HTTP_AUTHORIZATION", ""), environ.get("REMOTE_ADDR", "")
+            if config.users and not passwords.verify(login, config.users, client):
+                return UNAUTHORIZED(environ, start_response)
         return app(environ, start_response)
 
     return wsgi
@@ -109,10 +84,10 @@ class PasswordCache:
         self._key = secrets.token_bytes(32)
         self._most_waiting = max(1, min(WAITING, threads // 2))
         self._one_at_a_time = threading.Lock()
+        self._remembered: dict[bool, dict[bytes, None]] = {True: {}, False: {}}  # changed with the lock above
         self._lock = threading.Lock()  # for all below; it is never held for as long as a hash takes
         #: Refused logins since the start by reason; `busy` are those with a TooManyRequests.
         self.refused = Counter(missing=0, wrong=0, busy=0)
-        self._remembered: dict[bool, dict[bytes, None]] = {True: {}, False: {}}
         self._waiting: list[tuple[str, bytes]] = []  # client and digest of each request
 
     def verify(self, authorization: str, users: Mapping[str, str], client: str) -> bool:
@@ -127,24 +102,20 @@ class PasswordCache:
         user_hash, is_user = hash_of(name, users)
         # With the hash, which has 60 characters: after a change of the password the old one is not remembered.
         digest = hashlib.blake2b(b"%b%b:%b" % (user_hash, name, password), key=self._key).digest()
-        is_good = self._is_remembered(digest)
+        is_good = self._known(digest)
         if is_good is None:
             with self._waits(client, digest), self._one_at_a_time:
-                is_good = self._is_remembered(digest)  # since another request with this login was verified
+                is_good = self._known(digest)  # since another request with this login was verified
                 if is_good is None:
                     is_good = self._checkpw(password[:72], user_hash) and is_user  # bcrypt uses only 72 bytes
-                    self._remember(digest, is_good)
+                    remembered = self._remembered[is_good]
+                    remembered[digest] = None
+                    if len(remembered) > REMEMBERED:
+                        del remembered[next(iter(remembered))]
         return is_good or self._refuse("wrong")
 
-    def _is_remembered(self, digest: bytes) -> bool | None:
+    def _known(self, digest: bytes) -> bool | None:
         return next((is_good for is_good, digests in self._remembered.items() if digest in digests), None)
-
-    def _remember(self, digest: bytes, is_good: bool) -> None:
-        with self._lock:
-            digests = self._remembered[is_good]
-            digests[digest] = None
-            if len(digests) > REMEMBERED:
-                del digests[next(iter(digests))]
 
     @contextmanager
     def _waits(self, client: str, digest: bytes) -> Iterator[None]:

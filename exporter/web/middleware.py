@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import unquote_to_bytes
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -11,6 +11,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, InternalServerError
 from werkzeug.wrappers import Response
 
 from exporter.log import Event
+from exporter.upstream.headers import Headers
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,11 @@ PAGE_HEADERS = {
 }
 
 
-def middleware(app: WSGIApplication) -> WSGIApplication:
-    """Returns the application with this middleware around it; its responses are buffered."""
+def middleware(app: WSGIApplication, headers: Callable[[], Headers] = tuple) -> WSGIApplication:
+    """Returns the application with this middleware around it; its responses are buffered.
+
+    `headers` replace those of a response that have the same names.
+    """
 
     def wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         start = time.monotonic()
@@ -46,9 +50,11 @@ def middleware(app: WSGIApplication) -> WSGIApplication:
         except Exception:
             log.exception(Event("internal error", method=environ["REQUEST_METHOD"], path=_path(environ)))
             response = error_response(InternalServerError())
-        headers = HEADERS | PAGE_HEADERS if response.mimetype == "text/html" else HEADERS
-        for name, value in headers.items():
+        defaults = HEADERS | PAGE_HEADERS if response.mimetype == "text/html" else HEADERS
+        for name, value in defaults.items():
             response.headers.setdefault(name, value)
+        for name, value in headers():
+            response.headers[name] = value
         if log.isEnabledFor(logging.DEBUG):
             _log_request(environ, response, time.monotonic() - start)
         return response(environ, start_response)

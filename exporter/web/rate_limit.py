@@ -6,20 +6,17 @@ https://github.com/prometheus/exporter-toolkit/blob/master/web/handler.go
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from collections.abc import Callable
 
 from werkzeug.exceptions import TooManyRequests
 
-from exporter.web.auth import HEALTH
 from exporter.web.web_config import RateLimit
 
 
 class RateLimiter:
     """Allows a burst of requests at once, and one more per interval; each process counts its own. Thread-safe."""
 
-    def __init__(self, limit: Callable[[], RateLimit | None], clock: Callable[[], float] = time.monotonic):
-        self._limit = limit
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
         self._lock = threading.Lock()
         self._applied: RateLimit | None = None
@@ -28,9 +25,8 @@ class RateLimiter:
         #: Requests that were refused since the start.
         self.refused = 0
 
-    def acquire(self) -> None:
+    def acquire(self, limit: RateLimit | None) -> None:
         """Takes a token; raises TooManyRequests where there is none. A changed limit counts from now on."""
-        limit = self._limit()
         if limit is None:
             return
         with self._lock:
@@ -45,14 +41,3 @@ class RateLimiter:
             self.refused += 1
             seconds = (1 - self._tokens) * limit.interval
         raise TooManyRequests("more requests than the rate_limit of this server allows", retry_after=math.ceil(seconds))
-
-
-def rate_limit(app: WSGIApplication, limiter: RateLimiter, *, open_health: bool) -> WSGIApplication:
-    """Returns the application, which raises TooManyRequests beyond the limit; with `open_health` HEALTH has none."""
-
-    def wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if not (open_health and environ.get("PATH_INFO") in HEALTH):
-            limiter.acquire()
-        return app(environ, start_response)
-
-    return wsgi

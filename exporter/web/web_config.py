@@ -3,6 +3,7 @@
 The format: https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md
 """
 
+import logging
 import re
 import ssl
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ from exporter.config.errors import ConfigError
 from exporter.config.readers import Reader, choice, duration, expects, integer, invalid
 from exporter.config.reloadable import ReloadableFile
 from exporter.config.yaml_file import TEXT_OR_NUMBER, Entry, text_of
+from exporter.log import Event
 from exporter.upstream.headers import Headers
 from exporter.web.tls import (
     CIPHER_SUITES,
@@ -25,6 +27,8 @@ from exporter.web.tls import (
     ServerTLS,
     server_context,
 )
+
+log = logging.getLogger(__name__)
 
 #: The headers that can be set, with their values where not any value is valid.
 HEADERS: Mapping[str, tuple[str, ...]] = {
@@ -37,10 +41,6 @@ HEADERS: Mapping[str, tuple[str, ...]] = {
 
 #: A bcrypt hash: version, cost, and 22 + 31 characters, of which the 22nd has only two bits.
 BCRYPT = re.compile(r"\$2[abxy]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}", re.ASCII)
-
-
-#: The units of a duration in Go, in seconds.
-UNITS = {"h": 3600.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9, "m": 60.0, "s": 1.0}
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,12 @@ class WebConfigFile(ReloadableFile[WebConfig]):
         if before and before.users and not config.users:
             raise ConfigError(f"{self.path}: basic_auth_users is missing: a restart is needed to serve without users")
         return config
+
+    def log_state(self) -> None:
+        """Logs where the TLS of the file is not fully served, or why its present version cannot be used."""
+        super().log_state()
+        for remark in () if self.failure else self._value.tls.remarks:
+            log.warning(Event("TLS setting not applied", file=self.path, reason=remark))
 
 
 class ServerContext(ReloadableFile[ssl.SSLContext]):
