@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import struct
 import tempfile
 import threading
 import time
@@ -99,7 +98,10 @@ class ReloadableFile(ABC, Generic[T]):
         except ConfigError as error:
             self.failure = str(error)
             self._retry_at = time.monotonic() + RETRY_AFTER
-            self._load_last_good()
+            text = self._last_good.read()
+            if text != self._text:  # another process has loaded it
+                with contextlib.suppress(ConfigError):  # another file that it needs can have changed
+                    self._text, self._value = text, self.parse(text, self._value)
 
     def _read(self, before: T | None) -> tuple[str, T]:
         stamps = self._stamps()
@@ -108,12 +110,6 @@ class ReloadableFile(ABC, Generic[T]):
         # A file that is new here has no stamp from before it was read, so everything is read once more.
         self._seen = {path: stamps.get(path) for path in (self.path, *self.files(value))}
         return text, value
-
-    def _load_last_good(self) -> None:
-        text = self._last_good.text()
-        if text != self._text:  # another process has loaded it
-            with contextlib.suppress(ConfigError):  # another file that it needs can have changed
-                self._text, self._value = text, self.parse(text, self._value)
 
     def _stamps(self) -> dict[str, object]:
         return {path: _stamp(path) for path in self._seen}
@@ -129,12 +125,10 @@ def _stamp(path: str) -> object:
 
 
 class _SharedText:
-    """A text and the time when it was written, in memory shared with all processes that are forked from this one.
+    """A text in memory shared with all processes that are forked from this one.
 
-    The lock is one of processes: only one thread of each may call `write` or `text` at a time.
+    The lock is one of processes: only one thread of each may call `write` or `read` at a time.
     """
-
-    _TIME = struct.Struct("=d")
 
     def __init__(self, text: str) -> None:
         if hasattr(os, "memfd_create"):  # Linux; it needs no writable directory
@@ -145,17 +139,18 @@ class _SharedText:
         self.write(text)
 
     def write(self, text: str) -> None:
-        content = self._TIME.pack(time.time()) + text.encode()
+        content, now = text.encode(), time.time()
         fcntl.lockf(self._file, fcntl.LOCK_EX)
         os.pwrite(self._file, content, 0)
         os.truncate(self._file, len(content))
+        os.utime(self._file, (now, now))
         fcntl.lockf(self._file, fcntl.LOCK_UN)
 
-    def text(self) -> str:
+    def read(self) -> str:
         fcntl.lockf(self._file, fcntl.LOCK_SH)
-        content = os.pread(self._file, os.fstat(self._file).st_size, self._TIME.size)
+        content = os.pread(self._file, os.fstat(self._file).st_size, 0)
         fcntl.lockf(self._file, fcntl.LOCK_UN)
         return content.decode()
 
     def time(self) -> float:
-        return float(self._TIME.unpack(os.pread(self._file, self._TIME.size, 0))[0])
+        return os.fstat(self._file).st_mtime

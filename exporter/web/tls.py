@@ -68,11 +68,6 @@ class ServerTLS:
         return any((*certificate, self.client_ca_file, self.client_ca, self.client_auth_type))
 
     @property
-    def files(self) -> tuple[str, ...]:
-        """The files that it names."""
-        return tuple(filter(None, (self.cert_file, self.key_file, self.client_ca_file)))
-
-    @property
     def remarks(self) -> tuple[str, ...]:
         """Where the server does not do what a value says, one sentence each."""
         if not self.is_on:
@@ -87,10 +82,17 @@ class ServerTLS:
         return tuple(remarks)
 
 
-def server_context(tls: ServerTLS) -> ssl.SSLContext:
+class Context(ssl.SSLContext):
+    """A context made from these files; a client certificate must have one of the `allowed_sans`, if they are set."""
+
+    files: tuple[str, ...] = ()
+    allowed_sans: frozenset[str] | None = None
+
+
+def server_context(tls: ServerTLS) -> Context:
     """Returns the context for gunicorn; raises ValueError, which names the key, for what is not valid or supported."""
     _check(tls)
-    context = _Context(ssl.PROTOCOL_TLS_SERVER)
+    context = Context(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["http/1.1"])
     context.minimum_version = ssl.TLSVersion.TLSv1_3 if tls.min_version == "TLS13" else ssl.TLSVersion.TLSv1_2
     context.maximum_version = ssl.TLSVersion.TLSv1_3 if tls.max_version == "TLS13" else ssl.TLSVersion.TLSv1_2
@@ -111,6 +113,7 @@ def server_context(tls: ServerTLS) -> ssl.SSLContext:
     context.verify_mode = mode
     if tls.client_allowed_sans is not None:
         context.allowed_sans = frozenset(tls.client_allowed_sans)
+    context.files = tuple(filter(None, (tls.cert_file, tls.key_file, tls.client_ca_file)))
     return context
 
 
@@ -185,12 +188,6 @@ def _in_memory(name: str, pem: str) -> Iterator[str]:
 
 def _no_passphrase() -> str:
     raise ValueError("key_file: the private key has a passphrase; expected one without")
-
-
-class _Context(ssl.SSLContext):
-    """A context with client_allowed_sans: a client certificate must have one of these names, if they are set."""
-
-    allowed_sans: frozenset[str] | None = None
 
 
 def client_is_allowed(connection: ssl.SSLSocket) -> bool:

@@ -5,7 +5,6 @@ The format: https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-
 
 import logging
 import re
-import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -24,6 +23,7 @@ from exporter.web.tls import (
     CLIENT_AUTH_TYPES,
     CURVES,
     VERSIONS,
+    Context,
     ServerTLS,
     server_context,
 )
@@ -111,26 +111,20 @@ class WebConfigFile(ReloadableFile[WebConfig]):
             log.warning(Event("TLS setting not applied", file=self.path, reason=remark))
 
 
-class ServerContext(ReloadableFile[ssl.SSLContext]):
+class ServerContext(ReloadableFile[Context]):
     """The TLS context of the server, from the certificates as they are now."""
 
-    def __init__(self, path: str) -> None:
-        self._files: tuple[str, ...] = ()
-        super().__init__(path)
-
-    def parse(self, text: str, _: object) -> ssl.SSLContext:
+    def parse(self, text: str, _: object) -> Context:
         tls = _web_config(text, self.path).tls
         if not tls.is_on:
             raise ConfigError(f"{self.path}: tls_server_config is missing: a restart is needed to serve without TLS")
-        context = _context(self.path, tls)
-        self._files = tls.files
-        return context
+        return _context(self.path, tls)
 
-    def files(self, _: object) -> Iterable[str]:
-        return self._files
+    def files(self, value: Context) -> Iterable[str]:
+        return value.files
 
 
-def _context(path: str, tls: ServerTLS) -> ssl.SSLContext:
+def _context(path: str, tls: ServerTLS) -> Context:
     try:
         return server_context(tls)
     except ValueError as error:
