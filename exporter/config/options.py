@@ -1,7 +1,7 @@
 """The options: each as one row with its variable, its flags, its default and its reader."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from exporter.collectors import COLLECTORS
 from exporter.config import readers
@@ -13,8 +13,8 @@ class Option:
     """One setting, as it appears in --help, in the table of settings and in `.env.sample`.
 
     `service` is the service that it switches on. A secret is never shown, and can also be given in a file whose path is
-    in the variable with the suffix `_FILE`. An empty variable is not set unless the option `can_be_empty`. Without a
-    default an option is required for its service, or else None.
+    in the variable with the suffix `_FILE`. An empty variable is not set unless the option `can_be_empty`. The service
+    needs the options that are `required`.
     """
 
     variable: str
@@ -25,7 +25,7 @@ class Option:
     service: str | None = None
     secret: bool = False
     can_be_empty: bool = False
-    required: bool = True
+    required: bool = False
 
     @property
     def is_switch(self) -> bool:
@@ -40,111 +40,46 @@ class Option:
         return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-class ServiceOptions(NamedTuple):
-    """The options that Patroni and Staytus both have."""
-
-    url: Option
-    timeout: Option
-    verify: Option
-    collect: Option
-    cert_file: Option
-    key_file: Option
-    server_name: Option
-    username: Option
-    password: Option
-    headers: Option
-
-
 #: The names of the collectors of each service, in the order of the exposition.
 COLLECTOR_NAMES = {service: tuple(c.name for c in collectors) for service, collectors in COLLECTORS.items()}
 
+#: How the variables of each service begin that _request_options returns.
+PREFIXES = {"patroni": "PATRONI_EXPORTER", "staytus": "STAYTUS"}
 
-def _service_options(
-    service: str, name: str, prefix: str, url: Option, flags: dict[str, tuple[str, ...]]
-) -> ServiceOptions:
+#: The variable of the URL of each service.
+URLS = {"patroni": "PATRONI_EXPORTER_URL", "staytus": "STAYTUS_API_URL"}
+
+#: The variables with the credentials of the Staytus API, by header.
+STAYTUS_TOKENS = {"X-Auth-Token": "STAYTUS_API_TOKEN", "X-Auth-Secret": "STAYTUS_API_SECRET"}
+
+
+def _request_options(service: str, name: str) -> tuple[Option, ...]:
+    """Returns the options that Patroni and Staytus both have."""
     collectors = COLLECTOR_NAMES[service]
-
-    def option(suffix: str, default: str | None, meaning: str, read: Reader[Any], *, secret: bool = False) -> Option:
-        required = default is not None
-        variable = f"{prefix}_{suffix}"
-        return Option(variable, default, meaning, read, flags.get(suffix, ()), service, secret, required=required)
-
-    return ServiceOptions(
-        url=url,
-        timeout=option("TIMEOUT", "5", f"timeout of a scrape of {name}, in seconds", readers.seconds(0.01, 3600)),
-        verify=option(
-            "REQUEST_VERIFY",
-            "true",
-            f"verify the TLS certificate of {name}: true, false, or the path of a CA bundle",
-            readers.verify,
-        ),
-        collect=option(
-            "COLLECT",
-            ",".join(collectors),
-            f"collectors of {name} that are on; the first of them decides whether it is up",
-            readers.subset(collectors),
-        ),
-        cert_file=option(
-            "CERT_FILE", None, f"file with the client certificate for {name} and its chain", readers.certificate_file
-        ),
-        key_file=option(
-            "KEY_FILE",
-            None,
-            "file with the private key of the client certificate, if it is another one",
-            readers.key_file,
-        ),
-        server_name=option(
-            "SERVER_NAME",
-            None,
-            f"name in the TLS certificate of {name}, if it is not the host of the URL",
-            readers.host_name,
-        ),
-        username=option("USERNAME", None, f"user name for basic authentication to {name}", readers.user_name),
-        password=option("PASSWORD", None, "password for basic authentication", readers.password, secret=True),
-        headers=option(
-            "HEADERS", None, f"more headers for {name}, one per line: `Name: value`", readers.headers, secret=True
-        ),
+    collect = f"collectors of {name} that are on; the first of them decides whether it is up"
+    verify = f"verify the TLS certificate of {name}: true, false, or the path of a CA bundle"
+    cert_file = f"file with the client certificate for {name} and its chain"
+    key_file = "file with the private key of the client certificate, if it is another one"
+    server_name = f"name in the TLS certificate of {name}, if it is not the host of the URL"
+    headers = f"more headers for {name}, one per line: `Name: value`"
+    flags = {"PATRONI_EXPORTER_TIMEOUT": ("-t", "--timeout"), "PATRONI_EXPORTER_REQUEST_VERIFY": ("--requests-verify",)}
+    rows: tuple[tuple[str, str | None, str, Reader[Any]], ...] = (
+        ("TIMEOUT", "5", f"timeout of a scrape of {name}, in seconds", readers.seconds(0.01, 3600)),
+        ("REQUEST_VERIFY", "true", verify, readers.verify),
+        ("COLLECT", ",".join(collectors), collect, readers.subset(collectors)),
+        ("CERT_FILE", None, cert_file, readers.certificate_file),
+        ("KEY_FILE", None, key_file, readers.key_file),
+        ("SERVER_NAME", None, server_name, readers.host_name),
+        ("USERNAME", None, f"user name for basic authentication to {name}", readers.user_name),
+        ("PASSWORD", None, "password for basic authentication", readers.password),
+        ("HEADERS", None, headers, readers.headers),
+    )
+    return tuple(
+        Option(variable, default, meaning, read, flags.get(variable, ()), service, suffix in ("PASSWORD", "HEADERS"))
+        for suffix, default, meaning, read in rows
+        for variable in [f"{PREFIXES[service]}_{suffix}"]
     )
 
-
-PATRONI = _service_options(
-    "patroni",
-    "Patroni",
-    "PATRONI_EXPORTER",
-    Option(
-        "PATRONI_EXPORTER_URL",
-        "http://localhost:8008/patroni",
-        "URL of Patroni's REST API, with or without /patroni at its end",
-        readers.base_url("http://localhost:8008/patroni"),
-        ("-u", "--patroni-url"),
-        "patroni",
-    ),
-    {"TIMEOUT": ("-t", "--timeout"), "REQUEST_VERIFY": ("--requests-verify",)},
-)
-
-STAYTUS = _service_options(
-    "staytus",
-    "Staytus",
-    "STAYTUS",
-    Option(
-        "STAYTUS_API_URL",
-        "http://localhost:8787/",
-        "base URL of Staytus, with its path if it has one",
-        readers.base_url("http://localhost:8787/"),
-        service="staytus",
-    ),
-    {},
-)
-
-#: The options with the credentials of the Staytus API, by header.
-STAYTUS_TOKENS = {
-    "X-Auth-Token": Option(
-        "STAYTUS_API_TOKEN", None, "token of the Staytus API", readers.ascii_line, service="staytus", secret=True
-    ),
-    "X-Auth-Secret": Option(
-        "STAYTUS_API_SECRET", None, "secret of the Staytus API", readers.ascii_line, service="staytus", secret=True
-    ),
-}
 
 OPTIONS = (
     Option(
@@ -173,9 +108,28 @@ OPTIONS = (
         "patroni",
     ),
     Option("PATRONI_EXPORTER_DEBUG", "false", "log at debug level", readers.boolean, ("-d", "--debug"), "patroni"),
-    *PATRONI,
-    STAYTUS.url,
-    *STAYTUS_TOKENS.values(),
+    Option(
+        "PATRONI_EXPORTER_URL",
+        "http://localhost:8008/patroni",
+        "URL of Patroni's REST API, with or without /patroni at its end",
+        readers.base_url("http://localhost:8008/patroni"),
+        ("-u", "--patroni-url"),
+        "patroni",
+    ),
+    *_request_options("patroni", "Patroni"),
+    Option(
+        "STAYTUS_API_URL",
+        "http://localhost:8787/",
+        "base URL of Staytus, with its path if it has one",
+        readers.base_url("http://localhost:8787/"),
+        service="staytus",
+    ),
+    Option(
+        "STAYTUS_API_TOKEN", None, "token of the Staytus API", readers.ascii_line, (), "staytus", True, required=True
+    ),
+    Option(
+        "STAYTUS_API_SECRET", None, "secret of the Staytus API", readers.ascii_line, (), "staytus", True, required=True
+    ),
     Option(
         "POLLING_INTERVAL_SECONDS",
         "2",
@@ -183,7 +137,7 @@ OPTIONS = (
         readers.seconds(1, 60),
         service="staytus",
     ),
-    *STAYTUS[1:],
+    *_request_options("staytus", "Staytus"),
     Option(
         "EXPORTER_PORT",
         "9877",
@@ -212,7 +166,6 @@ OPTIONS = (
         "web configuration file with TLS, users and headers, in the format of the Prometheus exporter-toolkit",
         readers.path,
         ("--web.config.file",),
-        required=False,
     ),
     Option(
         "EXPORTER_WEB_OPEN_HEALTH",
@@ -244,7 +197,6 @@ OPTIONS = (
         "file with the modules of /probe and /sd; with it, /metrics has only modules whose requests are configured",
         readers.path,
         ("--config.file",),
-        required=False,
     ),
     Option(
         "EXPORTER_WEB_ENABLE_LIFECYCLE",

@@ -13,7 +13,7 @@ from dotenv import dotenv_values
 from exporter.config.credentials import DuplicateHeader, client_certificate, credentials
 from exporter.config.errors import ConfigError
 from exporter.config.modules_file import ModulesFile
-from exporter.config.options import OPTIONS, PATRONI, STAYTUS, STAYTUS_TOKENS, Option, ServiceOptions
+from exporter.config.options import OPTIONS, PREFIXES, STAYTUS_TOKENS, URLS, Option
 from exporter.config.readers import patroni_base
 from exporter.upstream.headers import Secret, file_content
 from exporter.upstream.target import Credentials, Header, HeaderLines, Login, Module, RequestOptions, Target
@@ -181,19 +181,6 @@ def _settings(given: Mapping[str, Given]) -> Settings:
         return given[variable].value
 
     services = _services(given)
-    modules = []
-    if "patroni" in services:
-        base = value(PATRONI.url.variable)
-        modules.append(_module("patroni", patroni_base(base.url), PATRONI, given))
-    if "staytus" in services:
-        for option in STAYTUS_TOKENS.values():
-            if value(option.variable) is None:
-                raise ConfigError(
-                    f"{option.variable} is not set: Staytus needs STAYTUS_API_TOKEN and STAYTUS_API_SECRET"
-                )
-        base = value(STAYTUS.url.variable)
-        interval = value("POLLING_INTERVAL_SECONDS")
-        modules.append(_module("staytus", base.url, STAYTUS, given, STAYTUS_TOKENS, interval))
     return Settings(
         host=value("PATRONI_EXPORTER_BIND"),
         port=_port(given, services),
@@ -203,7 +190,7 @@ def _settings(given: Mapping[str, Given]) -> Settings:
         workers=value("EXPORTER_WORKERS"),
         threads=value("EXPORTER_THREADS"),
         probes=value("EXPORTER_PROBES"),
-        modules=tuple(modules),
+        modules=tuple(_module(service, given) for service in ("patroni", "staytus") if service in services),
         web_config_file=value("EXPORTER_WEB_CONFIG_FILE") or "",
         open_health=value("EXPORTER_WEB_OPEN_HEALTH"),
         config_file=value("EXPORTER_CONFIG_FILE") or "",
@@ -236,33 +223,27 @@ def _port(given: Mapping[str, Given], services: set[str]) -> int:
     return int(port.value)
 
 
-def _module(
-    service: str,
-    url: str,
-    options: ServiceOptions,
-    given: Mapping[str, Given],
-    tokens: Mapping[str, Option] | None = None,
-    interval: float = 0.0,
-) -> Module:
-    def value(option: Option) -> Any:
-        return given[option.variable].value
-
-    for option in (options.cert_file, options.key_file, options.server_name):
-        if value(option) and not url.startswith("https:"):
-            raise ConfigError(f"{option.variable}: expected an https URL in {options.url.variable}, not {url}")
+def _module(service: str, given: Mapping[str, Given]) -> Module:
+    url = str(given[URLS[service]].value)
+    if service == "patroni":
+        url = patroni_base(url)
+    prefix = PREFIXES[service]
+    for name in ("CERT_FILE", "KEY_FILE", "SERVER_NAME"):
+        if given[f"{prefix}_{name}"].value and not url.startswith("https:"):
+            raise ConfigError(f"{prefix}_{name}: expected an https URL in {URLS[service]}, not {url}")
     request_options = RequestOptions(
-        timeout=value(options.timeout),
-        verify=value(options.verify),
-        interval=interval,
-        cert=_certificate(options, given),
-        auth=_credentials(options, given, tokens or {}),
-        server_name=value(options.server_name) or "",
+        timeout=given[f"{prefix}_TIMEOUT"].value,
+        verify=given[f"{prefix}_REQUEST_VERIFY"].value,
+        interval=given["POLLING_INTERVAL_SECONDS"].value if service == "staytus" else 0.0,
+        cert=_certificate(prefix, given),
+        auth=_credentials(service, given),
+        server_name=given[f"{prefix}_SERVER_NAME"].value or "",
     )
-    return Module(service, service, Target(url, request_options), value(options.collect))
+    return Module(service, service, Target(url, request_options), given[f"{prefix}_COLLECT"].value)
 
 
-def _certificate(options: ServiceOptions, given: Mapping[str, Given]) -> str | tuple[str, str] | None:
-    cert, key = options.cert_file.variable, options.key_file.variable
+def _certificate(prefix: str, given: Mapping[str, Given]) -> str | tuple[str, str] | None:
+    cert, key = f"{prefix}_CERT_FILE", f"{prefix}_KEY_FILE"
     cert_file, key_file = given[cert].value or "", given[key].value or ""
     if key_file and not cert_file:
         raise ConfigError(f"{cert} is not set: {key} needs it")
@@ -273,24 +254,26 @@ def _certificate(options: ServiceOptions, given: Mapping[str, Given]) -> str | t
         raise ConfigError(f"{cert}={cert_file!r}: expected its private key, without a passphrase, {where}") from None
 
 
-def _credentials(options: ServiceOptions, given: Mapping[str, Given], tokens: Mapping[str, Option]) -> Credentials:
-    user, password, headers = (given[o.variable] for o in (options.username, options.password, options.headers))
-    login: Login | None = given[options.url.variable].value.login
-    for one, other in ((options.username, options.password), (options.password, options.username)):
-        if given[one.variable].value is None and given[other.variable].value is not None:
-            raise ConfigError(f"{one.variable} is not set: {other.variable} needs it")
-    if user.value is not None:
+def _credentials(service: str, given: Mapping[str, Given]) -> Credentials:
+    own: list[Header | Login] = []
+    for name, variable in STAYTUS_TOKENS.items() if service == "staytus" else ():
+        if given[variable].value is None:
+            raise ConfigError(f"{variable} is not set: Staytus needs STAYTUS_API_TOKEN and STAYTUS_API_SECRET")
+        own.append(Header(name, given[variable].secret))
+    username, password = f"{PREFIXES[service]}_USERNAME", f"{PREFIXES[service]}_PASSWORD"
+    for one, other in ((username, password), (password, username)):
+        if given[one].value is None and given[other].value is not None:
+            raise ConfigError(f"{one} is not set: {other} needs it")
+    login: Login | None = given[URLS[service]].value.login
+    if given[username].value is not None:
         if login:
-            raise ConfigError(
-                f"{options.username.variable}: {options.url.variable} has a user too, expected one of them"
-            )
-        login = Login(user.value, password.secret)
-    own: list[Header | Login] = [Header(name, given[option.variable].secret) for name, option in tokens.items()]
+            raise ConfigError(f"{username}: {URLS[service]} has a user too, expected one of them")
+        login = Login(given[username].value, given[password].secret)
     own += [login] if login else []
+    variable = f"{PREFIXES[service]}_HEADERS"
+    headers = given[variable]
     try:
         auth = credentials([*own, *(Header(name, Secret(text)) for name, text in headers.value or ())])
     except DuplicateHeader as error:
-        raise ConfigError(
-            f"{options.headers.variable}: another setting sets {error} too, expected one of them"
-        ) from None
+        raise ConfigError(f"{variable}: another setting sets {error} too, expected one of them") from None
     return Credentials((*own, HeaderLines(headers.secret))) if headers.file else auth
