@@ -13,14 +13,14 @@ from urllib.parse import quote
 import pytest
 
 from exporter.config.errors import ConfigError
-from exporter.config.options import OPTIONS, PATRONI, STAYTUS, Option
+from exporter.config.options import OPTIONS, Option
 from exporter.config.settings import Settings
 from tests.limits.servers import Odd, whole
 from tests.live.processes import MODULE, Served, free_port, run, serving
 from tests.web_config import basic, users, web_config
 
 SECRETS = [option for option in OPTIONS if option.secret]
-URLS = [PATRONI.url, STAYTUS.url]
+URLS = [option for option in OPTIONS if option.variable in ("PATRONI_EXPORTER_URL", "STAYTUS_API_URL")]
 
 
 def core(option: Option) -> str:
