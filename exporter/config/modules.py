@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from exporter.config import readers
@@ -58,7 +57,7 @@ def read_modules(text: str, file: str) -> Mapping[str, ProbeModule]:
     for name, entry in modules.items():
         if not re.fullmatch(r"[\w.-]{1,100}", name, re.ASCII):
             entry.fail("expected a name of letters, digits, . _ and -")
-    return {name: _module(name, entry, Path(file).parent) for name, entry in modules.items()}
+    return {name: _module(name, entry) for name, entry in modules.items()}
 
 
 KEYS: tuple[str, ...] = (
@@ -71,7 +70,7 @@ TOKENS = dict(zip(STAYTUS_TOKENS, ("token", "secret"), strict=True))
 STAYTUS_KEYS = tuple(key + suffix for key in TOKENS.values() for suffix in ("", "_file"))
 
 
-def _module(name: str, entry: Entry, directory: Path) -> ProbeModule:
+def _module(name: str, entry: Entry) -> ProbeModule:
     collector = entry.keys(required=["collector"])["collector"]
     service = collector.read(readers.choice(COLLECTOR_NAMES))
     keys = entry.keys(KEYS + (STAYTUS_KEYS if service == "staytus" else ()), required=["targets"])
@@ -85,9 +84,9 @@ def _module(name: str, entry: Entry, directory: Path) -> ProbeModule:
     options = RequestOptions(
         timeout=_seconds(keys.get("timeout"), 0.01, 5.0),
         interval=_seconds(keys.get("interval"), 0.0, INTERVALS[service]),
-        auth=_credentials(entry, keys, service, directory),
+        auth=_credentials(entry, keys, service),
         allows=allowed.allows,
-        **(_tls(keys["tls_config"], directory) if "tls_config" in keys else {}),
+        **(_tls(keys["tls_config"]) if "tls_config" in keys else {}),
     )
     allow_paths = "allow_paths" in keys and keys["allow_paths"].boolean()
     return ProbeModule(name, service, collect, scheme, options, allowed, allow_paths)
@@ -97,20 +96,19 @@ def _seconds(entry: Entry | None, low: float, default: float) -> float:
     return default if entry is None else entry.read(readers.duration_or_seconds(low, 3600.0), kinds=TEXT_OR_NUMBER)
 
 
-def _tls(entry: Entry, directory: Path) -> dict[str, Any]:
+def _tls(entry: Entry) -> dict[str, Any]:
     keys = entry.keys(("ca_file", "cert_file", "key_file", "server_name", "insecure_skip_verify"))
     if "key_file" in keys and "cert_file" not in keys:
         entry.fail("cert_file is missing: key_file needs it")
 
     def path(key: str, reader: Reader[str]) -> str:
-        relative = Reader(reader.expected, lambda text: reader(str(directory / text)))
-        return keys[key].read(relative) if key in keys else ""
+        return keys[key].read_path(reader) if key in keys else ""
 
     authorities = path("ca_file", readers.ca_bundle)
     skip_verify = "insecure_skip_verify" in keys and keys["insecure_skip_verify"].boolean()
     try:
         cert = client_certificate(path("cert_file", readers.certificate_file), path("key_file", readers.key_file))
-    except ValueError:
+    except OSError:
         entry.fail("expected the private key of the certificate, without a passphrase, in key_file or cert_file")
     return {
         "verify": False if skip_verify else authorities or True,
@@ -122,31 +120,31 @@ def _tls(entry: Entry, directory: Path) -> dict[str, Any]:
 # Credentials
 
 
-def _credentials(module: Entry, keys: Mapping[str, Entry], service: str, directory: Path) -> Credentials:
+def _credentials(module: Entry, keys: Mapping[str, Entry], service: str) -> Credentials:
     tokens = TOKENS if service == "staytus" else {}
     parts: list[Header | Login] = [
-        Header(header, _secret(module, keys, key, readers.ascii_line, directory)) for header, key in tokens.items()
+        Header(header, _secret(module, keys, key, readers.ascii_line)) for header, key in tokens.items()
     ]
     if "basic_auth" in keys and "authorization" in keys:
         module.fail("basic_auth and authorization are both set: expected one of them")
     if "basic_auth" in keys:
         login = keys["basic_auth"].keys(("username", "password", "password_file"), required=["username"])
         user = login["username"].read(readers.user_name)
-        parts.append(Login(user, _secret(keys["basic_auth"], login, "password", readers.password, directory)))
+        parts.append(Login(user, _secret(keys["basic_auth"], login, "password", readers.password)))
     if "authorization" in keys:
         token = keys["authorization"].keys(("type", "credentials", "credentials_file"))
         kind = token["type"].read(readers.ascii_line) if "type" in token else "Bearer"
-        value = _secret(keys["authorization"], token, "credentials", readers.ascii_line, directory)
+        value = _secret(keys["authorization"], token, "credentials", readers.ascii_line)
         parts.append(Header("Authorization", value, prefix=f"{kind} "))
     headers = keys["http_headers"].keys() if "http_headers" in keys else {}
-    parts += [_http_header(name, entry, directory) for name, entry in headers.items()]
+    parts += [_http_header(name, entry) for name, entry in headers.items()]
     try:
         return credentials(parts)
     except DuplicateHeader as error:
         headers[str(error)].fail("another key sets this header too; expected one of them")
 
 
-def _http_header(name: str, entry: Entry, directory: Path) -> Header:
+def _http_header(name: str, entry: Entry) -> Header:
     try:
         valid = header_lines(f"{name}: value") == ((name, "value"),)
     except ValueError:
@@ -154,8 +152,7 @@ def _http_header(name: str, entry: Entry, directory: Path) -> Header:
     if not valid:
         entry.fail("expected the name of a header that the HTTP client does not set itself")
     kinds = entry.keys(("values", "secrets", "files"))
-    rows = kinds["files"].items() if "files" in kinds else ()
-    files = [_secret_file(row, readers.ascii_line, directory) for row in rows]
+    files = [_secret_file(row, readers.ascii_line) for row in (kinds["files"].items() if "files" in kinds else ())]
     texts = [
         row.read(readers.ascii_line, secret=kind == "secrets")
         for kind in kinds
@@ -167,24 +164,21 @@ def _http_header(name: str, entry: Entry, directory: Path) -> Header:
     return Header(name, files[0] if files else Secret(", ".join(texts)), secret=kinds.keys() != {"values"})
 
 
-def _secret(parent: Entry, keys: Mapping[str, Entry], key: str, reader: Reader[str], directory: Path) -> Secret:
+def _secret(parent: Entry, keys: Mapping[str, Entry], key: str, reader: Reader[str]) -> Secret:
     """Returns the secret under the key, or the file under the same key with `_file`."""
     if (key in keys) == (f"{key}_file" in keys):
         parent.fail(f"expected either {key} or {key}_file")
     if key in keys:
         return Secret(keys[key].read(reader, secret=True))
-    return _secret_file(keys[f"{key}_file"], reader, directory)
+    return _secret_file(keys[f"{key}_file"], reader)
 
 
-def _secret_file(entry: Entry, reader: Reader[str], directory: Path) -> Secret:
+def _secret_file(entry: Entry, reader: Reader[str]) -> Secret:
     """Returns a file that holds what the reader accepts."""
 
-    def read(text: str) -> Secret:
-        secret = Secret(file=str(directory / text))
-        try:
-            secret.read(reader, reader.expected)
-        except OSError:
-            raise ValueError from None
+    def read(path: str) -> Secret:
+        secret = Secret(file=path)
+        secret.read(reader, reader.expected)
         return secret
 
-    return entry.read(Reader(f"the path of a file that holds {reader.expected}", read))
+    return entry.read_path(Reader(f"the path of a file that holds {reader.expected}", read))

@@ -119,8 +119,16 @@ class Entry:
             self.fail(f"expected {reader.expected}, found {_KINDS[self._kind]}{hint}")
         try:
             return reader(self._node.value)
-        except ValueError:
+        except (OSError, ValueError):
             self.fail(f"{'' if secret else ascii(self._node.value)[:200] + ': '}expected {reader.expected}")
+
+    def read_path(self, reader: Reader[T]) -> T:
+        """Returns what the reader makes of a path that is relative to the directory of this file."""
+        return self.read(Reader(reader.expected, lambda text: reader(self.path(text))))
+
+    def path(self, text: str) -> str:
+        """Returns a path that is relative to the directory of this file as an absolute one."""
+        return str(Path(self._file).absolute().parent / text)
 
     def boolean(self) -> bool:
         """Returns true or false."""

@@ -22,7 +22,8 @@ CLIENT_AUTH_TYPES = {
 }
 _ANY = ("RequireClientCert", "RequireAnyClientCert")
 
-VERSIONS = ("TLS10", "TLS11", "TLS12", "TLS13")
+#: The values of min_version and max_version; the minimum here is TLS 1.2.
+VERSIONS = dict.fromkeys(("TLS10", "TLS11", "TLS12"), ssl.TLSVersion.TLSv1_2) | {"TLS13": ssl.TLSVersion.TLSv1_3}
 
 #: The cipher suites of TLS 1.2 in Go's crypto/tls: OpenSSL's names by Go's.
 CIPHER_SUITES = {
@@ -94,8 +95,7 @@ def server_context(tls: ServerTLS) -> Context:
     _check(tls)
     context = Context(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["http/1.1"])
-    context.minimum_version = ssl.TLSVersion.TLSv1_3 if tls.min_version == "TLS13" else ssl.TLSVersion.TLSv1_2
-    context.maximum_version = ssl.TLSVersion.TLSv1_3 if tls.max_version == "TLS13" else ssl.TLSVersion.TLSv1_2
+    context.minimum_version, context.maximum_version = VERSIONS[tls.min_version], VERSIONS[tls.max_version]
     suites = [CIPHER_SUITES[name] for name in tls.cipher_suites if name in CIPHER_SUITES]
     if suites:
         context.set_ciphers(":".join(suites))

@@ -7,7 +7,6 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -144,7 +143,7 @@ def _web_config(text: str, path: str) -> WebConfig:
     users = {user: entry.read(_bcrypt, secret=True) for user, entry in _rows(sections.get("basic_auth_users")).items()}
     headers = [(name, _header(name, entry)) for name, entry in _rows(http.get("headers"), HEADERS).items()]
     return WebConfig(
-        _tls(_rows(sections.get("tls_server_config"), TLS_KEYS), Path(path).absolute().parent),
+        _tls(_rows(sections.get("tls_server_config"), TLS_KEYS)),
         MappingProxyType(users),
         tuple((name, value) for name, value in headers if value),
         _rate_limit(_rows(sections.get("rate_limit"), ("interval", "burst"))),
@@ -152,30 +151,28 @@ def _web_config(text: str, path: str) -> WebConfig:
 
 
 TLS_KEYS = tuple(key.name for key in fields(ServerTLS))
+LISTS = ("client_allowed_sans", "cipher_suites", "curve_preferences")
 CHOICES: Mapping[str, Iterable[str]] = {
     "client_auth_type": CLIENT_AUTH_TYPES,
     "min_version": VERSIONS,
     "max_version": VERSIONS,
-}
-LISTS: Mapping[str, Iterable[str] | None] = {
     "cipher_suites": (*CIPHER_SUITES, *CIPHER_SUITES_13),
     "curve_preferences": CURVES,
-    "client_allowed_sans": None,
 }
 
 
-def _tls(rows: Mapping[str, Entry], directory: Path) -> ServerTLS:
+def _tls(rows: Mapping[str, Entry]) -> ServerTLS:
     tls: dict[str, Any] = {}
     for key, entry in rows.items():
         if entry.is_null:
             continue
         if key in LISTS:
-            tls[key] = tuple(_text(one, LISTS[key]) for one in entry.items(can_be_empty=True))
+            tls[key] = tuple(_text(one, CHOICES.get(key)) for one in entry.items(can_be_empty=True))
         elif key == "prefer_server_cipher_suites":
             tls[key] = entry.boolean()
         else:
             text = _text(entry, CHOICES.get(key))
-            tls[key] = str(directory / text) if text and key.endswith("_file") else text
+            tls[key] = entry.path(text) if text and key.endswith("_file") else text
     return ServerTLS(**tls)
 
 
