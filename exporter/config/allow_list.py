@@ -19,20 +19,18 @@ EXPECTED_ENTRY = (
 )
 
 #: Link-local addresses and the metadata services of clouds: allowed only where the list has them by themselves.
-SPECIAL = tuple(
-    map(
-        ip_network,
-        (
-            "169.254.0.0/16",  # link-local; the metadata of AWS, Azure, Google, Oracle and others
-            "100.100.100.200/32",  # Alibaba
-            "168.63.129.16/32",  # Azure
-            "192.0.0.192/32",  # Oracle
-            "fe80::/10",  # link-local
-            "fd00:ec2::/32",  # AWS
-            "fd20:ce::254/128",  # Google
-        ),
+SPECIAL = [
+    ip_network(text)
+    for text in (
+        "169.254.0.0/16",  # link-local; the metadata of AWS, Azure, Google, Oracle and others
+        "100.100.100.200/32",  # Alibaba
+        "168.63.129.16/32",  # Azure
+        "192.0.0.192/32",  # Oracle
+        "fe80::/10",  # link-local
+        "fd00:ec2::/32",  # AWS
+        "fd20:ce::254/128",  # Google
     )
-)
+]
 
 
 class TargetError(ValueError):
@@ -144,7 +142,6 @@ class AllowList:
         self._names: defaultdict[str, list[range]] = defaultdict(list)
         self._patterns: list[tuple[re.Pattern[str], range]] = []
         self._networks: defaultdict[Network, list[range]] = defaultdict(list)
-        self._special: set[Network] = set()
 
     def add(self, entry: str) -> None:
         """Adds an entry; raises ValueError when it is not valid."""
@@ -152,8 +149,6 @@ class AllowList:
         network = _network(place)
         if network is not None:
             self._networks[network].append(ports)
-            if _is_special(network[0]) and _is_special(network[-1]):  # then so is all between them
-                self._special.add(network)
         elif not re.fullmatch(r"[\w*-][\w.*-]*", place, re.ASCII):
             raise ValueError
         elif "*" in place:
@@ -196,8 +191,13 @@ class AllowList:
     def _has_address(self, address: Address, port: int) -> bool:
         if _covers(self._networks.get(ip_network(address), ()), port):
             return True
-        networks = self._special if _is_special(address) else self._networks
-        return any(address in network and _covers(self._networks[network], port) for network in networks)
+        is_special = _is_special(address)
+        return any(
+            address in network
+            and _covers(ports, port)
+            and (not is_special or all(map(_is_special, (network[0], network[-1]))))  # then so is all between them
+            for network, ports in self._networks.items()
+        )
 
 
 def _covers(ports: Iterable[range], port: int) -> bool:
