@@ -25,13 +25,10 @@ def credentials(parts: Iterable[Header | Login]) -> Credentials:
 def client_certificate(cert_file: str, key_file: str) -> str | tuple[str, str] | None:
     """Returns the files of a client certificate in the form of requests, None without one.
 
-    Raises ValueError unless they hold a certificate and its private key without a passphrase. One file can hold both.
+    Raises OSError unless they hold a certificate and its private key without a passphrase. One file can hold both.
     """
     if not cert_file:
         return None
-    try:
-        # Without a password OpenSSL would ask for one on the terminal.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert_file, key_file or None, password=lambda: b"")
-    except OSError:
-        raise ValueError("expected a certificate and its private key, without a passphrase") from None
+    # Without a password OpenSSL would ask for one on the terminal.
+    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert_file, key_file or None, password=lambda: b"")
     return (cert_file, key_file) if key_file else cert_file

@@ -1,7 +1,6 @@
 """Readers: each turns the text of a setting into its value and describes the texts that it accepts."""
 
 import ipaddress
-import math
 import re
 import ssl
 from collections.abc import Callable, Iterable
@@ -18,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Reader(Generic[T]):
-    """Turns a text into a value; raises ValueError for a text that is not as `expected`."""
+    """Turns a text into a value; raises ValueError or OSError for a text that is not as `expected`."""
 
     expected: str
     read: Callable[[str], T]
@@ -37,28 +36,27 @@ def invalid() -> Any:
     raise ValueError
 
 
+def matching(pattern: str, text: str) -> str:
+    """Returns the text; raises ValueError when it does not match the pattern, whose classes are those of ASCII."""
+    return text if re.fullmatch(pattern, text, re.ASCII) else invalid()
+
+
 # Numbers and names
+
+
+def _between(low: float, value: T, high: float) -> T:
+    return value if low <= value <= high else invalid()  # type: ignore[operator]
 
 
 def integer(low: int, high: int, name: str = "a number") -> Reader[int]:
     """Reads an integer from low to high."""
-
-    @expects(f"{name} from {low} to {high}")
-    def read(text: str) -> int:
-        return int(text) if re.fullmatch(r"\d{1,9}", text, re.ASCII) and low <= int(text) <= high else invalid()
-
-    return read
+    return Reader(f"{name} from {low} to {high}", lambda text: _between(low, int(matching(r"\d{1,9}", text)), high))
 
 
 def seconds(low: float, high: float) -> Reader[float]:
     """Reads a number of seconds from low to high."""
-
-    @expects(f"a number of seconds from {low:g} to {high:g}")
-    def read(text: str) -> float:
-        value = float(text) if re.fullmatch(r"\d+(\.\d*)?|\.\d+", text, re.ASCII) else math.nan
-        return value if low <= value <= high else invalid()
-
-    return read
+    expected = f"a number of seconds from {low:g} to {high:g}"
+    return Reader(expected, lambda text: _between(low, float(matching(r"\d+(\.\d*)?|\.\d+", text)), high))
 
 
 _UNITS = {"h": 3600.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9, "m": 60.0, "s": 1.0}
@@ -68,9 +66,7 @@ _UNITS = {"h": 3600.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1
 def duration(text: str) -> float:
     """Reads a duration as Go and Prometheus write it; returns seconds."""
     part = rf"(\d+\.?\d*|\.\d+)({'|'.join(_UNITS)})"
-    if not re.fullmatch(f"({part})+", text, re.ASCII):
-        raise ValueError
-    return sum(float(count) * _UNITS[unit] for count, unit in re.findall(part, text, re.ASCII))
+    return sum(float(count) * _UNITS[unit] for count, unit in re.findall(part, matching(f"({part})+", text), re.ASCII))
 
 
 def duration_or_seconds(low: float, high: float) -> Reader[float]:
@@ -78,8 +74,7 @@ def duration_or_seconds(low: float, high: float) -> Reader[float]:
 
     @expects(f"{duration.expected}, from {low:g} s to {high / 3600:g}h")
     def read(text: str) -> float:
-        value = duration(text) if text[-1:].isalpha() else seconds(low, high)(text)
-        return value if low <= value <= high else invalid()
+        return _between(low, duration(text), high) if text[-1:].isalpha() else seconds(low, high)(text)
 
     return read
 
@@ -131,7 +126,7 @@ def address_family(text: str) -> str:
 def host(text: str) -> str:
     """Reads an address, also in brackets, or a host name."""
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    return bare if re.fullmatch(r"[0-9A-Za-z_.:%-]*", bare) else invalid()
+    return matching(r"[0-9A-Za-z_.:%-]*", bare)
 
 
 @expects("a host name")
@@ -191,14 +186,11 @@ def path(text: str) -> str:
 def ca_bundle(text: str) -> str:
     """Reads the path of a file or directory of certificates."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        if Path(text).is_dir():
-            context.load_verify_locations(capath=text)
-        else:
-            file_content(text)
-            context.load_verify_locations(text)
-    except OSError:  # it does not exist, is not readable, or holds no certificate
-        raise ValueError from None
+    if Path(text).is_dir():
+        context.load_verify_locations(capath=text)
+    else:
+        file_content(text)  # raises OSError for a FIFO
+        context.load_verify_locations(text)
     return text
 
 
@@ -211,10 +203,7 @@ def verify(text: str) -> bool | str:
 def _pem_file(kind: str, mark: str) -> Reader[str]:
     @expects(f"the path of a file with a {kind} in PEM")
     def read(text: str) -> str:
-        try:
-            return text if mark in file_content(text).decode() else invalid()
-        except OSError:
-            raise ValueError from None
+        return text if mark in file_content(text).decode() else invalid()
 
     return read
 

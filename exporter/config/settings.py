@@ -153,7 +153,7 @@ def _read_file(option: Option, file: str) -> Any:
 def _read(option: Option, text: str) -> Any:
     try:
         return option.read(text)
-    except ValueError:
+    except (OSError, ValueError):
         hidden = option.secret or "PRIVATE KEY" in text  # where a path is expected
         shown = "" if hidden else "=" + repr(without_userinfo(text))
         raise ConfigError(f"{option.variable}{shown}: expected {option.read.expected}") from None
@@ -249,7 +249,7 @@ def _certificate(prefix: str, given: Mapping[str, Given]) -> str | tuple[str, st
         raise ConfigError(f"{cert} is not set: {key} needs it")
     try:
         return client_certificate(cert_file, key_file)
-    except ValueError:
+    except OSError:
         where = f"in {key}={key_file!r}" if key_file else f"in the same file or in {key}"
         raise ConfigError(f"{cert}={cert_file!r}: expected its private key, without a passphrase, {where}") from None
 
