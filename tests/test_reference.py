@@ -51,7 +51,7 @@ def test_settings_have_arguments_and_defaults() -> None:
         [
             f"`{option.variable}`",
             ", ".join(f"`{flag}`" for flag in option.flags),
-            "" if not option.required else {None: "required", "": "empty"}.get(option.default, f"`{option.default}`"),
+            {None: "required" if option.required else "", "": "empty"}.get(option.default, f"`{option.default}`"),
         ]
         for option in OPTIONS
     ]
