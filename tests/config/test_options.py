@@ -71,52 +71,30 @@ def test_shown_default_reads_the_same(option: Option) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "text", "value"),
+    ("variable", "values"),
     [
-        ("PATRONI_EXPORTER_PORT", "1", 1),
-        ("PATRONI_EXPORTER_PORT", "65535", 65535),
-        ("EXPORTER_PORT", "1025", 1025),
-        ("EXPORTER_PORT", "65535", 65535),
-        ("PATRONI_EXPORTER_BIND", "", ""),
-        ("PATRONI_EXPORTER_BIND", "localhost", "localhost"),
-        ("PATRONI_EXPORTER_BIND", "pg_1.example.org", "pg_1.example.org"),
-        ("PATRONI_EXPORTER_BIND", "::", "::"),
-        ("PATRONI_EXPORTER_BIND", "[::1]", "::1"),
-        ("PATRONI_EXPORTER_BIND", "fe80::1%eth0", "fe80::1%eth0"),
-        ("PATRONI_EXPORTER_TIMEOUT", "5", 5.0),
-        ("PATRONI_EXPORTER_TIMEOUT", "0.01", 0.01),
-        ("PATRONI_EXPORTER_TIMEOUT", ".5", 0.5),
-        ("PATRONI_EXPORTER_TIMEOUT", "3600", 3600.0),
-        ("POLLING_INTERVAL_SECONDS", "1", 1.0),
-        ("POLLING_INTERVAL_SECONDS", "1.5", 1.5),
-        ("POLLING_INTERVAL_SECONDS", "60", 60.0),
-        ("PATRONI_EXPORTER_ADDRESS_FAMILY", "ipv4", "AF_INET"),
-        ("PATRONI_EXPORTER_ADDRESS_FAMILY", "IPv6", "AF_INET6"),
-        ("PATRONI_EXPORTER_ADDRESS_FAMILY", "AF_INET", "AF_INET"),
-        ("PATRONI_EXPORTER_ADDRESS_FAMILY", "AF_INET6", "AF_INET6"),
-        ("PATRONI_EXPORTER_REQUEST_VERIFY", "true", True),
-        ("PATRONI_EXPORTER_REQUEST_VERIFY", "False", False),
-        ("PATRONI_EXPORTER_REQUEST_VERIFY", certifi.where(), certifi.where()),
-        ("PATRONI_EXPORTER_REQUEST_VERIFY", os.sep, os.sep),
-        ("STAYTUS_API_TOKEN", "d68d6510-3829-4cb4-be51-4b9fc5f576b4", "d68d6510-3829-4cb4-be51-4b9fc5f576b4"),
-        ("STAYTUS_API_SECRET", "a b", "a b"),
-        ("EXPORTER_WEB_CONFIG_FILE", "../my web.yml", "../my web.yml"),
-        ("EXPORTER_WEB_OPEN_HEALTH", "true", True),
-        ("EXPORTER_WORKERS", "64", 64),
-        ("EXPORTER_LOG_LEVEL", "warn", "warning"),
-        ("EXPORTER_LOG_LEVEL", "warning", "warning"),
-        ("EXPORTER_LOG_FORMAT", "json", "json"),
-        ("EXPORTER_THREADS", "1024", 1024),
-        ("EXPORTER_PROBES", "1", 1),
-        *(("DEBUG", text, True) for text in ("True", "true", "TRUE", "1", "yes", "Yes", "on")),
-        *(("DEBUG", text, False) for text in ("False", "false", "FALSE", "0", "no", "No", "off")),
-        # From the EnvironmentFile of the old systemd unit.
-        ("DEBUG", "-d", True),
-        ("DEBUG", "--debug", True),
+        ("PATRONI_EXPORTER_PORT", {"1": 1, "65535": 65535}),
+        ("EXPORTER_PORT", {"1025": 1025, "65535": 65535}),
+        ("PATRONI_EXPORTER_BIND", {text: text for text in ("", "localhost", "pg_1.example.org", "::", "fe80::1%eth0")}),
+        ("PATRONI_EXPORTER_BIND", {"[::1]": "::1"}),
+        ("PATRONI_EXPORTER_TIMEOUT", {"5": 5.0, "0.01": 0.01, ".5": 0.5, "3600": 3600.0}),
+        ("POLLING_INTERVAL_SECONDS", {"1": 1.0, "1.5": 1.5, "60": 60.0}),
+        ("PATRONI_EXPORTER_ADDRESS_FAMILY", {"ipv4": "AF_INET", "AF_INET": "AF_INET"}),
+        ("PATRONI_EXPORTER_ADDRESS_FAMILY", {"IPv6": "AF_INET6", "AF_INET6": "AF_INET6"}),
+        ("PATRONI_EXPORTER_REQUEST_VERIFY", {"true": True, "False": False}),
+        ("PATRONI_EXPORTER_REQUEST_VERIFY", {certifi.where(): certifi.where(), os.sep: os.sep}),
+        ("STAYTUS_API_TOKEN", {"d68d6510-3829-4cb4-be51-4b9fc5f576b4": "d68d6510-3829-4cb4-be51-4b9fc5f576b4"}),
+        ("STAYTUS_API_SECRET", {"a b": "a b"}),
+        ("EXPORTER_WEB_CONFIG_FILE", {"../my web.yml": "../my web.yml"}),
+        ("EXPORTER_WORKERS", {"64": 64}),
+        ("EXPORTER_LOG_LEVEL", {"warn": "warning", "warning": "warning"}),
+        ("DEBUG", dict.fromkeys(("True", "true", "TRUE", "1", "yes", "Yes", "on"), True)),
+        ("DEBUG", dict.fromkeys(("False", "false", "FALSE", "0", "no", "No", "off"), False)),
+        ("DEBUG", {"-d": True, "--debug": True}),  # from the EnvironmentFile of the old systemd unit
     ],
 )
-def test_read(variable: str, text: str, value: object) -> None:
-    assert BY_VARIABLE[variable].read(text) == value
+def test_read(variable: str, values: dict[str, object]) -> None:
+    assert {text: BY_VARIABLE[variable].read(text) for text in values} == values
 
 
 PORTS = ["0", "65536", "-1", "+1", "1.0", "1e3", "0x50", "1 2", "٣", "http"]
@@ -224,40 +202,13 @@ def test_userinfo_is_a_login_and_not_shown(variable: str, userinfo: str, login: 
 @pytest.mark.parametrize(
     "text",
     [
-        "h",
-        "h:8008/patroni",
-        "//h/patroni",
-        "ftp://h",
-        "unix:///run/patroni",
-        "http:/h",
-        "http://",
-        "http:///patroni",
-        "http://:8008",
-        "http://u:p@/",
-        "http://h:0",
-        "http://h:65536",
-        "http://h:port",
-        "http://h:-1",
-        "http://::1:8008",
-        "http://[::1",
-        "http://[::1]8008",
-        "http://[1:2]",
-        "http://[v1.x]",
-        "http://[127.0.0.1]",
-        "http://h?x=1",
-        "http://h/#x",
-        "http://h /",
-        "http://h/a b",
-        "http://ü/",
-        "http://h/ü",
-        "http://h/\n",
-        "http://*",
-        "http://.h",
-        "http://a|b",
-        "http://u:p/w@h",
-        "http://u:%FF@h",
+        "h", "h:8008/patroni", "//h/patroni", "ftp://h", "unix:///run/patroni", "http:/h", "http://", "http:///patroni",
+        "http://:8008", "http://u:p@/", "http://h:0", "http://h:65536", "http://h:port", "http://h:-1",
+        "http://::1:8008", "http://[::1", "http://[::1]8008", "http://[1:2]", "http://[v1.x]", "http://[127.0.0.1]",
+        "http://h?x=1", "http://h/#x", "http://h /", "http://h/a b", "http://ü/", "http://h/ü", "http://h/\n",
+        "http://*", "http://.h", "http://a|b", "http://u:p/w@h", "http://u:%FF@h",
     ],
-)
+)  # fmt: skip
 def test_url_error(variable: str, text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - of urlsplit or of ours
         BY_VARIABLE[variable].read(text)
@@ -277,43 +228,28 @@ REFUSED = [
     ("PATRONI_EXPORTER_URL", "http://u:h1/dden@h", f"PATRONI_EXPORTER_URL='http://***@h': {EXPECTED_URL}:8008/patroni"),
     ("PATRONI_EXPORTER_URL", "http://u:h1 dden@h", f"PATRONI_EXPORTER_URL='http://***@h': {EXPECTED_URL}:8008/patroni"),
     ("PATRONI_EXPORTER_URL", "u:h1/d:\n//den@h", f"PATRONI_EXPORTER_URL='***@h': {EXPECTED_URL}:8008/patroni"),
-    (
-        "PATRONI_EXPORTER_URL",
-        "http://u:h1dden@h:0/x@y",
-        f"PATRONI_EXPORTER_URL='http://***@y': {EXPECTED_URL}:8008/patroni",
-    ),
+    ("PATRONI_EXPORTER_URL", "http://u:h1dden@h:0/x@y",
+     f"PATRONI_EXPORTER_URL='http://***@y': {EXPECTED_URL}:8008/patroni"),
     ("PATRONI_EXPORTER_DEBUG", "maybe", "PATRONI_EXPORTER_DEBUG='maybe': expected true or false"),
     ("PATRONI_EXPORTER_TIMEOUT", "ten", f"PATRONI_EXPORTER_TIMEOUT='ten': {EXPECTED_SECONDS}"),
     ("PATRONI_EXPORTER_TIMEOUT", "1\n2", f"PATRONI_EXPORTER_TIMEOUT='1\\n2': {EXPECTED_SECONDS}"),
-    (
-        "PATRONI_EXPORTER_ADDRESS_FAMILY",
-        "inet",
-        "PATRONI_EXPORTER_ADDRESS_FAMILY='inet': expected one of ipv4, ipv6, AF_INET, AF_INET6",
-    ),
+    ("PATRONI_EXPORTER_ADDRESS_FAMILY", "inet",
+     "PATRONI_EXPORTER_ADDRESS_FAMILY='inet': expected one of ipv4, ipv6, AF_INET, AF_INET6"),
     ("PATRONI_EXPORTER_REQUEST_VERIFY", "/no/ca", f"PATRONI_EXPORTER_REQUEST_VERIFY='/no/ca': {BUNDLE}"),
     ("STAYTUS_API_URL", "http://u:h1dden@h?x", f"STAYTUS_API_URL='http://***@h?x': {EXPECTED_URL}:8787/"),
     ("STAYTUS_API_TOKEN", "h1d\nden", "STAYTUS_API_TOKEN: expected one line of ASCII"),
     ("STAYTUS_API_TOKEN", "", f"STAYTUS_API_TOKEN is not set: {KEY}"),
     ("STAYTUS_API_SECRET", "h1ddenü", "STAYTUS_API_SECRET: expected one line of ASCII"),
     ("STAYTUS_API_SECRET", "", f"STAYTUS_API_SECRET is not set: {KEY}"),
-    (
-        "STAYTUS_API_SECRET_FILE",
-        "/secret",
-        "STAYTUS_API_SECRET and STAYTUS_API_SECRET_FILE are both set: expected one of them",
-    ),
+    ("STAYTUS_API_SECRET_FILE", "/secret",
+     "STAYTUS_API_SECRET and STAYTUS_API_SECRET_FILE are both set: expected one of them"),
     ("POLLING_INTERVAL_SECONDS", "61", "POLLING_INTERVAL_SECONDS='61': expected a number of seconds from 1 to 60"),
     ("STAYTUS_TIMEOUT", "0", f"STAYTUS_TIMEOUT='0': {EXPECTED_SECONDS}"),
-    (
-        "PATRONI_EXPORTER_COLLECT",
-        "node,nodes",
-        "PATRONI_EXPORTER_COLLECT='node,nodes': expected a list of node, cluster, history, config, failsafe, "
-        "separated by commas",
-    ),
-    (
-        "STAYTUS_COLLECT",
-        "issues,",
-        "STAYTUS_COLLECT='issues,': expected a list of services, issues, separated by commas",
-    ),
+    ("PATRONI_EXPORTER_COLLECT", "node,nodes",
+     "PATRONI_EXPORTER_COLLECT='node,nodes': expected a list of node, cluster, history, config, failsafe, "
+     "separated by commas"),
+    ("STAYTUS_COLLECT", "issues,",
+     "STAYTUS_COLLECT='issues,': expected a list of services, issues, separated by commas"),
     ("STAYTUS_REQUEST_VERIFY", "on", f"STAYTUS_REQUEST_VERIFY='on': {BUNDLE}"),
     ("EXPORTER_PORT", "1024", "EXPORTER_PORT='1024': expected a port from 1025 to 65535"),
     ("DEBUG", "release", "DEBUG='release': expected true or false"),
@@ -339,7 +275,7 @@ REFUSED = [
     ("EXPORTER_PROBES", "0", "EXPORTER_PROBES='0': expected a number from 1 to 1024"),
     ("EXPORTER_CONFIG_FILE", "a\nb", "EXPORTER_CONFIG_FILE='a\\nb': expected the path of a file"),
     ("EXPORTER_WEB_ENABLE_LIFECYCLE", "maybe", "EXPORTER_WEB_ENABLE_LIFECYCLE='maybe': expected true or false"),
-]
+]  # fmt: skip
 
 
 def test_every_option_has_an_error_text() -> None:

@@ -79,49 +79,22 @@ KEY_OPTIONS = [
 ROWS = [
     ("PATRONI_EXPORTER_PORT", "1", settings(port=1), "65535", settings(port=65535)),
     ("PATRONI_EXPORTER_BIND", "[::1]", settings(host="::1"), "pg-1", settings(host="pg-1")),
-    (
-        "PATRONI_EXPORTER_URL",
-        "http://a",
-        settings(patroni(url="http://a")),
-        "http://b",
-        settings(patroni(url="http://b")),
-    ),
+    ("PATRONI_EXPORTER_URL", "http://a", settings(patroni("http://a")), "http://b", settings(patroni("http://b"))),
     ("PATRONI_EXPORTER_DEBUG", "true", settings(log_level="debug"), "false", settings()),
     ("PATRONI_EXPORTER_TIMEOUT", "1", settings(patroni(timeout=1.0)), "2.5", settings(patroni(timeout=2.5))),
     ("PATRONI_EXPORTER_ADDRESS_FAMILY", "ipv6", settings(address_family="AF_INET6"), "ipv4", settings()),
     ("PATRONI_EXPORTER_REQUEST_VERIFY", "false", settings(patroni(verify=False)), CA, settings(patroni(verify=CA))),
-    (
-        "PATRONI_EXPORTER_COLLECT",
-        "cluster, history",
-        settings(replace(patroni(), collect=("cluster", "history"))),
-        "node",
-        settings(replace(patroni(), collect=("node",))),
-    ),
-    (
-        "STAYTUS_API_URL",
-        "https://a/s/",
-        settings(staytus(url="https://a/s")),
-        "http://b",
-        settings(staytus(url="http://b")),
-    ),
+    ("PATRONI_EXPORTER_COLLECT", "cluster, history", settings(replace(patroni(), collect=("cluster", "history"))),
+     "node", settings(replace(patroni(), collect=("node",)))),
+    ("STAYTUS_API_URL", "https://a/s/", settings(staytus("https://a/s")), "http://b", settings(staytus("http://b"))),
     ("STAYTUS_API_TOKEN", "one", settings(staytus(auth=tokens("one"))), "two", settings(staytus(auth=tokens("two")))),
-    (
-        "STAYTUS_API_SECRET",
-        "one",
-        settings(staytus(auth=tokens(secret="one"))),
-        "two",
-        settings(staytus(auth=tokens(secret="two"))),
-    ),
+    ("STAYTUS_API_SECRET", "one", settings(staytus(auth=tokens(secret="one"))),
+     "two", settings(staytus(auth=tokens(secret="two")))),
     ("POLLING_INTERVAL_SECONDS", "60", settings(staytus(interval=60.0)), "1", settings(staytus(interval=1.0))),
     ("STAYTUS_TIMEOUT", "1", settings(staytus(timeout=1.0)), "2.5", settings(staytus(timeout=2.5))),
     ("STAYTUS_REQUEST_VERIFY", "false", settings(staytus(verify=False)), "true", settings(staytus())),
-    (
-        "STAYTUS_COLLECT",
-        "issues",
-        settings(replace(staytus(), collect=("issues",))),
-        "services,issues",
-        settings(staytus()),
-    ),
+    ("STAYTUS_COLLECT", "issues", settings(replace(staytus(), collect=("issues",))),
+     "services,issues", settings(staytus())),
     ("EXPORTER_PORT", "1025", settings(staytus(), port=1025), "65535", settings(staytus(), port=65535)),
     ("DEBUG", "yes", settings(log_level="debug"), "False", settings()),
     ("EXPORTER_LOG_LEVEL", "warn", settings(log_level="warning"), "error", settings(log_level="error")),
@@ -133,13 +106,7 @@ ROWS = [
     ("EXPORTER_PROBES", "1", settings(probes=1), "1024", settings(probes=1024)),
     ("EXPORTER_CONFIG_FILE", MODULES, with_file(MODULES), MORE_MODULES, with_file(MORE_MODULES)),
     ("EXPORTER_WEB_ENABLE_LIFECYCLE", "true", settings(lifecycle=True), "false", settings()),
-]
-EACH = pytest.mark.parametrize(("variable", "one", "as_one", "two", "as_two"), ROWS, ids=[row[0] for row in ROWS])
-
-
-def needed(variable: str) -> dict[str, str]:
-    """The variables that this one needs."""
-    return KEYS if any(o.variable == variable and o.service == "staytus" for o in OPTIONS) else {}
+]  # fmt: skip
 
 
 def test_every_option_is_tested() -> None:
@@ -147,64 +114,23 @@ def test_every_option_is_tested() -> None:
 
 
 def test_defaults() -> None:
-    assert load({}) == Settings(
-        host="",
-        port=9547,
-        address_family="AF_INET",
-        log_level="info",
-        log_format="logfmt",
-        workers=1,
-        threads=256,
-        probes=200,
-        modules=(Module("patroni", "patroni", Target("http://localhost:8008", RequestOptions(5.0)), PATRONI_COLLECT),),
-    )
+    assert load({}) == settings()
+    assert load(KEYS) == settings(staytus())
 
 
-def test_defaults_of_staytus() -> None:
-    auth = Credentials((Header("X-Auth-Token", Secret("t0ken")), Header("X-Auth-Secret", Secret("s3cret"))))
-    assert load(KEYS) == Settings(
-        host="",
-        port=9877,
-        address_family="AF_INET",
-        log_level="info",
-        log_format="logfmt",
-        workers=1,
-        threads=256,
-        probes=200,
-        modules=(
-            Module(
-                "staytus",
-                "staytus",
-                Target("http://localhost:8787", RequestOptions(5.0, True, 2.0, auth=auth)),
-                STAYTUS_COLLECT,
-            ),
-        ),
-    )
-
-
-@EACH
-def test_environment(variable: str, one: str, as_one: Settings, two: str, as_two: Settings) -> None:
-    assert load({**needed(variable), variable: one}) == as_one
-    assert load({**needed(variable), variable: f" {two} "}) == as_two
-
-
-@EACH
-def test_environment_takes_precedence_over_env_file(
-    variable: str, one: str, as_one: Settings, two: str, as_two: Settings, tmp_path: Path
-) -> None:
-    environ = {"EXPORTER_ENV_FILE": env_file(tmp_path, {**needed(variable), variable: two})}
+@pytest.mark.parametrize(("variable", "one", "as_one", "two", "as_two"), ROWS, ids=[row[0] for row in ROWS])
+def test_source(variable: str, one: str, as_one: Settings, two: str, as_two: Settings, tmp_path: Path) -> None:
+    """The environment takes precedence over the `.env` file; an empty variable is not set."""
+    is_of_staytus = any(option.variable == variable and option.service == "staytus" for option in OPTIONS)
+    needed = KEYS if is_of_staytus else {}
+    assert load({**needed, variable: one}) == as_one
+    assert load({**needed, variable: f" {two} "}) == as_two
+    environ = {"EXPORTER_ENV_FILE": env_file(tmp_path, {**needed, variable: two})}
     assert load(environ) == as_two
     assert load({**environ, variable: one}) == as_one
-
-
-@EACH
-def test_empty_variable_is_not_set(
-    variable: str, one: str, as_one: Settings, two: str, as_two: Settings, tmp_path: Path
-) -> None:
-    if variable != "PATRONI_EXPORTER_BIND":
-        file = env_file(tmp_path, {**needed(variable), variable: two})
-        assert load({"EXPORTER_ENV_FILE": file, variable: ""}) == as_two
-        assert load({"EXPORTER_ENV_FILE": file, variable: " "}) == as_two
+    for empty in ("", " "):
+        expected = settings() if variable == "PATRONI_EXPORTER_BIND" else as_two  # whose empty value is one
+        assert load({**environ, variable: empty}) == expected
 
 
 def test_all_variables_empty(tmp_path: Path) -> None:
@@ -219,11 +145,6 @@ def test_env_file_is_not_interpolated(tmp_path: Path) -> None:
     path = tmp_path / "some.env"
     path.write_text("STAYTUS_API_TOKEN='tok${HOME}x'\nSTAYTUS_API_SECRET=\"sec${HOME}\"\n")
     assert load({"EXPORTER_ENV_FILE": str(path)}) == settings(staytus(auth=tokens("tok${HOME}x", "sec${HOME}")))
-
-
-def test_empty_bind_is_set(tmp_path: Path) -> None:
-    file = env_file(tmp_path, {"PATRONI_EXPORTER_BIND": "127.0.0.1"})
-    assert load({"EXPORTER_ENV_FILE": file, "PATRONI_EXPORTER_BIND": ""}) == settings()
 
 
 @pytest.mark.parametrize(
