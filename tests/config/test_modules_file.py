@@ -98,15 +98,18 @@ def test_secret_file_that_comes_later(path: Path, caplog: pytest.LogCaptureFixtu
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
-def test_symbolic_link_that_is_replaced(path: Path, tmp_path: Path) -> None:
-    """As Kubernetes does in a mounted directory."""
-    other, link = tmp_path / "other.yml", tmp_path / "link.yml"
-    other.write_text(modules("two"))
-    os.utime(other, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
-    link.symlink_to(path)
-    file = ModulesFile.load(str(link))
+@pytest.mark.parametrize("name", ["m.yml", ""])
+def test_symbolic_link_that_is_replaced(name: str, tmp_path: Path) -> None:
+    """As Kubernetes does in a mounted directory, with the link to a file or to its directory."""
+    for module in ("one", "two"):
+        (tmp_path / module).mkdir()
+        (tmp_path / module / "m.yml").write_text(modules(module))
+        os.utime(tmp_path / module / "m.yml", (0, 0))
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "one" / name)
+    file = ModulesFile.load(str(link if name else link / "m.yml"))
     assert state(file) == (["one"], None)
-    (tmp_path / "new").symlink_to(other)
+    (tmp_path / "new").symlink_to(tmp_path / "two" / name)
     (tmp_path / "new").rename(link)
     assert state(file) == (["two"], None)
 

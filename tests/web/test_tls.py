@@ -13,7 +13,7 @@ from exporter.config.errors import ConfigError
 from exporter.config.reloadable import RETRY_AFTER
 from exporter.web.tls import CIPHER_SUITES, ServerTLS, server_context
 from exporter.web.web_config import ServerContext, checked_web_config
-from tests.certificates import HERE, issue
+from tests.certificates import HERE, encrypted_key, issue
 from tests.web_config import tls, users, web_config
 
 
@@ -39,55 +39,37 @@ REFUSED_TLS = [
     ({"cert_file": "gone"}, "cert_file: '{folder}/gone': No such file or directory"),
     ({"key_file": "gone"}, "key_file: '{folder}/gone': No such file or directory"),
     ({"key_file": "."}, "key_file: '{folder}': Is a directory"),
+    ({"key_file": "fifo"}, "key_file: '{folder}/fifo': not a regular file"),
     ({"cert_file": "web.yml"}, NO_PAIR),
     ({"key_file": "web.yml"}, NO_PAIR),
     ({"key_file": "other.key"}, "cert_file, key_file: the key does not match the certificate"),
     ({"key_file": "locked.key"}, "key_file: the private key has a passphrase; expected one without"),
-    (
-        {"client_ca_file": "ca.pem"},
-        "client_ca_file is set, but client_auth_type does not request certificates",
-    ),
-    (
-        {"client_ca_file": "ca.pem", "client_auth_type": "NoClientCert"},
-        "client_ca_file is set, but client_auth_type does not request certificates",
-    ),
-    (
-        {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "gone"},
-        "client_ca_file: '{folder}/gone': No such file or directory",
-    ),
-    (
-        {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "web.yml"},
-        "client_ca_file: expected certificates in PEM",
-    ),
-    (
-        {"client_auth_type": "RequireAndVerifyClientCert", "client_ca": "none"},
-        "client_ca: expected certificates in PEM",
-    ),
-    (
-        {"client_auth_type": "RequireAnyClientCert"},
-        "client_auth_type RequireAnyClientCert: certificates are always verified here; "
-        "expected client_ca_file or another client_auth_type",
-    ),
-    (
-        {"client_allowed_sans": "[a]", "client_auth_type": "VerifyClientCertIfGiven"},
-        "client_allowed_sans needs the client_auth_type RequireAndVerifyClientCert",
-    ),
+    ({"client_ca_file": "ca.pem"}, "client_ca_file is set, but client_auth_type does not request certificates"),
+    ({"client_ca_file": "ca.pem", "client_auth_type": "NoClientCert"},
+     "client_ca_file is set, but client_auth_type does not request certificates"),
+    ({"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "gone"},
+     "client_ca_file: '{folder}/gone': No such file or directory"),
+    ({"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "web.yml"},
+     "client_ca_file: expected certificates in PEM"),
+    ({"client_auth_type": "RequireAndVerifyClientCert", "client_ca": "none"},
+     "client_ca: expected certificates in PEM"),
+    ({"client_auth_type": "RequireAnyClientCert"},
+     "client_auth_type RequireAnyClientCert: certificates are always verified here; "
+     "expected client_ca_file or another client_auth_type"),
+    ({"client_allowed_sans": "[a]", "client_auth_type": "VerifyClientCertIfGiven"},
+     "client_allowed_sans needs the client_auth_type RequireAndVerifyClientCert"),
     ({"max_version": "TLS11"}, "max_version TLS11: expected TLS12 or TLS13, and not less than min_version"),
-    (
-        {"max_version": "TLS12", "min_version": "TLS13"},
-        "max_version TLS12: expected TLS12 or TLS13, and not less than min_version",
-    ),
-    (
-        {"curve_preferences": "[X25519, CurveP256]"},
-        "curve_preferences: expected one curve, or none for all",
-    ),
-]
+    ({"max_version": "TLS12", "min_version": "TLS13"},
+     "max_version TLS12: expected TLS12 or TLS13, and not less than min_version"),
+    ({"curve_preferences": "[X25519, CurveP256]"}, "curve_preferences: expected one curve, or none for all"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("keys", "line"), REFUSED_TLS)
 def test_error_at_the_start(folder: Path, ca: trustme.CA, keys: dict[str, str], line: str) -> None:
     issue(ca, folder, "other", *HERE)
-    (folder / "locked.key").write_text(LOCKED_KEY)
+    os.mkfifo(folder / "fifo")
+    encrypted_key(folder / "locked.key", old=False)
     path = web_config(folder, tls(**keys))
     for start in (checked_web_config, ServerContext.load):
         with pytest.raises(ConfigError) as refused:
@@ -95,45 +77,18 @@ def test_error_at_the_start(folder: Path, ca: trustme.CA, keys: dict[str, str], 
         assert str(refused.value) == f"{path}: tls_server_config: {line.format(folder=folder)}"
 
 
-def test_fifo_does_not_block(folder: Path) -> None:
-    os.mkfifo(folder / "fifo")
-    with pytest.raises(ConfigError) as refused:
-        checked_web_config(path := web_config(folder, tls(cert_file="fifo")))
-    assert str(refused.value) == f"{path}: tls_server_config: cert_file: '{folder}/fifo': not a regular file"
-
-
-# A key for these tests only, with the passphrase "x".
-LOCKED_KEY = """\
------BEGIN ENCRYPTED PRIVATE KEY-----
-MIH0MF8GCSqGSIb3DQEFDTBSMDEGCSqGSIb3DQEFDDAkBBC6x5yTlUwFrDRFUgP+
-UOjtAgIIADAMBggqhkiG9w0CCQUAMB0GCWCGSAFlAwQBKgQQdOg2sWgnEEYKVzX5
-c2cA3QSBkJ/0cFcwiKR53QeCIuGT9KSdF0r9+LKvUWz90+S9vskcPeecYf+4iRyK
-AJc1c14vqRC35R0THKaMAiTHtlRQfYyPhcK7amb7OYCXAIvQAgxQRhX428t459F5
-/uNdOQx7j4NKFH9H4oxk6kL+oAOpUNmFdwAODQL+f7IfOWzWW/ADS0QKuuyAtq2Y
-xVo11LtPgQ==
------END ENCRYPTED PRIVATE KEY-----
-"""
-
-
 # Remarks
 
 
 OTHERWISE = [
     ({"client_auth_type": "VerifyClientCertIfGiven"}, ()),
-    (
-        {"client_auth_type": "RequestClientCert"},
-        ("client_auth_type RequestClientCert: certificates are not requested, they would be ignored",),
-    ),
-    (
-        {"client_auth_type": "RequireClientCert", "client_ca_file": "ca.pem"},
-        ("client_auth_type RequireClientCert: certificates are verified with client_ca",),
-    ),
+    ({"client_auth_type": "RequestClientCert"},
+     ("client_auth_type RequestClientCert: certificates are not requested, they would be ignored",)),
+    ({"client_auth_type": "RequireClientCert", "client_ca_file": "ca.pem"},
+     ("client_auth_type RequireClientCert: certificates are verified with client_ca",)),
     ({"min_version": "TLS10"}, ("min_version TLS10: the minimum is TLS12",)),
-    (
-        {"cert_file": "", "key_file": "", "min_version": "TLS13"},
-        ("tls_server_config has no certificate: TLS is off",),
-    ),
-]
+    ({"cert_file": "", "key_file": "", "min_version": "TLS13"}, ("tls_server_config has no certificate: TLS is off",)),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("keys", "remarks"), OTHERWISE)
