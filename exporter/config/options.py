@@ -56,24 +56,23 @@ STAYTUS_TOKENS = {"X-Auth-Token": "STAYTUS_API_TOKEN", "X-Auth-Secret": "STAYTUS
 def _request_options(service: str, name: str) -> tuple[Option, ...]:
     """Returns the options that Patroni and Staytus both have."""
     collectors = COLLECTOR_NAMES[service]
-    collect = f"collectors of {name} that are on; the first of them decides whether it is up"
-    verify = f"verify the TLS certificate of {name}: true, false, or the path of a CA bundle"
-    cert_file = f"file with the client certificate for {name} and its chain"
-    key_file = "file with the private key of the client certificate, if it is another one"
-    server_name = f"name in the TLS certificate of {name}, if it is not the host of the URL"
-    headers = f"more headers for {name}, one per line: `Name: value`"
     flags = {"PATRONI_EXPORTER_TIMEOUT": ("-t", "--timeout"), "PATRONI_EXPORTER_REQUEST_VERIFY": ("--requests-verify",)}
     rows: tuple[tuple[str, str | None, str, Reader[Any]], ...] = (
         ("TIMEOUT", "5", f"timeout of a scrape of {name}, in seconds", readers.seconds(0.01, 3600)),
-        ("REQUEST_VERIFY", "true", verify, readers.verify),
-        ("COLLECT", ",".join(collectors), collect, readers.subset(collectors)),
-        ("CERT_FILE", None, cert_file, readers.certificate_file),
-        ("KEY_FILE", None, key_file, readers.key_file),
-        ("SERVER_NAME", None, server_name, readers.host_name),
+        ("REQUEST_VERIFY", "true", f"verify the TLS certificate of {name}: true, false, or the path of a CA bundle",
+            readers.verify),
+        ("COLLECT", ",".join(collectors),
+            f"collectors of {name} that are on; the first of them decides whether it is up",
+            readers.subset(collectors)),
+        ("CERT_FILE", None, f"file with the client certificate for {name} and its chain", readers.certificate_file),
+        ("KEY_FILE", None, "file with the private key of the client certificate, if it is another one",
+            readers.key_file),
+        ("SERVER_NAME", None, f"name in the TLS certificate of {name}, if it is not the host of the URL",
+            readers.host_name),
         ("USERNAME", None, f"user name for basic authentication to {name}", readers.user_name),
         ("PASSWORD", None, "password for basic authentication", readers.password),
-        ("HEADERS", None, headers, readers.headers),
-    )
+        ("HEADERS", None, f"more headers for {name}, one per line: `Name: value`", readers.headers),
+    )  # fmt: skip
     return tuple(
         Option(variable, default, meaning, read, flags.get(variable, ()), service, suffix in ("PASSWORD", "HEADERS"))
         for suffix, default, meaning, read in rows
