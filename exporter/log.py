@@ -93,47 +93,34 @@ def _quoted(text: str) -> str:
 
 
 class StandardError(logging.StreamHandler[Any]):
-    """Writes lines to standard error, or to `stream`, without those that OncePerPeriod holds back."""
-
-    def __init__(self, form: str, stream: Any = None, clock: Callable[[], float] = time.monotonic):
-        super().__init__(stream)
-        self.setFormatter(Lines(form))
-        self._once = OncePerPeriod(clock)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Writes the record and the summaries that are due; logging.Handler lets in one thread at a time."""
-        for due in self._once.due(record):
-            super().emit(due)
-
-
-class OncePerPeriod:
-    """Writes each line once per minute; the next one has the number of those held back.
+    """Writes lines to standard error, each once per minute; the next one has the number of those held back.
 
     In a minute the lines of TARGETS_WRITTEN targets are written for each message of a logger and module. Where more
     targets fail, one line says how many. It comes with the next record after that minute, since there is no thread of
     its own. Lines with a traceback and those at debug level are never held back. The cost of a record does not depend
-    on the number of targets. Not thread-safe.
+    on the number of targets.
     """
 
-    def __init__(self, clock: Callable[[], float]):
+    def __init__(self, form: str, stream: Any = None, clock: Callable[[], float] = time.monotonic):
+        super().__init__(stream)
+        self.setFormatter(Lines(form))
         self._clock = clock  # monotonic, unlike the time of a record
         self._minutes: dict[tuple[str, str, str], _Minute] = {}  # the one that ends first is the first
 
-    def due(self, record: logging.LogRecord) -> list[logging.LogRecord]:
-        """Returns the records to write now that this one has come; sets their `held_back`."""
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes the summaries that are due and the record; logging.Handler lets in one thread at a time."""
         now = self._clock()
-        due = []
         for name, minute in list(takewhile(lambda item: item[1].end <= now, self._minutes.items())):
             del self._minutes[name]
             if minute.held_back:
-                due.append(minute.summary())
+                super().emit(minute.summary())
             if minute.lines:
                 self._minutes[name] = _Minute(now + PERIOD, minute.lines)
         if record.exc_info or record.levelno <= logging.DEBUG or self._is_due(record, now):
-            due.append(record)
-        return due
+            super().emit(record)
 
     def _is_due(self, record: logging.LogRecord, now: float) -> bool:
+        """Counts the record; sets its `held_back` if it is to be written."""
         event = _event(record)
         key = event.key or (tuple(value for value in event.fields.values() if isinstance(value, str)),)
         name = (record.name, event.msg, str(event.fields.get("module", "")))
