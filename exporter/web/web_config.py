@@ -7,7 +7,6 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from types import MappingProxyType
 from typing import Any
 
 from exporter.config.errors import ConfigError
@@ -144,7 +143,7 @@ def _web_config(text: str, path: str) -> WebConfig:
     headers = [(name, _header(name, entry)) for name, entry in _rows(http.get("headers"), HEADERS).items()]
     return WebConfig(
         _tls(_rows(sections.get("tls_server_config"), TLS_KEYS)),
-        MappingProxyType(users),
+        users,
         tuple((name, value) for name, value in headers if value),
         _rate_limit(_rows(sections.get("rate_limit"), ("interval", "burst"))),
     )
