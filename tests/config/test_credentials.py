@@ -1,12 +1,10 @@
 """Credentials: tokens, user and password, headers, secrets in files, and client certificates."""
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import certifi
 import pytest
 from requests import Request
 
@@ -15,7 +13,6 @@ from exporter.config.settings import Settings, given_settings
 from exporter.upstream.headers import Secret
 from exporter.upstream.target import Header, HeaderLines, Login
 from tests.certificates import Files, authority, encrypted_key, issue
-from tests.config.test_options import BY_VARIABLE, LONG
 from tests.config.test_settings import KEYS, Part, env_file, load, patroni, settings, staytus, tokens
 
 PREFIXES = pytest.mark.parametrize("prefix", ["PATRONI_EXPORTER", "STAYTUS"])
@@ -53,42 +50,6 @@ def error(environ: dict[str, str]) -> str:
     with pytest.raises(ConfigError) as caught:
         load(environ)
     return str(caught.value)
-
-
-# Values
-
-
-@pytest.mark.parametrize(
-    ("variable", "text", "value"),
-    [
-        ("STAYTUS_CERT_FILE", certifi.where(), certifi.where()),
-        *(("STAYTUS_SERVER_NAME", text, text) for text in ("h", "pg_1.Example.org", "10.0.0.1", "::1")),
-        ("STAYTUS_USERNAME", "ü s", "ü s"),
-        ("STAYTUS_PASSWORD", "p:ä ss", "p:ä ss"),
-        ("PATRONI_EXPORTER_HEADERS", "X-A: b", (("X-A", "b"),)),
-        ("PATRONI_EXPORTER_HEADERS", "\n X-A :b: c \r\n\nHost:h\n", (("X-A", "b: c"), ("Host", "h"))),
-    ],
-)
-def test_read(variable: str, text: str, value: object) -> None:
-    assert BY_VARIABLE[variable].read(text) == value
-
-
-@PREFIXES
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        *(("CERT_FILE", text) for text in ["/no/cert", os.sep, __file__, LONG]),
-        *(("KEY_FILE", text) for text in ["/no/key", os.sep, certifi.where(), LONG]),
-        *(("SERVER_NAME", text) for text in ["https://h", "h:1", "h/", "a..b", ".", "ü", "[::1]", "x" * 254]),
-        *(("USERNAME", text) for text in ["a:b", "a\nb"]),
-        *(("PASSWORD", text) for text in ["", "a\nb", "a\0"]),
-        *(("HEADERS", text) for text in ["", "\n", "h1dden", ": a", "X A: b", "X-A:", "X-A: ü", "X-A: \x01"]),
-        *(("HEADERS", f"X-A: b\n{text}: 1") for text in ["x-a", "Content-Length", "connection", "TE", "Range"]),
-    ],
-)
-def test_read_error(prefix: str, name: str, text: str) -> None:
-    with pytest.raises((ValueError, OSError)):  # the option adds the text
-        BY_VARIABLE[f"{prefix}_{name}"].read(text)
 
 
 # Certificates

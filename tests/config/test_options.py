@@ -85,6 +85,12 @@ def test_shown_default_reads_the_same(option: Option) -> None:
         ("PATRONI_EXPORTER_REQUEST_VERIFY", {certifi.where(): certifi.where(), os.sep: os.sep}),
         ("STAYTUS_API_TOKEN", {"d68d6510-3829-4cb4-be51-4b9fc5f576b4": "d68d6510-3829-4cb4-be51-4b9fc5f576b4"}),
         ("STAYTUS_API_SECRET", {"a b": "a b"}),
+        ("STAYTUS_CERT_FILE", {certifi.where(): certifi.where()}),
+        ("STAYTUS_SERVER_NAME", {text: text for text in ("h", "pg_1.Example.org", "10.0.0.1", "::1")}),
+        ("STAYTUS_USERNAME", {"ü s": "ü s"}),
+        ("STAYTUS_PASSWORD", {"p:ä ss": "p:ä ss"}),
+        ("PATRONI_EXPORTER_HEADERS", {"X-A: b": (("X-A", "b"),)}),
+        ("PATRONI_EXPORTER_HEADERS", {"\n X-A :b: c \r\n\nHost:h\n": (("X-A", "b: c"), ("Host", "h"))}),
         ("EXPORTER_WEB_CONFIG_FILE", {"../my web.yml": "../my web.yml"}),
         ("EXPORTER_WORKERS", {"64": 64}),
         ("EXPORTER_LOG_LEVEL", {"warn": "warning", "warning": "warning"}),
@@ -127,6 +133,13 @@ LONG = "x" * 256  # longer than a file name can be
         *(("STAYTUS_REQUEST_VERIFY", text) for text in ["no", "/no/such/bundle", __file__, LONG]),
         *(("STAYTUS_API_TOKEN", text) for text in ["", "a\nb", "ü", "a\tb", " a", "a\x7f"]),
         *(("STAYTUS_API_SECRET", text) for text in ["", "a\r\nX-Other: b", "ü"]),
+        *(("STAYTUS_CERT_FILE", text) for text in ["/no/cert", os.sep, __file__, LONG]),
+        *(("STAYTUS_KEY_FILE", text) for text in ["/no/key", os.sep, certifi.where(), LONG]),
+        *(("STAYTUS_SERVER_NAME", text) for text in ["https://h", "h:1", "h/", "a..b", ".", "ü", "[::1]", "x" * 254]),
+        *(("STAYTUS_USERNAME", text) for text in ["a:b", "a\nb"]),
+        *(("STAYTUS_PASSWORD", text) for text in ["", "a\nb", "a\0"]),
+        *(("STAYTUS_HEADERS", text) for text in ["", "\n", "h1dden", ": a", "X A: b", "X-A:", "X-A: ü", "X-A: \x01"]),
+        *(("STAYTUS_HEADERS", f"X-A: b\n{n}: 1") for n in ["x-a", "Content-Length", "connection", "TE", "Range"]),
     ],
 )
 def test_read_error(variable: str, text: str) -> None:
@@ -134,19 +147,15 @@ def test_read_error(variable: str, text: str) -> None:
         BY_VARIABLE[variable].read(text)
 
 
-def test_empty_ca_bundle(tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").touch()
-    with pytest.raises((ValueError, OSError)):
-        BY_VARIABLE["PATRONI_EXPORTER_REQUEST_VERIFY"].read(str(tmp_path / "ca.pem"))
-
-
 @pytest.mark.parametrize(
     "variable", ["PATRONI_EXPORTER_REQUEST_VERIFY", "PATRONI_EXPORTER_CERT_FILE", "PATRONI_EXPORTER_KEY_FILE"]
 )
-def test_fifo_does_not_block(variable: str, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo")
-    with pytest.raises((ValueError, OSError)):
-        BY_VARIABLE[variable].read(str(tmp_path / "fifo"))
+def test_empty_file_and_fifo(variable: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    os.mkfifo(tmp_path / "fifo")  # which must not block
+    for name in ("empty", "fifo"):
+        with pytest.raises((ValueError, OSError)):
+            BY_VARIABLE[variable].read(str(tmp_path / name))
 
 
 # URLs

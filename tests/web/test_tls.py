@@ -12,7 +12,7 @@ import trustme
 from exporter.config.errors import ConfigError
 from exporter.config.reloadable import RETRY_AFTER
 from exporter.web.tls import CIPHER_SUITES, ServerTLS, server_context
-from exporter.web.web_config import ServerContext, checked_web_config
+from exporter.web.web_config import ServerContext, WebConfigFile, checked_web_config
 from tests.certificates import HERE, encrypted_key, issue
 from tests.web_config import tls, users, web_config
 
@@ -92,8 +92,13 @@ OTHERWISE = [
 
 
 @pytest.mark.parametrize(("keys", "remarks"), OTHERWISE)
-def test_remarks(folder: Path, keys: dict[str, str], remarks: tuple[str, ...]) -> None:
-    assert checked_web_config(web_config(folder, tls(**keys))).tls.remarks == remarks
+def test_remarks(
+    folder: Path, keys: dict[str, str], remarks: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = web_config(folder, tls(**keys))
+    assert checked_web_config(path).tls.remarks == remarks
+    WebConfigFile.load(path).log_state()
+    assert caplog.messages == [f'TLS setting not applied file={path} reason="{remark}"' for remark in remarks]
 
 
 def test_versions_suites_and_curve(folder: Path) -> None:
@@ -142,26 +147,22 @@ def test_changed_certificate(folder: Path, ca: trustme.CA) -> None:
     contexts = ServerContext.load(web_config(folder, tls()))
     first = contexts.get()
     assert contexts.get() is first
-    key = (folder / "server.key").read_bytes()
+    old = (folder / "server.key").read_bytes()
     issue(ca, folder, "server", *HERE)
     second = contexts.get()
     assert second is not first
     new = (folder / "server.key").read_bytes()
-    (folder / "server.key").write_bytes(key)
+    (folder / "server.key").write_bytes(old)
     assert contexts.get() is second  # the certificate and the key do not match
     (folder / "server.key").write_bytes(new)
     time.sleep(RETRY_AFTER)
-    assert contexts.get() is not second
-
-
-def test_certificate_that_comes_later(folder: Path, ca: trustme.CA) -> None:
-    contexts = ServerContext.load(web_config(folder, tls()))
-    first = contexts.get()
+    third = contexts.get()
+    assert third is not second
     web_config(folder, tls(cert_file="later.pem", key_file="later.key"))
-    assert contexts.get() is first
+    assert contexts.get() is third
     issue(ca, folder, "later", *HERE)
     time.sleep(RETRY_AFTER)
-    assert contexts.get() is not first
+    assert contexts.get() is not third
 
 
 def test_tls_section_that_is_removed(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
