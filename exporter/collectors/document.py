@@ -168,7 +168,7 @@ def distinct(kind: str, items: Iterable[T], key: Callable[[T], str]) -> tuple[tu
 
 def encodable(text: str) -> str:
     """Returns the text with a question mark for each lone surrogate, which JSON allows and UTF-8 does not."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def kind_of(value: object) -> str:
