@@ -25,7 +25,7 @@ Samples = Iterable[tuple[Values, float]]
 
 @dataclass(frozen=True)
 class Family(Generic[M]):
-    """One metric family, always a gauge.
+    """One metric family: a counter if its name ends in `_total`, else a gauge.
 
     The scrape fills in the values of `common_labels`; without one of them the family is left out. `samples` returns
     the values of `labels`. `since` is the first version of the service that reports the value, empty for all versions.
@@ -37,6 +37,11 @@ class Family(Generic[M]):
     samples: Callable[[M, CommonLabels], Samples]
     since: str = ""
     common_labels: Names = ()
+
+    @property
+    def type(self) -> str:
+        """The type of the family."""
+        return "counter" if self.name.endswith("_total") else "gauge"
 
 
 @dataclass(frozen=True)

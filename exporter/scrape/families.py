@@ -119,14 +119,22 @@ def labels_of(family: Family[Any], common: Labels, values: Values) -> Labels:
     return {**common, **dict(zip(family.labels, values, strict=True))}  # type: ignore[arg-type]
 
 
+def metric_of(
+    family: Family[Any], samples: Iterable[tuple[Values, float]] = (), common: Labels | None = None
+) -> Metric:
+    """Returns a family as prometheus_client represents it."""
+    metric = Metric(family.name.removesuffix("_total"), family.help, family.type)
+    metric.samples = [
+        Sample(family.name, labels_of(family, common or {}, values), number) for values, number in samples
+    ]
+    return metric
+
+
 def metrics(result: ModuleResult) -> Iterator[Metric]:
-    """Returns the families with their samples as prometheus_client represents them."""
-    for family, common, samples in samples_by_family(result):
-        metric = Metric(family.name, family.help, "gauge")
-        metric.samples = [Sample(family.name, labels_of(family, common, values), number) for values, number in samples]
-        yield metric
+    """Returns the families with their samples."""
+    return (metric_of(family, samples, common) for family, common, samples in samples_by_family(result))
 
 
 def descriptions(module: Module) -> Iterator[Metric]:
     """Returns the families of a module without samples, as prometheus_client's `describe` does."""
-    return (Metric(family.name, family.help, "gauge") for family in families_of(module))
+    return map(metric_of, families_of(module))
