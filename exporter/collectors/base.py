@@ -1,7 +1,7 @@
 """The types of a collector: a document, the function that parses it, and the metric families of the parsed model."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from exporter.collectors.document import Answer
@@ -11,16 +11,21 @@ M = TypeVar("M")
 #: The values of the labels `scope` and `name`, which all families of one scrape share, as far as they are known.
 CommonLabels = Mapping[str, str]
 
+#: The names of labels.
+Names = tuple[str, ...]
+
 #: The values of a family's own labels, in order; None leaves a label out.
 Values = tuple[str | None, ...]
 
 #: The value of a sample; None means no sample.
 Number = float | bool | None
 
+Samples = Iterable[tuple[Values, float]]
+
 
 @dataclass(frozen=True)
 class Family(Generic[M]):
-    """One metric family, always a gauge.
+    """One metric family: a counter if its name ends in `_total`, else a gauge.
 
     The scrape fills in the values of `common_labels`; without one of them the family is left out. `samples` returns
     the values of `labels`. `since` is the first version of the service that reports the value, empty for all versions.
@@ -28,10 +33,15 @@ class Family(Generic[M]):
 
     name: str
     help: str
-    common_labels: tuple[str, ...]
-    labels: tuple[str, ...]
-    samples: Callable[[M, CommonLabels], Iterable[tuple[Values, float]]]
+    labels: Names
+    samples: Callable[[M, CommonLabels], Samples]
     since: str = ""
+    common_labels: Names = ()
+
+    @property
+    def type(self) -> str:
+        """The type of the family."""
+        return "counter" if self.name.endswith("_total") else "gauge"
 
 
 @dataclass(frozen=True)
@@ -55,66 +65,48 @@ class Collector(Generic[M]):
 AnyCollector = Collector[Any]
 
 
-def gauge(
-    name: str, help: str, value: Callable[[M], Number], *, common_labels: tuple[str, ...] = (), since: str = ""
-) -> Family[M]:
+def with_labels(common_labels: Names, *families: Family[M]) -> tuple[Family[M], ...]:
+    """Returns the families with these common labels."""
+    return tuple(replace(family, common_labels=common_labels) for family in families)
+
+
+def gauge(name: str, help: str, value: Callable[[M], Number], since: str = "") -> Family[M]:
     """Returns a family of one sample, or none if the value is None."""
 
-    def samples(model: M, _: CommonLabels) -> Iterable[tuple[Values, float]]:  # without a generator: most families
+    def samples(model: M, _: CommonLabels) -> Samples:  # without a generator: most families
         number = value(model)
         return () if number is None else (((), float(number)),)
 
-    return Family(name, help, common_labels, (), samples, since)
+    return Family(name, help, (), samples, since)
 
 
 def gauges(
-    name: str,
-    help: str,
-    labels: tuple[str, ...],
-    values: Callable[[M], Iterable[tuple[Values, Number]]],
-    *,
-    common_labels: tuple[str, ...] = (),
-    since: str = "",
+    name: str, help: str, labels: Names, values: Callable[[M], Iterable[tuple[Values, Number]]], since: str = ""
 ) -> Family[M]:
     """Returns a family of one sample for each pair of label values and number whose number is not None."""
 
-    def samples(model: M, _: CommonLabels) -> Iterable[tuple[Values, float]]:
+    def samples(model: M, _: CommonLabels) -> Samples:
         return ((own, float(number)) for own, number in values(model) if number is not None)
 
-    return Family(name, help, common_labels, labels, samples, since)
+    return Family(name, help, labels, samples, since)
 
 
-def info(
-    name: str,
-    help: str,
-    labels: tuple[str, ...],
-    rows: Callable[[M], Iterable[Values]],
-    *,
-    common_labels: tuple[str, ...] = (),
-    since: str = "",
-) -> Family[M]:
+def info(name: str, help: str, labels: Names, rows: Callable[[M], Iterable[Values]], since: str = "") -> Family[M]:
     """Returns a family of one sample with the value 1 for each row of label values."""
-    return Family(name, help, common_labels, labels, lambda model, _: ((row, 1.0) for row in rows(model)), since)
+    return Family(name, help, labels, lambda model, _: ((row, 1.0) for row in rows(model)), since)
 
 
 def stateset(
-    name: str,
-    help: str,
-    labels: tuple[str, ...],
-    states: tuple[str, ...],
-    current: Callable[[M], Iterable[Values]],
-    *,
-    common_labels: tuple[str, ...] = (),
-    since: str = "",
+    name: str, help: str, labels: Names, states: tuple[str, ...], current: Callable[[M], Iterable[Values]]
 ) -> Family[M]:
     """Returns a family with 1 for the current state and 0 for the other states; the last label is the state.
 
     A current state that is not in `states` gets a sample of its own, so that new versions of the service can be read.
     """
 
-    def samples(model: M, _: CommonLabels) -> Iterable[tuple[Values, float]]:
+    def samples(model: M, _: CommonLabels) -> Samples:
         for *own, now in current(model):
             for state in states if now in states else (*states, now):
                 yield (*own, state), float(state == now)
 
-    return Family(name, help, common_labels, labels, samples, since)
+    return Family(name, help, labels, samples)

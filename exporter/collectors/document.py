@@ -36,17 +36,11 @@ class Answer:
     content_type: str = ""
 
     def fields(self) -> "Fields":
-        """Returns the JSON object in the body.
-
-        Raises ParseError if the body is not a JSON object.
-        """
+        """Returns the JSON object in the body; raises ParseError if it is not one."""
         return Fields(self._json(), "")
 
     def rows(self) -> tuple[tuple[object, ...], ...]:
-        """Returns the JSON array of arrays in the body.
-
-        Raises ParseError if the body is not an array of arrays.
-        """
+        """Returns the JSON array of arrays in the body; raises ParseError if it is not one."""
         return tuple(_array(row, f"[{index}]") for index, row in enumerate(_array(self._json(), "")))
 
     def _json(self) -> object:
@@ -85,8 +79,7 @@ class Fields:
 
     def required_text(self, key: str) -> str:
         """Returns a string that must be present."""
-        value = self.text(key)
-        if value is None:
+        if (value := self.text(key)) is None:
             _fail(self._at(key), "a string", None)
         return value
 
@@ -175,7 +168,7 @@ def distinct(kind: str, items: Iterable[T], key: Callable[[T], str]) -> tuple[tu
 
 def encodable(text: str) -> str:
     """Returns the text with a question mark for each lone surrogate, which JSON allows and UTF-8 does not."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def kind_of(value: object) -> str:

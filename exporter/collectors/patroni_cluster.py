@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from exporter.collectors.base import Collector, Family, Number, gauge, gauges, info, stateset
+from exporter.collectors.base import Collector, Family, Number, gauge, gauges, info, stateset, with_labels
 from exporter.collectors.document import Answer, Fields, distinct, encodable
 from exporter.collectors.patroni import SCOPE, require_ok
 
@@ -55,10 +55,7 @@ class Cluster:
 
 
 def parse(answer: Answer) -> Cluster:
-    """Returns the cluster; of members with the same name only the first.
-
-    Raises ParseError if the document is not a list of members.
-    """
+    """Returns the cluster, of members with the same name the first; raises ParseError if it is no list of members."""
     fields = require_ok(answer).fields()
     members, warnings = distinct("member", map(_member, fields.items("members")), lambda member: member.name)
     return Cluster(
@@ -101,8 +98,7 @@ def _tag_value(value: object) -> str:
 
 
 def _switchover(fields: Fields | None) -> Switchover | None:
-    at = None if fields is None else fields.timestamp("at")
-    if fields is None or at is None:
+    if fields is None or (at := fields.timestamp("at")) is None:
         return None
     return Switchover(at, fields.text("from") or "", fields.text("to") or "")
 
@@ -112,27 +108,17 @@ def _switchover(fields: Fields | None) -> Switchover | None:
 
 def _each_member(name: str, help: str, value: Callable[[Member], Number], since: str = "") -> Family[Cluster]:
     return gauges(
-        name,
-        help,
-        ("name",),
-        lambda cluster: [((member.name,), value(member)) for member in cluster.members],
-        common_labels=SCOPE,
-        since=since,
+        name, help, ("name",), lambda cluster: [((member.name,), value(member)) for member in cluster.members], since
     )
 
 
-FAMILIES: tuple[Family[Cluster], ...] = (
-    gauge(
-        "patroni_cluster_members",
-        "Number of members of the cluster.",
-        lambda cluster: len(cluster.members),
-        common_labels=SCOPE,
-    ),
+FAMILIES: tuple[Family[Cluster], ...] = with_labels(
+    SCOPE,
+    gauge("patroni_cluster_members", "Number of members of the cluster.", lambda cluster: len(cluster.members)),
     gauge(
         "patroni_cluster_paused",
         "1 if the cluster is in maintenance mode (no automatic failover), 0 otherwise.",
         lambda cluster: cluster.paused,
-        common_labels=SCOPE,
     ),
     gauges(
         "patroni_cluster_scheduled_switchover_timestamp_seconds",
@@ -140,14 +126,12 @@ FAMILIES: tuple[Family[Cluster], ...] = (
         "absent if no switchover is scheduled.",
         ("from", "to"),
         lambda cluster: [((each.leader, each.candidate), each.at)] if (each := cluster.switchover) else [],
-        common_labels=SCOPE,
     ),
     info(
         "patroni_member_info",
         "Addresses of the member's PostgreSQL and REST API, always 1; an unknown label is empty.",
         ("name", "host", "port", "api_url"),
         lambda cluster: [(member.name, member.host, member.port, member.api_url) for member in cluster.members],
-        common_labels=SCOPE,
     ),
     stateset(
         "patroni_member_role",
@@ -155,14 +139,12 @@ FAMILIES: tuple[Family[Cluster], ...] = (
         ("name", "role"),
         ("leader", "standby_leader", "sync_standby", "quorum_standby", "replica"),
         lambda cluster: [(member.name, member.role) for member in cluster.members if member.role],
-        common_labels=SCOPE,
     ),
     info(
         "patroni_member_state",
         "State of the member as Patroni reports it, always 1; absent if unknown.",
         ("name", "state"),
         lambda cluster: [(member.name, member.state) for member in cluster.members if member.state],
-        common_labels=SCOPE,
     ),
     _each_member(
         "patroni_member_timeline", "Timeline of the member; absent if unknown.", lambda member: member.timeline
@@ -217,8 +199,7 @@ FAMILIES: tuple[Family[Cluster], ...] = (
         lambda cluster: [
             (member.name, parameter) for member in cluster.members for parameter in member.pending_restart_parameters
         ],
-        common_labels=SCOPE,
-        since="3.3.0",
+        "3.3.0",
     ),
     _each_member(
         "patroni_member_scheduled_restart_timestamp_seconds",
@@ -230,7 +211,6 @@ FAMILIES: tuple[Family[Cluster], ...] = (
         "Tag of the member, always 1; a value that is not a string is JSON; absent if the member has no tags.",
         ("name", "tag", "value"),
         lambda cluster: [(member.name, tag, value) for member in cluster.members for tag, value in member.tags],
-        common_labels=SCOPE,
     ),
 )
 

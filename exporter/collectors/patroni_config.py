@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from exporter.collectors.base import Collector, Family, Number, gauge, stateset
+from exporter.collectors.base import Collector, Family, Number, gauge, stateset, with_labels
 from exporter.collectors.document import Answer, kind_of
 from exporter.collectors.patroni import SCOPE, SCOPE_NAME, require_ok
 
@@ -116,17 +116,22 @@ def _hash(values: dict[str, object]) -> int:
 
 
 def _set(name: str, help: str, value: Callable[[Config], Number], since: str = "") -> Family[Config]:
-    return gauge(name, f"{help}; absent if not set.", value, common_labels=SCOPE, since=since)
+    return gauge(name, f"{help}; absent if not set.", value, since)
 
 
-FAMILIES: tuple[Family[Config], ...] = (
+#: The name and labels of Patroni's own family.
+OWN_FAMILIES: tuple[Family[Config], ...] = with_labels(
+    SCOPE_NAME,
     gauge(
         "patroni_failsafe_mode_enabled",
         "1 if failsafe mode is enabled in the dynamic configuration, 0 otherwise.",
         lambda config: config.failsafe_mode or False,
-        common_labels=SCOPE_NAME,
-        since="3.0.0",
+        "3.0.0",
     ),
+)
+
+FAMILIES: tuple[Family[Config], ...] = OWN_FAMILIES + with_labels(
+    SCOPE,
     _set("patroni_config_ttl_seconds", "TTL of the leader lock in seconds", lambda config: config.ttl),
     _set(
         "patroni_config_loop_wait_seconds",
@@ -159,7 +164,6 @@ FAMILIES: tuple[Family[Config], ...] = (
         ("mode",),
         ("off", "on", "quorum"),
         lambda config: [] if config.synchronous_mode is None else [(config.synchronous_mode,)],
-        common_labels=SCOPE,
     ),
     _set(
         "patroni_config_synchronous_mode_strict",
@@ -186,7 +190,6 @@ FAMILIES: tuple[Family[Config], ...] = (
         "patroni_config_hash",
         "Hash of the dynamic configuration as a number; it changes if and only if the configuration changes.",
         lambda config: config.hash,
-        common_labels=SCOPE,
     ),
 )
 

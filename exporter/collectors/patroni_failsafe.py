@@ -1,9 +1,8 @@
 """The members that the primary must reach in failsafe mode: `GET /failsafe`."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from exporter.collectors.base import Collector, CommonLabels, Family, Values
+from exporter.collectors.base import Collector, CommonLabels, Family, Samples
 from exporter.collectors.document import Answer, NotSupported
 from exporter.collectors.patroni import SCOPE_NAME, require_ok
 
@@ -18,10 +17,7 @@ class Failsafe:
 
 
 def parse(answer: Answer) -> Failsafe:
-    """Returns the failsafe topology.
-
-    Raises NotSupported before Patroni 3.0, and ParseError if the document is not a topology.
-    """
+    """Returns the topology; raises NotSupported before Patroni 3.0, and ParseError if it is not a topology."""
     # Failsafe mode was never enabled; Patroni keeps the topology after it is disabled (patroni/ha.py).
     if answer.status == 502:
         return Failsafe(frozenset())
@@ -34,7 +30,7 @@ def parse(answer: Answer) -> Failsafe:
 # Families
 
 
-def _is_member(failsafe: Failsafe, labels: CommonLabels) -> Iterable[tuple[Values, float]]:
+def _is_member(failsafe: Failsafe, labels: CommonLabels) -> Samples:
     if failsafe.members and not labels["name"]:
         return []  # Patroni before 3.2 does not report the node's own name
     return [((), float(labels["name"] in failsafe.members))]
@@ -45,10 +41,10 @@ FAMILIES: tuple[Family[Failsafe], ...] = (
         "patroni_failsafe_member",
         "1 if this node is in the failsafe topology, which Patroni keeps after failsafe mode is disabled, 0 otherwise; "
         "absent before Patroni 3.2 if there is a topology.",
-        SCOPE_NAME,
         (),
         _is_member,
-        since="3.0.0",
+        "3.0.0",
+        SCOPE_NAME,
     ),
 )
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from exporter.collectors.base import Collector, Family, gauge, gauges, info
+from exporter.collectors.base import Collector, Family, gauge, gauges, info, with_labels
 from exporter.collectors.document import Answer, Fields
 from exporter.collectors.patroni import SCOPE, require_ok
 
@@ -23,10 +23,7 @@ class History:
 
 
 def parse(answer: Answer) -> History:
-    """Returns the history, which is empty while the cluster is on its first timeline.
-
-    Raises ParseError if the document is not a list of rows.
-    """
+    """Returns the history, empty on the first timeline; raises ParseError if the document is not a list of rows."""
     rows = require_ok(answer).rows()
     if not rows:
         return History(0, None, "", "")
@@ -39,12 +36,12 @@ def parse(answer: Answer) -> History:
 
 # Families
 
-FAMILIES: tuple[Family[History], ...] = (
+FAMILIES: tuple[Family[History], ...] = with_labels(
+    SCOPE,
     gauge(
         "patroni_timeline_switches",
         "Number of timeline switches in Patroni's history.",
         lambda history: history.switches,
-        common_labels=SCOPE,
     ),
     gauges(
         "patroni_last_timeline_switch_timestamp_seconds",
@@ -52,7 +49,6 @@ FAMILIES: tuple[Family[History], ...] = (
         "absent if there was no switch or its time is unknown.",
         ("leader",),
         lambda history: [((history.leader,), history.last)],
-        common_labels=SCOPE,
     ),
     info(
         "patroni_last_timeline_switch_info",
@@ -60,7 +56,6 @@ FAMILIES: tuple[Family[History], ...] = (
         f"`reason` has at most {REASON_LIMIT} characters; absent if there is no reason.",
         ("leader", "reason"),
         lambda history: [(history.leader, history.reason)] if history.reason else [],
-        common_labels=SCOPE,
     ),
 )
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from exporter.collectors.base import Collector, Family, Number, gauge, info
+from exporter.collectors.base import Collector, Family, Number, gauge, info, with_labels
 from exporter.collectors.document import Answer, Fields, ParseError
 from exporter.collectors.patroni import SCOPE_NAME
 
@@ -61,16 +61,12 @@ class Node:
 
 
 def parse(answer: Answer) -> Node:
-    """Returns the node.
-
-    Raises ParseError if the document is not the status of a Patroni node.
-    """
+    """Returns the node; raises ParseError if the document is not the status of a Patroni node."""
     fields = answer.fields()
     patroni = fields.fields("patroni")
     if patroni is None:
         raise ParseError(f"HTTP {answer.status}: expected the status of a Patroni node, found no key 'patroni'")
-    role = fields.required_text("role")
-    state = fields.required_text("state")
+    role, state = fields.required_text("role"), fields.required_text("state")
     xlog = fields.fields("xlog") or Fields({}, "xlog")
     return Node(
         version=patroni.required_text("version"),
@@ -104,14 +100,8 @@ def parse(answer: Answer) -> Node:
 
 
 def _standby(row: Fields) -> Standby:
-    return Standby(
-        usename=row.text("usename") or "",
-        application_name=row.text("application_name") or "",
-        client_addr=row.text("client_addr") or "",  # null for a connection over a Unix socket
-        state=row.text("state") or "",
-        sync_state=row.text("sync_state") or "",
-        sync_priority=str(row.integer("sync_priority") or 0),
-    )
+    *texts, priority = Standby._fields  # client_addr is null for a connection over a Unix socket
+    return Standby._make([*(row.text(key) or "" for key in texts), str(row.integer(priority) or 0)])
 
 
 def _failover_priority(tags: Fields) -> int:
@@ -142,7 +132,7 @@ def version_number(version: str) -> int | None:
 
 
 def _own(name: str, help: str, value: Callable[[Node], Number], since: str = "") -> Family[Node]:
-    return gauge(name, help, lambda node: value(node) or 0, common_labels=SCOPE_NAME, since=since)
+    return gauge(name, help, lambda node: value(node) or 0, since)
 
 
 def _flag(name: str, condition: str, value: Callable[[Node], bool], since: str = "") -> Family[Node]:
@@ -150,12 +140,12 @@ def _flag(name: str, condition: str, value: Callable[[Node], bool], since: str =
 
 
 #: Patroni's own names and values: 0 is also the value for unknown.
-OWN_FAMILIES: tuple[Family[Node], ...] = (
+OWN_FAMILIES: tuple[Family[Node], ...] = with_labels(
+    SCOPE_NAME,
     gauge(
         "patroni_version",
         "Version of Patroni as a number with two digits per part: 4.1.5 is 40105; absent if it is not numeric.",
         lambda node: version_number(node.version),
-        common_labels=SCOPE_NAME,
     ),
     _flag("patroni_postgres_running", "PostgreSQL is running", lambda node: node.state == "running"),
     _own(
@@ -255,18 +245,17 @@ OWN_FAMILIES: tuple[Family[Node], ...] = (
 )
 
 #: Problems that Patroni reports only while they last, and not in its own /metrics.
-PROBLEM_FAMILIES: tuple[Family[Node], ...] = (
+PROBLEM_FAMILIES: tuple[Family[Node], ...] = with_labels(
+    SCOPE_NAME,
     gauge(
         "patroni_watchdog_failed",
         "1 if the watchdog of this node is not healthy; absent otherwise.",
         lambda node: node.watchdog_failed or None,
-        common_labels=SCOPE_NAME,
     ),
     gauge(
         "patroni_logger_records_lost",
         "Number of log records that Patroni lost because its log queue was full; absent if it reports none.",
         lambda node: node.logger_records_lost,
-        common_labels=SCOPE_NAME,
     ),
 )
 
@@ -282,9 +271,7 @@ INHERITED_FAMILIES: tuple[Family[Node], ...] = (
         "patroni_postgresql_info",
         "Version and system identifier of PostgreSQL, always 1; an unknown label is empty; absent if both are unknown.",
         ("server_version", "database_system_identifier"),
-        lambda node: (
-            [row] if any(row := (str(node.server_version or ""), node.database_system_identifier or "")) else []
-        ),
+        lambda node: filter(any, [(str(node.server_version or ""), node.database_system_identifier or "")]),
     ),
     info(
         "patroni_replication_info",

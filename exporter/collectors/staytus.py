@@ -15,10 +15,7 @@ ERRORS = (
 
 
 def envelope(answer: Answer) -> tuple[Fields, ...]:
-    """Returns the objects of the list `data`.
-
-    Raises ParseError if the response is not a success.
-    """
+    """Returns the objects of the list `data`; raises ParseError if the response is not a success."""
     fields = answer.fields()
     status = fields.text("status")
     if status == "access-denied":

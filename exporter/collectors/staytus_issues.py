@@ -39,10 +39,7 @@ class Issues:
 
 
 def parse(answer: Answer) -> Issues:
-    """Returns the issues; of issues with the same identifier only the first.
-
-    Raises ParseError if the response is not a list of issues.
-    """
+    """Returns the issues, of those with the same identifier the first; raises ParseError if it is no list of them."""
     return Issues(*distinct("issue", map(_issue, envelope(answer)), lambda issue: issue.identifier))
 
 

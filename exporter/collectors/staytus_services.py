@@ -45,19 +45,11 @@ def parse(answer: Answer) -> Services:
 
 def _service(item: Fields) -> Service:
     status = item.fields("status")
-    return Service(
-        permalink=item.required_text("permalink"),
-        name=item.text("name") or "",
-        status=None if status is None else _status(status),
-    )
+    return Service(item.required_text("permalink"), item.text("name") or "", _status(status) if status else None)
 
 
 def _status(row: Fields) -> Status:
-    return Status(
-        status_type=row.required_text("status_type"),
-        permalink=row.text("permalink") or "",
-        name=row.text("name") or "",
-    )
+    return Status(row.required_text("status_type"), row.text("permalink") or "", row.text("name") or "")
 
 
 # Families

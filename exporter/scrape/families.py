@@ -19,6 +19,15 @@ log = logging.getLogger(__name__)
 Labels = dict[str, str]
 
 
+#: The HELP of the families of both services.
+SUCCESS = "1 if the collector's document was fetched and parsed, 0 otherwise"
+DURATION = "Time until the collector's document was fetched or its scrape failed, in seconds."
+
+
+def _up(result: ModuleResult) -> bool:
+    return result.up
+
+
 def _successes(result: ModuleResult) -> list[tuple[tuple[str], bool | None]]:
     return [((document.collector.name,), document.success) for document in result.documents]
 
@@ -30,31 +39,17 @@ def _durations(result: ModuleResult) -> list[tuple[tuple[str], float]]:
 #: The families about the scrape itself, by service.
 SCRAPE_FAMILIES: Mapping[str, tuple[Family[ModuleResult], ...]] = {
     "patroni": (
-        gauge(
-            "patroni_up",
-            "1 if Patroni's REST API returned the status of its node, 0 otherwise.",
-            lambda result: result.up,
-        ),
+        gauge("patroni_up", "1 if Patroni's REST API returned the status of its node, 0 otherwise.", _up),
         gauges(
             "patroni_scrape_collector_success",
-            "1 if the collector's document was fetched and parsed, 0 otherwise; "
-            "absent when this version of Patroni does not have it.",
+            f"{SUCCESS}; absent when this version of Patroni does not have it.",
             ("collector",),
             _successes,
         ),
-        gauges(
-            "patroni_scrape_collector_duration_seconds",
-            "Time until the collector's document was fetched or its scrape failed, in seconds.",
-            ("collector",),
-            _durations,
-        ),
+        gauges("patroni_scrape_collector_duration_seconds", DURATION, ("collector",), _durations),
     ),
     "staytus": (
-        gauge(
-            "staytus_up",
-            "1 if Staytus returned its services, 0 otherwise.",
-            lambda result: result.up,
-        ),
+        gauge("staytus_up", "1 if Staytus returned its services, 0 otherwise.", _up),
         stateset(
             "staytus_health",
             "1 for the state of Staytus, 0 for the other one; healthy means that it returned its services.",
@@ -62,18 +57,8 @@ SCRAPE_FAMILIES: Mapping[str, tuple[Family[ModuleResult], ...]] = {
             ("healthy", "unhealthy"),
             lambda result: [("healthy" if result.up else "unhealthy",)],
         ),
-        gauges(
-            "staytus_scrape_collector_success",
-            "1 if the collector's document was fetched and parsed, 0 otherwise.",
-            ("collector",),
-            _successes,
-        ),
-        gauges(
-            "staytus_scrape_collector_duration_seconds",
-            "Time until the collector's document was fetched or its scrape failed, in seconds.",
-            ("collector",),
-            _durations,
-        ),
+        gauges("staytus_scrape_collector_success", f"{SUCCESS}.", ("collector",), _successes),
+        gauges("staytus_scrape_collector_duration_seconds", DURATION, ("collector",), _durations),
     ),
 }
 
@@ -104,8 +89,7 @@ def samples_by_family(result: ModuleResult) -> Iterator[tuple[Family[Any], Label
                 names = family.common_labels
                 if names not in common:
                     common[names] = {name: known[name] for name in names} if known.keys() >= set(names) else None
-                labels = common[names]
-                if labels is not None:
+                if (labels := common[names]) is not None:
                     yield family, labels, _samples(family, document.model, known)
     for own in SCRAPE_FAMILIES[result.module.service]:
         yield own, {}, _samples(own, result, known)
@@ -127,19 +111,30 @@ def labels_of(family: Family[Any], common: Labels, values: Values) -> Labels:
     """Returns the labels of one sample: the common ones and its own."""
     if not family.labels:
         return common
-    return {**common, **{name: value for name, value in zip(family.labels, values, strict=True) if value is not None}}
+    if None in values:
+        return {
+            **common,
+            **{name: value for name, value in zip(family.labels, values, strict=True) if value is not None},
+        }
+    return {**common, **dict(zip(family.labels, values, strict=True))}  # type: ignore[arg-type]
+
+
+def metric_of(
+    family: Family[Any], samples: Iterable[tuple[Values, float]] = (), common: Labels | None = None
+) -> Metric:
+    """Returns a family as prometheus_client represents it."""
+    metric = Metric(family.name.removesuffix("_total"), family.help, family.type)
+    metric.samples = [
+        Sample(family.name, labels_of(family, common or {}, values), number) for values, number in samples
+    ]
+    return metric
 
 
 def metrics(result: ModuleResult) -> Iterator[Metric]:
-    """Returns the families with their samples as prometheus_client represents them."""
-    for family, common, samples in samples_by_family(result):
-        metric = Metric(family.name, family.help, "gauge")
-        metric.samples = [
-            Sample(family.name, labels_of(family, common, values), number, None, None) for values, number in samples
-        ]
-        yield metric
+    """Returns the families with their samples."""
+    return (metric_of(family, samples, common) for family, common, samples in samples_by_family(result))
 
 
 def descriptions(module: Module) -> Iterator[Metric]:
     """Returns the families of a module without samples, as prometheus_client's `describe` does."""
-    return (Metric(family.name, family.help, "gauge") for family in families_of(module))
+    return map(metric_of, families_of(module))

@@ -6,7 +6,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -85,56 +84,47 @@ class Scrape:
             return DocumentResult(collector, time.monotonic() - self._start, failure=reason, kind="timeout")
         result = future.result()
         elapsed = max(0.0, result.ended - self._start)
-        if isinstance(result.error, FetchError):
-            return DocumentResult(collector, elapsed, failure=str(result.error), kind=type(result.error).__name__)
-        if result.error:
-            raise result.error
-        document: _Document = result.value
-        kind = "parse" if document.failure else ""
-        return DocumentResult(collector, elapsed, document.model, document.failure, kind, document.provided)
+        match result.error or result.value:
+            case NotSupported(model=model):
+                return DocumentResult(collector, elapsed, model, provided=False)
+            case FetchError() | ParseError() as error:
+                return DocumentResult(collector, elapsed, failure=str(error), kind=type(error).__name__)
+            case Exception() as error:
+                raise error
+            case model:
+                return DocumentResult(collector, elapsed, model)
 
 
 def _log_failures(result: ModuleResult) -> None:
     """Logs a line for each document that failed, or one line when all failed for the same reason."""
-    target, module = result.module.target.url, result.module.name
-    failures = {(document.kind, document.failure or "") for document in result.documents}
-    if len(result.documents) > 1 and len(failures) == 1 and result.documents[0].failure:
-        ((kind, reason),) = failures
-        log.warning(Event("scrape failed", key=(target, kind), module=module, url=target, reason=reason))
-        return
-    for document in result.documents:
+    target, documents = result.module.target.url, result.documents
+    is_one = len(documents) > 1 and len({(document.kind, document.failure) for document in documents}) == 1
+    for document in documents[: 1 if is_one else None]:
         if document.failure:
             collector = document.collector
-            key, url = (target, collector.name, document.kind), f"{target}/{collector.path}"
-            reason = document.failure
-            log.warning(
-                Event("scrape failed", key=key, module=module, collector=collector.name, url=url, reason=reason)
-            )
+            where = {"url": target} if is_one else {"collector": collector.name, "url": f"{target}/{collector.path}"}
+            key, reason = (target, where["url"], document.kind), document.failure
+            log.warning(Event("scrape failed", key=key, module=result.module.name, **where, reason=reason))
 
 
-@dataclass(frozen=True)
-class _Document:
-    """A document that was read, once for all scrapes that wait for it."""
+def _read(module: Module, collector: AnyCollector, response: Response) -> Any:
+    """Returns the model of a document, or the NotSupported or ParseError, once for all scrapes that wait for it.
 
-    model: Any = None
-    failure: str | None = None
-    provided: bool = True
-
-
-def _read(module: Module, collector: AnyCollector, response: Response) -> _Document:
-    """Parses a response. A document is also refused when it is small and its samples are large."""
+    The exception has no traceback, which would keep the response in memory. A document is also refused when it is
+    small and its samples are large.
+    """
     body = without_secrets(response.content, module.target.options.auth, response.request)
     try:
         model = collector.parse(Answer(response.status_code, body, response.headers.get("Content-Type", "")))
     except NotSupported as error:
-        return _Document(error.model, provided=False)
+        return NotSupported(error.model)
     except ParseError as error:
-        return _Document(failure=str(error))
+        return ParseError(str(error))
     if _text_size(collector, model, len(body)) > TEXT_LIMIT:
-        return _Document(failure=f"its samples would take more than {TEXT_LIMIT // 1024 // 1024} MiB")
+        return ParseError(f"its samples would take more than {TEXT_LIMIT // 1024 // 1024} MiB")
     for reason in islice(collector.warnings(model), MOST_WARNINGS):
         log.warning(Event("part of a document ignored", module=module.name, collector=collector.name, reason=reason))
-    return _Document(model)
+    return model
 
 
 def _text_size(collector: AnyCollector, model: Any, size: int) -> int:

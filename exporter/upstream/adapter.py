@@ -7,22 +7,24 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from functools import partial
 from typing import Any
 
 import pycurl
 from requests import PreparedRequest, Response
 from requests.adapters import BaseAdapter
+from requests.exceptions import InvalidURL
 
-from exporter.upstream.errors import ConnectionFailed, FetchError, URLNotValid, not_sent
-from exporter.upstream.transfer import SIZE_LIMIT, AddressPolicy, Done, Timeout, Transfer, header_lines
+from exporter.upstream.errors import FetchError, failed, not_sent
+from exporter.upstream.transfer import SIZE_LIMIT, AddressPolicy, Cert, Done, Timeout, Transfer, curl_options
 
 log = logging.getLogger(__name__)
 
 #: Connections that are kept open after a response.
 KEPT = 256
+
+INTERNAL_ERROR = "an internal error ended the request; the log of the exporter has its traceback"
 
 
 class CurlAdapter(BaseAdapter):
@@ -39,37 +41,26 @@ class CurlAdapter(BaseAdapter):
 
     def begin(
         self,
-        requests: Iterable[tuple[PreparedRequest, int, Done]],
+        requests: Sequence[tuple[PreparedRequest, int, Done]],
         *,
         timeout: Timeout = None,
         verify: bool | str = True,
-        cert: str | tuple[str, str] | None = None,
+        cert: Cert = None,
     ) -> None:
-        """Sends requests at once and without waiting.
+        """Sends requests to one server, with the same headers, at once and without waiting.
 
         Each comes with the largest response in bytes, and with what receives its Response or FetchError in any thread.
         """
-        transfers = []
-        headers: Mapping[str, str] = {}
-        header: list[bytes] = []
-        for request, size_limit, done in requests:
-            if request.headers is not headers:  # requests without credentials share them
-                headers, header = request.headers, header_lines(request.headers)
-            try:
-                transfer = Transfer(
-                    request, done, size_limit, header, timeout, verify, cert, self._server_name, self._allows
-                )
-            except (OSError, ValueError) as error:
-                done(not_sent(error, request))
-            else:
-                transfers.append(transfer)
         try:
-            while transfers and not _loop().begin(transfers):
+            options = curl_options(requests[0][0], timeout, verify, cert)
+            transfers = [
+                Transfer(*request, options, verify, cert, self._server_name, self._allows) for request in requests
+            ]
+            while not _loop().begin(transfers):
                 pass  # that one has just ended
-        except RuntimeError:
-            for transfer in transfers:
-                reason = "no thread could be started for the request"
-                transfer.done(ConnectionFailed(reason, transfer.request, sent=False))
+        except (OSError, ValueError) as error:
+            for request, _, done in requests:
+                done(not_sent(error, request))
 
     def send(
         self,
@@ -114,7 +105,7 @@ class _Loop:
             threading.Thread(target=self._run, name="fetch", daemon=True).start()
         except RuntimeError:
             self._close()
-            raise
+            raise ValueError("no thread could be started for the request") from None
 
     def begin(self, transfers: Sequence[Transfer]) -> bool:
         """Takes requests; returns False when the thread has ended."""
@@ -149,7 +140,7 @@ class _Loop:
             with self._lock:
                 self.ended = True
             for transfer in (*self._in_flight.values(), *self._new):
-                _settle(transfer, _internal_error)
+                transfer.done(failed(FetchError, INTERNAL_ERROR, transfer.request))
             for curl in self._in_flight:
                 self._multi.remove_handle(curl)
             self._close()
@@ -185,31 +176,34 @@ class _Loop:
             except Exception as error:
                 self._put_back(curl)
                 reason = f"the request cannot be sent: {error.args[-1] if error.args else type(error).__name__}"
-                transfer.done(URLNotValid(reason, transfer.request, sent=False))
+                transfer.done(failed(InvalidURL, reason, transfer.request, sent=False))
             else:
                 self._in_flight[curl] = transfer
 
     def _finish(self) -> None:
         more = len(self._in_flight)
         while more:
-            more, ended, failed = self._multi.info_read()
+            more, ended, failures = self._multi.info_read()
             for curl in ended:
-                self._end(curl, partial(Transfer.response, curl=curl))
-            for curl, code, text in failed:
+                self._end(curl)
+            for curl, code, text in failures:
                 if text.startswith("Connection died"):
-                    self._send_over_new_connection(curl)
+                    # libcurl replaces no more than five stale connections.
+                    self._multi.remove_handle(curl)
+                    curl.setopt(pycurl.FRESH_CONNECT, 1)
+                    self._multi.add_handle(curl)
                 else:
-                    self._end(curl, partial(Transfer.error, curl=curl, code=code, text=text))
+                    self._end(curl, code, text)
 
-    def _send_over_new_connection(self, curl: pycurl.Curl) -> None:
-        """Sends a request again that libcurl has given up, because it replaces no more than five stale connections."""
+    def _end(self, curl: pycurl.Curl, code: int = 0, text: str = "") -> None:
+        """Passes the result of a request on; a failure of our own is logged and ends this request alone."""
         self._multi.remove_handle(curl)
-        curl.setopt(pycurl.FRESH_CONNECT, 1)
-        self._multi.add_handle(curl)
-
-    def _end(self, curl: pycurl.Curl, result: Callable[[Transfer], Response | FetchError]) -> None:
-        self._multi.remove_handle(curl)
-        _settle(self._in_flight.pop(curl), result)
+        transfer = self._in_flight.pop(curl)
+        try:
+            transfer.done(transfer.error(curl, code, text) if code else transfer.response(curl))
+        except Exception:
+            log.exception("a request ended with an internal error")
+            transfer.done(failed(FetchError, INTERNAL_ERROR, transfer.request))
         self._put_back(curl)
 
     def _put_back(self, curl: pycurl.Curl) -> None:
@@ -225,44 +219,16 @@ _EVENTS = {
 }
 
 
-def _settle(transfer: Transfer, result: Callable[[Transfer], Response | FetchError]) -> None:
-    """Passes the result of a request on; a failure of our own is logged and ends this request alone."""
-    try:
-        transfer.done(result(transfer))
-    except Exception:
-        log.exception("a request ended with an internal error")
-        transfer.done(_internal_error(transfer))
-
-
-def _internal_error(transfer: Transfer) -> FetchError:
-    return FetchError(
-        "an internal error ended the request; the log of the exporter has its traceback", transfer.request
-    )
-
-
-_current: _Loop | None = None
-_current_lock = threading.Lock()
-_inherited: list[_Loop] = []
+#: The loop of this process by its id, and those of its parents: closing one would end the parent's connections.
+_loops: dict[int, _Loop] = {}
+_lock = threading.Lock()
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def _loop() -> _Loop:
     """Returns the loop of this process, which starts with its first request."""
-    global _current
-    with _current_lock:
-        if _current is None or _current.ended:
-            _current = _Loop()
-        return _current
-
-
-def _forget_inherited_loop() -> None:
-    """Leaves the loop to the parent of a forked process, which has its thread and shares its sockets.
-
-    It is not closed: that would say good-bye to the parent's servers, over the parent's connections.
-    """
-    global _current, _current_lock
-    if _current is not None:
-        _inherited.append(_current)
-    _current, _current_lock = None, threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forget_inherited_loop)
+    with _lock:
+        loop = _loops.get(os.getpid())
+        if loop is None or loop.ended:
+            loop = _loops[os.getpid()] = _Loop()
+        return loop

@@ -3,7 +3,6 @@
 import os
 import threading
 import time
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -11,12 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from requests import PreparedRequest
+from requests import ReadTimeout
 from requests import Response as Response
 
-from exporter.upstream.errors import FetchError, ReadTimedOut, TooManyRequests, not_sent
+from exporter.upstream.errors import FetchError, TooManyRequests, not_sent
 from exporter.upstream.target import Target
-from exporter.upstream.transfer import Done
 
 #: Seconds after which a request that was sent and not answered is given up, and its socket closed.
 ABANDON_AFTER = 60.0
@@ -61,7 +59,7 @@ class Client:
         self.refused = Counter(host=0, total=0)
         self.abandoned = 0
         self._reset()
-        os.register_at_fork(after_in_child=partial(_reset_in_child, weakref.ref(self)))
+        os.register_at_fork(after_in_child=self._reset)
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
@@ -80,19 +78,21 @@ class Client:
         """
         options = target.options
         limit = max(ABANDON_AFTER, options.timeout)
-        futures = []
-        requests: list[tuple[PreparedRequest, int, Done]] = []
+        futures, new = [], []
         for path, size_limit, read in documents:
             future, is_new = self._join(key := (target, path), limit)
             futures.append(future)
             if is_new:
-                try:
-                    done = partial(self._receive, key, future, read)
-                    requests.append((target.request(path), size_limit, done))
-                except (OSError, ValueError) as error:
-                    self._end(key, future, error=not_sent(error))
-        timeout = (options.timeout, limit)
-        options.adapter.begin(requests, timeout=timeout, verify=options.verify, cert=options.cert)
+                new.append((path, size_limit, partial(self._receive, key, future, read)))
+        if new:
+            try:
+                requests = target.requests(path for path, _, _ in new)
+            except (OSError, ValueError) as error:
+                for _, _, done in new:
+                    done(not_sent(error))
+            else:
+                sent = [(request, size, done) for request, (_, size, done) in zip(requests, new, strict=True)]
+                options.adapter.begin(sent, timeout=(options.timeout, limit), verify=options.verify, cert=options.cert)
         return futures
 
     def _join(self, key: Key, limit: float) -> tuple[Future[Result], bool]:
@@ -117,10 +117,10 @@ class Client:
         """Returns the error for a request to this host where a limit is reached."""
         if self._hosts[host] >= PER_HOST:
             self.refused["host"] += 1
-            return TooManyRequests(f"{PER_HOST} requests to {host} are in flight, the limit of one host", sent=False)
+            return TooManyRequests(f"{PER_HOST} requests to {host} are in flight, the limit of one host")
         if self.in_flight >= TOTAL:
             self.refused["total"] += 1
-            return TooManyRequests(f"{TOTAL} requests are in flight, the limit of this process", sent=False)
+            return TooManyRequests(f"{TOTAL} requests are in flight, the limit of this process")
         return None
 
     def _remove_old(self, now: float) -> None:
@@ -137,10 +137,9 @@ class Client:
         elif len(response.content) < LARGE:
             self._read(key, future, read, response)
         else:
+            reading = threading.Thread(target=self._read, args=(key, future, read, response), name="read", daemon=True)
             try:
-                threading.Thread(
-                    target=self._read, args=(key, future, read, response), name="read", daemon=True
-                ).start()
+                reading.start()
             except RuntimeError:
                 self._end(key, future, error=FetchError("no thread could be started to read the response"))
 
@@ -160,7 +159,7 @@ class Client:
             self._hosts[key[0].host] -= 1
             if not self._hosts[key[0].host]:
                 del self._hosts[key[0].host]
-            self.abandoned += isinstance(error, ReadTimedOut)
+            self.abandoned += isinstance(error, ReadTimeout)
             is_known = self._requests.get(key, (None,))[0] is future
             if is_known and (key[0].options.interval <= 0 or not getattr(error, "sent", True)):
                 del self._requests[key]
@@ -173,9 +172,3 @@ def _serves(found: tuple[Future[Result], float], interval: float, now: float) ->
     if not future.done():
         return now < until
     return now - future.result().ended < interval
-
-
-def _reset_in_child(client: weakref.ref[Client]) -> None:
-    """Forgets the requests of the parent, which end there, and its lock, which may be held."""
-    if alive := client():
-        alive._reset()

@@ -1,5 +1,6 @@
 """What is requested and how: the URL of a target, and the options of its module in the forms that requests has."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -140,19 +141,22 @@ class Target:
         """The host and port of the URL."""
         return self.url.split("/", 3)[2]
 
-    def request(self, path: str) -> PreparedRequest:
-        """Returns the request for a path below the URL.
+    def requests(self, paths: Iterable[str]) -> list[PreparedRequest]:
+        """Returns the requests for paths below the URL, which share their headers.
 
         Raises OSError or ValueError when a file with credentials cannot be used.
         """
-        request = PreparedRequest()
-        request.method = "GET"
-        request.url = f"{self.url}/{path}"
-        request.headers = self.options.template.headers
-        if self.options.auth.parts:
-            request.headers = request.headers.copy()
-            self.options.auth(request)
-        return request
+        requests: list[PreparedRequest] = []
+        for path in paths:
+            request = PreparedRequest()
+            request.method, request.url = "GET", f"{self.url}/{path}"
+            if requests:
+                request.headers = requests[0].headers
+            else:
+                request.headers = self.options.template.headers.copy()
+                self.options.auth(request)
+            requests.append(request)
+        return requests
 
     def __hash__(self) -> int:
         return hash(self.url)  # targets seldom share it, and hashing the options takes longer

@@ -4,6 +4,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -12,10 +13,10 @@ from urllib.parse import urlsplit
 
 import certifi
 import pycurl
-from requests import PreparedRequest, Response
+from requests import ConnectionError, ConnectTimeout, PreparedRequest, ReadTimeout, Response
 from requests.utils import get_encoding_from_headers
 
-from exporter.upstream.errors import ConnectionFailed, ConnectTimedOut, FetchError, ReadTimedOut, curl_error
+from exporter.upstream.errors import FetchError, curl_error, failed
 from exporter.upstream.headers import file_content
 
 #: Bytes of a response, before and after decompression, by default. libcurl limits the header to 300 kB.
@@ -34,41 +35,30 @@ AddressPolicy = Callable[[str, int, IPv4Address | IPv6Address], bool]
 #: Receives the result of a request. It runs in the thread that sends all requests, so it must be quick.
 Done = Callable[[Response | FetchError], None]
 
+#: The file of a client certificate, or that file and the file of its key.
+Cert = str | tuple[str, str] | None
+
 #: Seconds for the connection and for the whole response, or one number for both; None is no limit, as in requests.
 Timeout = float | tuple[float | None, float | None] | None
 
 _ADDRESS = re.compile(r"https?://(\[|[\d.]+(:|/|$))")
 
 
+@dataclass(eq=False)
 class Transfer:
-    """A request in flight; `header` are its header lines, `size_limit` is the largest response in bytes.
+    """A request in flight; `options` are those of libcurl that it has in common with other requests to its server."""
 
-    The TLS files are read here, in the calling thread, because a disk can hang. Raises OSError or ValueError when one
-    cannot be used.
-    """
+    request: PreparedRequest
+    size_limit: int
+    done: Done
+    options: Mapping[int, Any]
+    verify: bool | str
+    cert: Cert
+    server_name: str
+    allows: AddressPolicy | None
 
-    def __init__(
-        self,
-        request: PreparedRequest,
-        done: Done,
-        size_limit: int,
-        header: list[bytes],
-        timeout: Timeout,
-        verify: bool | str,
-        cert: str | tuple[str, str] | None,
-        server_name: str,
-        allows: AddressPolicy | None,
-    ) -> None:
-        self.request = request
-        self.done = done
-        self._connect_timeout, self._total_timeout = timeout if isinstance(timeout, tuple) else (timeout, timeout)
-        self._verify, self._cert = verify, cert
-        self._server_name = server_name
-        self._url = str(request.url)
-        self._tls = _tls(verify, cert) if self._url.startswith("https:") else {}
-        self._allows = None if _ADDRESS.match(self._url) else allows
-        self._size_limit = size_limit
-        self._header = header
+    def __post_init__(self) -> None:
+        self._url = str(self.request.url)
         self._received = BytesIO()
         self._body = bytearray()
         self._sent_first = 0.0
@@ -76,41 +66,27 @@ class Transfer:
 
     def set_up(self, curl: pycurl.Curl) -> None:
         """Sets the options of libcurl for this request."""
-        url, header = self._url, self._header
-        if self._server_name and url.startswith("https:"):
-            # The name is sent (SNI) and verified in place of the URL's host, which is connected to and is in Host.
-            host = url.split("/")[2]
-            name = f"[{self._server_name}]" if ":" in self._server_name else self._server_name
-            url = url.replace(f"//{host}", f"//{name}{_port(host)}", 1)
-            curl.setopt(pycurl.CONNECT_TO, [f"::{host if _port(host) else host + ':443'}"])
-            header = [*header, f"Host: {host}".encode()]
-        for option, value in {
-            pycurl.URL: url,
-            pycurl.HTTPHEADER: header,
-            pycurl.ACCEPT_ENCODING: "gzip, deflate",  # what is decoded; the header of the request wins
-            pycurl.CONNECTTIMEOUT_MS: _milliseconds(self._connect_timeout),
-            pycurl.TIMEOUT_MS: _milliseconds(self._total_timeout),
-            pycurl.PREREQFUNCTION: self._connected,
-            pycurl.HEADERFUNCTION: self._received.write,
-            pycurl.WRITEFUNCTION: self._write,
-            pycurl.MAXFILESIZE_LARGE: self._size_limit,
-            pycurl.PROXY: "",
-            pycurl.NOSIGNAL: 1,
-            # libcurl also caches addresses as if they were names, and searches all of them for each request.
-            pycurl.DNS_CACHE_TIMEOUT: 0 if _ADDRESS.match(url) else 60,
-            pycurl.PATH_AS_IS: 1,
-            pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
-            pycurl.MAXAGE_CONN: KEPT_IDLE,
-            pycurl.MAXLIFETIME_CONN: KEPT_AT_MOST,
-            **self._tls,
-        }.items():
+        for option, value in self.options.items():
             curl.setopt(option, value)
+        curl.setopt(pycurl.URL, self._url)
+        curl.setopt(pycurl.PREREQFUNCTION, self._connected)
+        curl.setopt(pycurl.HEADERFUNCTION, self._received.write)
+        curl.setopt(pycurl.WRITEFUNCTION, self._write)
+        curl.setopt(pycurl.MAXFILESIZE_LARGE, self.size_limit)
+        if self.server_name and self._url.startswith("https:"):
+            # The name is sent (SNI) and verified in place of the URL's host, which is connected to and is in Host.
+            host = self._url.split("/")[2]
+            name = f"[{self.server_name}]" if ":" in self.server_name else self.server_name
+            curl.setopt(pycurl.URL, self._url.replace(f"//{host}", f"//{name}{_port(host)}", 1))
+            curl.setopt(pycurl.CONNECT_TO, [f"::{host if _port(host) else host + ':443'}"])
+            curl.setopt(pycurl.HTTPHEADER, [*self.options[pycurl.HTTPHEADER], f"Host: {host}".encode()])
+            curl.setopt(pycurl.DNS_CACHE_TIMEOUT, 60)
         if self.request.method == "HEAD":
             curl.setopt(pycurl.NOBODY, 1)
         elif self.request.method != "GET" or self.request.body:
             curl.setopt(pycurl.POSTFIELDS, self.request.body or b"")
             curl.setopt(pycurl.CUSTOMREQUEST, self.request.method)
-        if self._allows:
+        if self.allows and not _ADDRESS.match(self._url):
             curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
             curl.setopt(pycurl.FRESH_CONNECT, 1)  # a connection made for another module may lead to another address
             curl.setopt(pycurl.FORBID_REUSE, 1)
@@ -136,24 +112,28 @@ class Transfer:
     def error(self, curl: pycurl.Curl, code: int, text: str) -> FetchError:
         """Returns the exception for libcurl's error code and text."""
         sent = curl.getinfo(pycurl.REQUEST_SIZE) > 0
+        kind: type[FetchError]
         if self._refused or code == pycurl.E_FILESIZE_EXCEEDED:
-            return ConnectionFailed(self._refused or self._too_large(), self.request, sent=sent)
-        if code == pycurl.E_OPERATION_TIMEDOUT and sent:
-            return ReadTimedOut(f"no whole response within {self._total_timeout:g} s", self.request)
-        if code == pycurl.E_OPERATION_TIMEDOUT:
-            return ConnectTimedOut(f"no connection within {self._connect_timeout:g} s", self.request, sent=False)
-        return curl_error(curl, code, text, self.request, verify=self._verify, cert=self._cert)
+            kind, reason = ConnectionError, self._refused or self._too_large()
+        elif code == pycurl.E_OPERATION_TIMEDOUT and sent:
+            kind, reason = ReadTimeout, f"no whole response within {self.options[pycurl.TIMEOUT_MS] / 1000:g} s"
+        elif code == pycurl.E_OPERATION_TIMEDOUT:
+            kind, reason = ConnectTimeout, f"no connection within {self.options[pycurl.CONNECTTIMEOUT_MS] / 1000:g} s"
+        else:
+            is_https = self._url.startswith("https:")
+            kind, reason = curl_error(curl, code, text, is_https=is_https, verify=self.verify, cert=self.cert)
+        return failed(kind, reason, self.request, sent=sent)
 
     def _write(self, chunk: bytes) -> int | None:
         """Takes a part of the body; any result but None ends the request."""
-        if len(self._body) + len(chunk) > self._size_limit:
+        if len(self._body) + len(chunk) > self.size_limit:
             self._refused = self._too_large()
             return 0
         self._body += chunk
         return None
 
     def _too_large(self) -> str:
-        return f"the response is larger than {self._size_limit // 1024 // 1024} MiB"
+        return f"the response is larger than {self.size_limit // 1024 // 1024} MiB"
 
     def _connected(self, *_: object) -> int:
         """Allows libcurl to send over this connection: the first one, or the one that replaces a stale one."""
@@ -167,21 +147,41 @@ class Transfer:
         """Returns the socket for an address that libcurl has looked up, if the address is allowed."""
         family, kind, protocol, (host, port, *_) = address
         ip = ip_address(host.decode() if isinstance(host, bytes) else host)
-        if self._allows and not self._allows(urlsplit(self._url).hostname or "", port, ip):
+        if self.allows and not self.allows(urlsplit(self._url).hostname or "", port, ip):
             self._refused = f"the address {ip} is not allowed"
             return int(pycurl.SOCKET_BAD)
         return socket.socket(family, kind, protocol)
 
 
-def header_lines(headers: Mapping[str, str]) -> list[bytes]:
-    """Returns the header lines of a request in the form of libcurl, without those that it would add itself."""
-    lines = [f"{name}: {value}" if value else f"{name};" for name, value in headers.items()]
-    if "Accept" not in headers:
-        lines.append("Accept:")
-    return [line.encode("latin-1") for line in lines]
+def curl_options(request: PreparedRequest, timeout: Timeout, verify: bool | str, cert: Cert) -> dict[int, Any]:
+    """Returns the options of libcurl for requests to the server of this one and with its headers.
+
+    The TLS files are read here, in the calling thread, because a disk can hang. Raises OSError or ValueError when one
+    cannot be used.
+    """
+    url = str(request.url)
+    connect, whole = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+    lines = [f"{name}: {value}" if value else f"{name};" for name, value in request.headers.items()]
+    if "Accept" not in request.headers:
+        lines.append("Accept:")  # libcurl would add one
+    return {
+        pycurl.HTTPHEADER: [line.encode("latin-1") for line in lines],
+        pycurl.ACCEPT_ENCODING: "gzip, deflate",  # what is decoded; the header of the request wins
+        pycurl.CONNECTTIMEOUT_MS: _milliseconds(connect),
+        pycurl.TIMEOUT_MS: _milliseconds(whole),
+        pycurl.PROXY: "",
+        pycurl.NOSIGNAL: 1,
+        # libcurl also caches addresses as if they were names, and searches all of them for each request.
+        pycurl.DNS_CACHE_TIMEOUT: 0 if _ADDRESS.match(url) else 60,
+        pycurl.PATH_AS_IS: 1,
+        pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
+        pycurl.MAXAGE_CONN: KEPT_IDLE,
+        pycurl.MAXLIFETIME_CONN: KEPT_AT_MOST,
+        **(_tls(verify, cert) if url.startswith("https:") else {}),
+    }
 
 
-def _tls(verify: bool | str, cert: str | tuple[str, str] | None) -> dict[int, Any]:
+def _tls(verify: bool | str, cert: Cert) -> dict[int, Any]:
     options: dict[int, Any] = {pycurl.SSLVERSION: pycurl.SSLVERSION_TLSv1_2}
     if verify is False:
         options |= {pycurl.SSL_VERIFYPEER: 0, pycurl.SSL_VERIFYHOST: 0}

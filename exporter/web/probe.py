@@ -140,4 +140,4 @@ def _debug_page(module: Module, seconds: float, lines: list[str], results: list[
         "Samples": exposition(results).splitlines(),
     }
     text = "\n".join(f"{head}:\n{chr(10).join(body)}\n" for head, body in parts.items())
-    return without_secrets(text.encode(), options.auth, target.request("")).decode()
+    return without_secrets(text.encode(), options.auth, *target.requests([""])).decode()

@@ -1,13 +1,15 @@
 """The exporter's own families on /metrics: its version, the modules file, and what its limits refused."""
 
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from exporter.collectors.base import Family, Names, Number, Values, gauge, gauges
 from exporter.config.modules_file import ModulesFile
+from exporter.scrape.families import metric_of
 from exporter.upstream.client import Client
 from exporter.version import __version__
 from exporter.web.auth import PasswordCache
@@ -26,118 +28,85 @@ class Sources:
     limiter: RateLimiter | None = None
 
 
-#: The values of a family by the values of its labels; None leaves the family out.
-Values = Mapping[tuple[str, ...], float] | None
+def _file(sources: Sources, value: Callable[[ModulesFile], float]) -> list[tuple[Values, Number]]:
+    return [((), value(sources.file))] if sources.file else []
 
 
-@dataclass(frozen=True)
-class OwnFamily:
-    """A row of the exporter's own families: a counter if the name ends in `_total`, else a gauge."""
-
-    name: str
-    help: str
-    values: Callable[[Sources], Values]
-    labels: tuple[str, ...] = ()
-
-    @property
-    def type(self) -> str:
-        """The type of the family."""
-        return "counter" if self.name.endswith("_total") else "gauge"
-
-    def metric(self, values: Mapping[tuple[str, ...], float]) -> Metric:
-        """Returns the family with its samples as prometheus_client represents them."""
-        kind = CounterMetricFamily if self.type == "counter" else GaugeMetricFamily
-        metric = kind(self.name, self.help, labels=self.labels)
-        for labels, number in values.items():
-            metric.add_metric(labels, number)
-        return metric
+def _by_reason(counter: Mapping[str, int]) -> list[tuple[Values, Number]]:
+    return [((reason,), count) for reason, count in counter.items()]
 
 
-def _build_info(_: Sources) -> Values:
-    return {(__version__, platform.python_version()): 1.0}
-
-
-def _reload_succeeded(sources: Sources) -> Values:
-    return {(): float(sources.file.failure is None)} if sources.file else None
-
-
-def _reloaded_at(sources: Sources) -> Values:
-    return {(): sources.file.loaded_at} if sources.file else None
-
-
-def _by_reason(counter: Mapping[str, float]) -> Values:
-    return {(reason,): count for reason, count in counter.items()}
-
-
-def _renamed(name: str, help: str, values: Callable[[Sources], Values], *labels: str) -> tuple[OwnFamily, OwnFamily]:
+def _renamed(
+    name: str, help: str, labels: Names, values: Callable[[Sources], Iterable[tuple[Values, Number]]]
+) -> Iterator[Family[Sources]]:
     """Returns a family under its present name and under its first one, which had a shorter prefix."""
     present = f"patroni_staytus_{name}"
-    return (
-        OwnFamily(present, f"{help}.", values, labels),
-        OwnFamily(name, f"{help}. Replaced by {present}.", values, labels),
-    )
+    yield gauges(present, f"{help}.", labels, values)
+    yield gauges(name, f"{help}. Replaced by {present}.", labels, values)
 
 
-OWN_FAMILIES: tuple[OwnFamily, ...] = (
+#: A family without a sample is left out.
+OWN_FAMILIES: tuple[Family[Sources], ...] = (
     *_renamed(
         "exporter_build_info",
         "1, with the version of this exporter and of its Python",
-        _build_info,
-        "version",
-        "pythonversion",
+        ("version", "pythonversion"),
+        lambda _: [((__version__, platform.python_version()), 1)],
     ),
     *_renamed(
         "exporter_config_last_reload_successful",
         "1 if the last reload of the modules file succeeded, 0 otherwise; absent without a modules file",
-        _reload_succeeded,
+        (),
+        lambda sources: _file(sources, lambda file: file.failure is None),
     ),
     *_renamed(
         "exporter_config_last_reload_success_timestamp_seconds",
         "When the modules file was last loaded, in Unix seconds; absent without a modules file",
-        _reloaded_at,
+        (),
+        lambda sources: _file(sources, lambda file: file.loaded_at),
     ),
-    OwnFamily(
+    gauge(
         "patroni_staytus_exporter_requests_in_flight",
         "Requests to Patroni and Staytus that have not ended, also those that no scrape waits for any more.",
-        lambda sources: {(): sources.client.in_flight},
+        lambda sources: sources.client.in_flight,
     ),
-    OwnFamily(
+    gauges(
         "patroni_staytus_exporter_requests_refused_total",
         "Requests to Patroni and Staytus that were not sent because too many were in flight: to the same host and port "
         "(host), or in this process (total).",
-        lambda sources: _by_reason(sources.client.refused),
         ("reason",),
+        lambda sources: _by_reason(sources.client.refused),
     ),
-    OwnFamily(
+    gauge(
         "patroni_staytus_exporter_requests_abandoned_total",
         "Requests to Patroni and Staytus whose connection was closed because they were not answered within a minute.",
-        lambda sources: {(): sources.client.abandoned},
+        lambda sources: sources.client.abandoned,
     ),
-    OwnFamily(
+    gauges(
         "patroni_staytus_exporter_probes_refused_total",
         "Requests of /probe and /sd with status 503: EXPORTER_PROBES of them were being served (probes), or too many "
         "requests to Patroni and Staytus were in flight (requests).",
-        lambda sources: _by_reason(sources.probes.refused),
         ("reason",),
+        lambda sources: _by_reason(sources.probes.refused),
     ),
-    OwnFamily(
+    gauges(
         "patroni_staytus_exporter_connections_closed_total",
         "Connections of clients that gunicorn's worker closed: at the deadline of a TLS handshake, a request or a "
         "response, and the oldest one at the limit of connections or of memory for responses.",
-        lambda _: _by_reason(closed_connections),
         ("reason",),
+        lambda _: _by_reason(closed_connections),
     ),
-    OwnFamily(
+    gauges(
         "patroni_staytus_exporter_logins_refused_total",
         "Requests without a login (missing), with a wrong one (wrong), and with one that was not verified because too "
         "many were waiting (busy); absent without a web configuration file.",
-        lambda sources: _by_reason(sources.passwords.refused) if sources.passwords else None,
         ("reason",),
+        lambda sources: _by_reason(sources.passwords.refused) if sources.passwords else [],
     ),
-    OwnFamily(
+    gauge(
         "patroni_staytus_exporter_http_requests_rate_limited_total",
         "Requests refused by the rate_limit of the web configuration file; absent without this file.",
-        lambda sources: {(): sources.limiter.refused} if sources.limiter else None,
+        lambda sources: sources.limiter.refused if sources.limiter else None,
     ),
 )
 
@@ -149,12 +118,10 @@ class OwnCollector(Collector):
         self._sources = sources
 
     def describe(self) -> Iterator[Metric]:
-        return (family.metric({}) for family in OWN_FAMILIES)
+        return map(metric_of, OWN_FAMILIES)
 
     def collect(self) -> Iterator[Metric]:
         if self._sources.file:
             self._sources.file.get()  # reloads a changed file
-        for family in OWN_FAMILIES:
-            values = family.values(self._sources)
-            if values is not None:
-                yield family.metric(values)
+        metrics = (metric_of(family, family.samples(self._sources, {})) for family in OWN_FAMILIES)
+        return (metric for metric in metrics if metric.samples)

@@ -4,8 +4,8 @@ from exporter.collectors.base import Family, gauge, gauges, info, stateset
 
 
 def test_gauge_is_one_sample_or_none() -> None:
-    family: Family[dict[str, int]] = gauge("patroni_x", "X.", lambda model: model.get("x"), common_labels=("scope",))
-    assert (family.name, family.help, family.common_labels, family.labels) == ("patroni_x", "X.", ("scope",), ())
+    family: Family[dict[str, int]] = gauge("patroni_x", "X.", lambda model: model.get("x"))
+    assert (family.name, family.help, family.common_labels, family.labels) == ("patroni_x", "X.", (), ())
     assert list(family.samples({"x": 7}, {})) == [((), 7.0)]
     assert list(family.samples({}, {})) == []
 

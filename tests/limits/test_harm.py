@@ -100,7 +100,7 @@ def test_thread_that_cannot_be_started(upstream: Upstream, monkeypatch: pytest.M
         start(thread)
 
     with monkeypatch.context() as patched:
-        patched.setattr(adapter_module, "_current", None)
+        patched.setattr(adapter_module, "_loops", {})
         patched.setattr(threading.Thread, "start", refuse)
         assert failing(client, target) == "no thread could be started for the request"
     assert value_of(begin(client, target, "x")) == (200, b"ok")

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector as PrometheusCollector
 
 from exporter.collectors import COLLECTORS
-from exporter.collectors.base import Collector, Family, gauge, info
+from exporter.collectors.base import Collector, Family, gauge, info, with_labels
 from exporter.scrape.families import SCRAPE_FAMILIES, metrics
 from exporter.scrape.results import DocumentResult, ModuleResult
 from exporter.scrape.scrape import Scrape
@@ -26,9 +26,9 @@ def samples(*rows: Family[int], common: dict[str, str] | None = None) -> dict[st
 
 
 def test_common_label_without_a_value() -> None:
-    row: Family[int] = gauge("patroni_x", "X.", float, common_labels=("scope", "name"))
-    assert "patroni_x" not in samples(row, common={"scope": "lab"})
-    assert samples(row, common={"scope": "lab", "name": ""})["patroni_x"] == {("lab", ""): 1.0}
+    rows: tuple[Family[int], ...] = with_labels(("scope", "name"), gauge("patroni_x", "X.", float))
+    assert "patroni_x" not in samples(*rows, common={"scope": "lab"})
+    assert samples(*rows, common={"scope": "lab", "name": ""})["patroni_x"] == {("lab", ""): 1.0}
 
 
 def test_duplicate_sample(caplog: pytest.LogCaptureFixture) -> None:

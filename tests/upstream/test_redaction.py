@@ -19,7 +19,7 @@ LOGIN = "dXNlcjpwIjx3IA=="
 
 
 def hidden(body: str, credentials: Credentials) -> str:
-    request = Target("http://h", RequestOptions(timeout=5, auth=credentials)).request("patroni")
+    (request,) = Target("http://h", RequestOptions(timeout=5, auth=credentials)).requests(["patroni"])
     return without_secrets(body.encode(), credentials, request).decode()
 
 
