@@ -82,6 +82,7 @@ def test_change(path: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 def test_secret_file_that_comes_later(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The failure is logged once."""
+    caplog.set_level(logging.WARNING, "exporter")
     file = ModulesFile.load(str(path))
     path.write_text(modules("one", "two").replace("targets", "authorization: {credentials_file: token}, targets"))
     assert list(file.get()) == ["one"]
