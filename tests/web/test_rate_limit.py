@@ -44,18 +44,13 @@ def test_short_interval() -> None:
     assert [requests.at(n / 2048) for n in range(6)] == [None, 1, None, 1, None, 1]
 
 
-def test_no_limit() -> None:
-    requests = Requests(None)
-    assert [requests.at(0) for _ in range(100)] == [None] * 100
-
-
 def test_changed_limit() -> None:
     requests = Requests(RateLimit(interval=60, burst=1))
     assert [requests.at(0), requests.at(1)] == [None, 59]
     requests.limit = RateLimit(interval=60, burst=2)
     assert [requests.at(2) for _ in range(3)] == [None, None, 60]
     requests.limit = None
-    assert requests.at(3) is None
+    assert [requests.at(3) for _ in range(100)] == [None] * 100
 
 
 def test_threads() -> None:
