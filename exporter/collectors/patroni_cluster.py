@@ -33,6 +33,17 @@ class Member:
     scheduled_restart: float | None
     tags: tuple[tuple[str, str], ...]
 
+    @property
+    def is_leader(self) -> bool:
+        """Whether it is the leader of its cluster or standby cluster."""
+        return self.role in ("leader", "standby_leader")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether PostgreSQL is running."""
+        # Before Patroni 3.0.4 a replica that streams is "running".
+        return self.state in ("running", "streaming", "in archive recovery")
+
 
 @dataclass(frozen=True)
 class Switchover:
