@@ -33,6 +33,17 @@ class Member:
     scheduled_restart: float | None
     tags: tuple[tuple[str, str], ...]
 
+    @property
+    def is_leader(self) -> bool:
+        """Whether it is the leader of its cluster or standby cluster."""
+        return self.role in ("leader", "standby_leader")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether PostgreSQL is running."""
+        # Before Patroni 3.0.4 a replica that streams is "running".
+        return self.state in ("running", "streaming", "in archive recovery")
+
 
 @dataclass(frozen=True)
 class Switchover:
@@ -115,104 +126,57 @@ def _each_member(name: str, help: str, value: Callable[[Member], Number], since:
 FAMILIES: tuple[Family[Cluster], ...] = with_labels(
     SCOPE,
     gauge("patroni_cluster_members", "Number of members of the cluster.", lambda cluster: len(cluster.members)),
-    gauge(
-        "patroni_cluster_paused",
-        "1 if the cluster is in maintenance mode (no automatic failover), 0 otherwise.",
-        lambda cluster: cluster.paused,
-    ),
-    gauges(
-        "patroni_cluster_scheduled_switchover_timestamp_seconds",
+    gauge("patroni_cluster_paused", "1 if the cluster is in maintenance mode (no automatic failover), 0 otherwise.",
+        lambda cluster: cluster.paused),
+    gauges("patroni_cluster_scheduled_switchover_timestamp_seconds",
         "Time of the scheduled switchover in Unix seconds; `to` is empty if no candidate was chosen; "
-        "absent if no switchover is scheduled.",
-        ("from", "to"),
-        lambda cluster: [((each.leader, each.candidate), each.at)] if (each := cluster.switchover) else [],
-    ),
-    info(
-        "patroni_member_info",
+        "absent if no switchover is scheduled.", ("from", "to"),
+        lambda cluster: [((each.leader, each.candidate), each.at)] if (each := cluster.switchover) else []),
+    info("patroni_member_info",
         "Addresses of the member's PostgreSQL and REST API, always 1; an unknown label is empty.",
         ("name", "host", "port", "api_url"),
-        lambda cluster: [(member.name, member.host, member.port, member.api_url) for member in cluster.members],
-    ),
-    stateset(
-        "patroni_member_role",
-        "1 for the role of the member, 0 for the other roles; absent if unknown.",
-        ("name", "role"),
-        ("leader", "standby_leader", "sync_standby", "quorum_standby", "replica"),
-        lambda cluster: [(member.name, member.role) for member in cluster.members if member.role],
-    ),
-    info(
-        "patroni_member_state",
-        "State of the member as Patroni reports it, always 1; absent if unknown.",
-        ("name", "state"),
-        lambda cluster: [(member.name, member.state) for member in cluster.members if member.state],
-    ),
-    _each_member(
-        "patroni_member_timeline", "Timeline of the member; absent if unknown.", lambda member: member.timeline
-    ),
-    _each_member(
-        "patroni_member_lag_bytes",
+        lambda cluster: [(member.name, member.host, member.port, member.api_url) for member in cluster.members]),
+    stateset("patroni_member_role", "1 for the role of the member, 0 for the other roles; absent if unknown.",
+        ("name", "role"), ("leader", "standby_leader", "sync_standby", "quorum_standby", "replica"),
+        lambda cluster: [(member.name, member.role) for member in cluster.members if member.role]),
+    info("patroni_member_state", "State of the member as Patroni reports it, always 1; absent if unknown.",
+        ("name", "state"), lambda cluster: [(member.name, member.state) for member in cluster.members if member.state]),
+    _each_member("patroni_member_timeline", "Timeline of the member; absent if unknown.",
+        lambda member: member.timeline),
+    _each_member("patroni_member_lag_bytes",
         "Lag of the member behind the leader in bytes, from the greater of its received and replayed positions: "
         "0 on a replica that has received all WAL but not replayed it; absent on the leader and if unknown.",
-        lambda member: member.lag,
-    ),
-    _each_member(
-        "patroni_member_receive_lag_bytes",
+        lambda member: member.lag),
+    _each_member("patroni_member_receive_lag_bytes",
         "WAL that the member has not received yet, in bytes; absent on the leader, if unknown, and before Patroni 4.1.",
-        lambda member: member.receive_lag,
-        "4.1.0",
-    ),
-    _each_member(
-        "patroni_member_replay_lag_bytes",
+        lambda member: member.receive_lag, "4.1.0"),
+    _each_member("patroni_member_replay_lag_bytes",
         "WAL that the member has not replayed yet, in bytes; absent on the leader, if unknown, and before Patroni 4.1.",
-        lambda member: member.replay_lag,
-        "4.1.0",
-    ),
-    _each_member(
-        "patroni_member_lsn_bytes",
+        lambda member: member.replay_lag, "4.1.0"),
+    _each_member("patroni_member_lsn_bytes",
         "WAL position of the member in bytes, the greater of received and replayed; "
-        "absent on the leader, if unknown, and before Patroni 4.1.",
-        lambda member: member.lsn,
-        "4.1.0",
-    ),
-    _each_member(
-        "patroni_member_receive_lsn_bytes",
+        "absent on the leader, if unknown, and before Patroni 4.1.", lambda member: member.lsn, "4.1.0"),
+    _each_member("patroni_member_receive_lsn_bytes",
         "WAL position received by the member in bytes; absent on the leader, if unknown, and before Patroni 4.1.",
-        lambda member: member.receive_lsn,
-        "4.1.0",
-    ),
-    _each_member(
-        "patroni_member_replay_lsn_bytes",
+        lambda member: member.receive_lsn, "4.1.0"),
+    _each_member("patroni_member_replay_lsn_bytes",
         "WAL position replayed by the member in bytes; absent on the leader, if unknown, and before Patroni 4.1.",
-        lambda member: member.replay_lsn,
-        "4.1.0",
-    ),
-    _each_member(
-        "patroni_member_pending_restart",
-        "1 if PostgreSQL on the member needs a restart, 0 otherwise.",
-        lambda member: member.pending_restart,
-    ),
-    info(
-        "patroni_member_pending_restart_parameter_info",
+        lambda member: member.replay_lsn, "4.1.0"),
+    _each_member("patroni_member_pending_restart", "1 if PostgreSQL on the member needs a restart, 0 otherwise.",
+        lambda member: member.pending_restart),
+    info("patroni_member_pending_restart_parameter_info",
         "Parameter that takes effect after a restart of PostgreSQL, always 1; "
-        "absent if no restart is pending and before Patroni 3.3.",
-        ("name", "parameter"),
-        lambda cluster: [
-            (member.name, parameter) for member in cluster.members for parameter in member.pending_restart_parameters
-        ],
-        "3.3.0",
-    ),
-    _each_member(
-        "patroni_member_scheduled_restart_timestamp_seconds",
+        "absent if no restart is pending and before Patroni 3.3.", ("name", "parameter"),
+        lambda cluster: [(each.name, key) for each in cluster.members for key in each.pending_restart_parameters],
+        "3.3.0"),
+    _each_member("patroni_member_scheduled_restart_timestamp_seconds",
         "Time of the scheduled restart of PostgreSQL in Unix seconds; absent if no restart is scheduled.",
-        lambda member: member.scheduled_restart,
-    ),
-    info(
-        "patroni_member_tag_info",
+        lambda member: member.scheduled_restart),
+    info("patroni_member_tag_info",
         "Tag of the member, always 1; a value that is not a string is JSON; absent if the member has no tags.",
         ("name", "tag", "value"),
-        lambda cluster: [(member.name, tag, value) for member in cluster.members for tag, value in member.tags],
-    ),
-)
+        lambda cluster: [(member.name, tag, value) for member in cluster.members for tag, value in member.tags]),
+)  # fmt: skip
 
 COLLECTOR = Collector(
     "cluster",

@@ -122,75 +122,41 @@ def _set(name: str, help: str, value: Callable[[Config], Number], since: str = "
 #: The name and labels of Patroni's own family.
 OWN_FAMILIES: tuple[Family[Config], ...] = with_labels(
     SCOPE_NAME,
-    gauge(
-        "patroni_failsafe_mode_enabled",
-        "1 if failsafe mode is enabled in the dynamic configuration, 0 otherwise.",
-        lambda config: config.failsafe_mode or False,
-        "3.0.0",
-    ),
-)
+    gauge("patroni_failsafe_mode_enabled", "1 if failsafe mode is enabled in the dynamic configuration, 0 otherwise.",
+        lambda config: config.failsafe_mode or False, "3.0.0"),
+)  # fmt: skip
 
 FAMILIES: tuple[Family[Config], ...] = OWN_FAMILIES + with_labels(
     SCOPE,
     _set("patroni_config_ttl_seconds", "TTL of the leader lock in seconds", lambda config: config.ttl),
-    _set(
-        "patroni_config_loop_wait_seconds",
-        "Seconds that Patroni sleeps between two runs of its HA loop",
-        lambda config: config.loop_wait,
-    ),
-    _set(
-        "patroni_config_retry_timeout_seconds",
-        "Timeout for retries of DCS and PostgreSQL operations in seconds",
-        lambda config: config.retry_timeout,
-    ),
-    _set(
-        "patroni_config_maximum_lag_on_failover_bytes",
-        "Maximum lag in bytes of a replica that can become the leader",
-        lambda config: config.maximum_lag_on_failover,
-    ),
-    _set(
-        "patroni_config_maximum_lag_on_syncnode_bytes",
+    _set("patroni_config_loop_wait_seconds", "Seconds that Patroni sleeps between two runs of its HA loop",
+        lambda config: config.loop_wait),
+    _set("patroni_config_retry_timeout_seconds", "Timeout for retries of DCS and PostgreSQL operations in seconds",
+        lambda config: config.retry_timeout),
+    _set("patroni_config_maximum_lag_on_failover_bytes", "Maximum lag in bytes of a replica that can become the leader",
+        lambda config: config.maximum_lag_on_failover),
+    _set("patroni_config_maximum_lag_on_syncnode_bytes",
         "Maximum lag in bytes of a synchronous standby before Patroni replaces it",
-        lambda config: config.maximum_lag_on_syncnode,
-    ),
-    _set(
-        "patroni_config_primary_start_timeout_seconds",
+        lambda config: config.maximum_lag_on_syncnode),
+    _set("patroni_config_primary_start_timeout_seconds",
         "Seconds that a failed primary has to start before Patroni fails over",
-        lambda config: config.primary_start_timeout,
-    ),
-    stateset(
-        "patroni_config_synchronous_mode",
+        lambda config: config.primary_start_timeout),
+    stateset("patroni_config_synchronous_mode",
         "1 for the mode of synchronous replication, 0 for the other modes; absent if not set.",
-        ("mode",),
-        ("off", "on", "quorum"),
-        lambda config: [] if config.synchronous_mode is None else [(config.synchronous_mode,)],
-    ),
-    _set(
-        "patroni_config_synchronous_mode_strict",
+        ("mode",), ("off", "on", "quorum"),
+        lambda config: [] if config.synchronous_mode is None else [(config.synchronous_mode,)]),
+    _set("patroni_config_synchronous_mode_strict",
         "1 if the primary blocks writes when there is no synchronous standby, 0 otherwise",
-        lambda config: config.synchronous_mode_strict,
-    ),
-    _set(
-        "patroni_config_synchronous_node_count",
-        "Number of synchronous standbys that Patroni tries to maintain",
-        lambda config: config.synchronous_node_count,
-    ),
-    _set(
-        "patroni_config_failsafe_mode",
-        "1 if failsafe mode is enabled, 0 otherwise",
-        lambda config: config.failsafe_mode,
-        "3.0.0",
-    ),
-    _set(
-        "patroni_config_standby_cluster",
-        "1 if this cluster is a standby cluster, 0 otherwise",
-        lambda config: config.standby_cluster,
-    ),
-    gauge(
-        "patroni_config_hash",
+        lambda config: config.synchronous_mode_strict),
+    _set("patroni_config_synchronous_node_count", "Number of synchronous standbys that Patroni tries to maintain",
+        lambda config: config.synchronous_node_count),
+    _set("patroni_config_failsafe_mode", "1 if failsafe mode is enabled, 0 otherwise",
+        lambda config: config.failsafe_mode, "3.0.0"),
+    _set("patroni_config_standby_cluster", "1 if this cluster is a standby cluster, 0 otherwise",
+        lambda config: config.standby_cluster),
+    gauge("patroni_config_hash",
         "Hash of the dynamic configuration as a number; it changes if and only if the configuration changes.",
-        lambda config: config.hash,
-    ),
-)
+        lambda config: config.hash),
+)  # fmt: skip
 
 COLLECTOR = Collector("config", "config", parse, FAMILIES, warnings=lambda config: config.warnings)

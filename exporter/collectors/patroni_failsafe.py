@@ -37,15 +37,9 @@ def _is_member(failsafe: Failsafe, labels: CommonLabels) -> Samples:
 
 
 FAMILIES: tuple[Family[Failsafe], ...] = (
-    Family(
-        "patroni_failsafe_member",
+    Family("patroni_failsafe_member",
         "1 if this node is in the failsafe topology, which Patroni keeps after failsafe mode is disabled, 0 otherwise; "
-        "absent before Patroni 3.2 if there is a topology.",
-        (),
-        _is_member,
-        "3.0.0",
-        SCOPE_NAME,
-    ),
-)
+        "absent before Patroni 3.2 if there is a topology.", (), _is_member, "3.0.0", SCOPE_NAME),
+)  # fmt: skip
 
 COLLECTOR = Collector("failsafe", "failsafe", parse, FAMILIES)

@@ -38,25 +38,15 @@ def parse(answer: Answer) -> History:
 
 FAMILIES: tuple[Family[History], ...] = with_labels(
     SCOPE,
-    gauge(
-        "patroni_timeline_switches",
-        "Number of timeline switches in Patroni's history.",
-        lambda history: history.switches,
-    ),
-    gauges(
-        "patroni_last_timeline_switch_timestamp_seconds",
+    gauge("patroni_timeline_switches", "Number of timeline switches in Patroni's history.",
+        lambda history: history.switches),
+    gauges("patroni_last_timeline_switch_timestamp_seconds",
         "Time of the last timeline switch in Unix seconds; `leader` is the new leader, empty before Patroni 2.1.1; "
         "absent if there was no switch or its time is unknown.",
-        ("leader",),
-        lambda history: [((history.leader,), history.last)],
-    ),
-    info(
-        "patroni_last_timeline_switch_info",
-        "New leader and reason of the last timeline switch, always 1; "
+        ("leader",), lambda history: [((history.leader,), history.last)]),
+    info("patroni_last_timeline_switch_info", "New leader and reason of the last timeline switch, always 1; "
         f"`reason` has at most {REASON_LIMIT} characters; absent if there is no reason.",
-        ("leader", "reason"),
-        lambda history: [(history.leader, history.reason)] if history.reason else [],
-    ),
-)
+        ("leader", "reason"), lambda history: [(history.leader, history.reason)] if history.reason else []),
+)  # fmt: skip
 
 COLLECTOR = Collector("history", "history", parse, FAMILIES, size_limit=16 * 1024 * 1024)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import NamedTuple
 
 from exporter.collectors.base import Collector, Family, Number, gauge, info, with_labels
@@ -142,165 +143,91 @@ def _flag(name: str, condition: str, value: Callable[[Node], bool], since: str =
 #: Patroni's own names and values: 0 is also the value for unknown.
 OWN_FAMILIES: tuple[Family[Node], ...] = with_labels(
     SCOPE_NAME,
-    gauge(
-        "patroni_version",
+    gauge("patroni_version",
         "Version of Patroni as a number with two digits per part: 4.1.5 is 40105; absent if it is not numeric.",
-        lambda node: version_number(node.version),
-    ),
+        lambda node: version_number(node.version)),
     _flag("patroni_postgres_running", "PostgreSQL is running", lambda node: node.state == "running"),
-    _own(
-        "patroni_postmaster_start_time",
-        "Start time of PostgreSQL in Unix seconds, 0 if unknown.",
-        lambda node: node.postmaster_start_time,
-    ),
-    _own(
-        "patroni_master",
+    _own("patroni_postmaster_start_time", "Start time of PostgreSQL in Unix seconds, 0 if unknown.",
+        lambda node: node.postmaster_start_time),
+    _own("patroni_master",
         "1 if the role of this node is primary, 0 otherwise; Patroni 4.0 replaced it by patroni_primary.",
-        lambda node: node.is_primary,
-    ),
-    _flag(
-        "patroni_primary", "the role of this node is primary (master before Patroni 4.0)", lambda node: node.is_primary
-    ),
-    _own(
-        "patroni_xlog_location",
-        "WAL position of the primary in bytes, 0 if this node is not the primary.",
-        lambda node: node.location,
-    ),
-    _flag(
-        "patroni_standby_leader", "the role of this node is standby_leader", lambda node: node.role == "standby_leader"
-    ),
-    _flag(
-        "patroni_replica",
-        "the role of this node is replica, which includes synchronous standbys",
-        lambda node: node.role == "replica",
-    ),
+        lambda node: node.is_primary),
+    _flag("patroni_primary", "the role of this node is primary (master before Patroni 4.0)",
+        lambda node: node.is_primary),
+    _own("patroni_xlog_location", "WAL position of the primary in bytes, 0 if this node is not the primary.",
+        lambda node: node.location),
+    _flag("patroni_standby_leader", "the role of this node is standby_leader",
+        lambda node: node.role == "standby_leader"),
+    _flag("patroni_replica", "the role of this node is replica, which includes synchronous standbys",
+        lambda node: node.role == "replica"),
     _flag("patroni_sync_standby", "this node is a synchronous standby", lambda node: node.sync_standby, "3.0.2"),
     _flag("patroni_quorum_standby", "this node is a quorum standby", lambda node: node.quorum_standby, "4.0.0"),
-    _own(
-        "patroni_xlog_received_location",
-        "WAL position received by this node in bytes, 0 if it is not a replica.",
-        lambda node: node.received_location,
-    ),
-    _own(
-        "patroni_xlog_replayed_location",
-        "WAL position replayed by this node in bytes, 0 if it is not a replica.",
-        lambda node: node.replayed_location,
-    ),
-    _own(
-        "patroni_xlog_replayed_timestamp",
+    _own("patroni_xlog_received_location", "WAL position received by this node in bytes, 0 if it is not a replica.",
+        lambda node: node.received_location),
+    _own("patroni_xlog_replayed_location", "WAL position replayed by this node in bytes, 0 if it is not a replica.",
+        lambda node: node.replayed_location),
+    _own("patroni_xlog_replayed_timestamp",
         "Time of the last replayed transaction in Unix seconds, 0 if none was replayed since PostgreSQL started.",
-        lambda node: node.replayed_timestamp,
-    ),
+        lambda node: node.replayed_timestamp),
     _flag("patroni_xlog_paused", "WAL replay is paused", lambda node: node.replay_paused),
-    _flag(
-        "patroni_postgres_streaming",
-        "this node receives WAL by streaming replication",
-        lambda node: node.replication_state == "streaming",
-        "3.0.4",
-    ),
-    _flag(
-        "patroni_postgres_in_archive_recovery",
-        "this node receives WAL from an archive",
-        lambda node: node.replication_state == "in archive recovery",
-        "3.0.4",
-    ),
-    _own(
-        "patroni_postgres_server_version",
+    _flag("patroni_postgres_streaming", "this node receives WAL by streaming replication",
+        lambda node: node.replication_state == "streaming", "3.0.4"),
+    _flag("patroni_postgres_in_archive_recovery", "this node receives WAL from an archive",
+        lambda node: node.replication_state == "in archive recovery", "3.0.4"),
+    _own("patroni_postgres_server_version",
         "Version of PostgreSQL as a number: 15.18 is 150018; 0 if PostgreSQL is not running.",
-        lambda node: node.server_version,
-    ),
-    _flag(
-        "patroni_cluster_unlocked",
-        "no node holds the leader lock or this node cannot read it from the DCS",
-        lambda node: node.cluster_unlocked,
-    ),
-    _flag(
-        "patroni_failsafe_mode_is_active",
-        "failsafe mode keeps the primary running without the DCS",
-        lambda node: node.failsafe_mode_is_active,
-        "3.0.0",
-    ),
+        lambda node: node.server_version),
+    _flag("patroni_cluster_unlocked", "no node holds the leader lock or this node cannot read it from the DCS",
+        lambda node: node.cluster_unlocked),
+    _flag("patroni_failsafe_mode_is_active", "failsafe mode keeps the primary running without the DCS",
+        lambda node: node.failsafe_mode_is_active, "3.0.0"),
     _own("patroni_postgres_timeline", "Timeline of this node, 0 if unknown.", lambda node: node.timeline),
-    _own(
-        "patroni_dcs_last_seen",
+    _own("patroni_dcs_last_seen",
         "Time of the last successful request of Patroni to the DCS in Unix seconds, 0 before Patroni 2.1.2.",
-        lambda node: node.dcs_last_seen,
-        "2.1.2",
-    ),
+        lambda node: node.dcs_last_seen, "2.1.2"),
     _flag("patroni_pending_restart", "PostgreSQL on this node needs a restart", lambda node: node.pending_restart),
     _flag("patroni_is_paused", "the cluster is in maintenance mode (no automatic failover)", lambda node: node.pause),
-    _own(
-        "patroni_postgres_state",
-        "State of PostgreSQL as a number: "
-        + ", ".join(f"{number}={state}" for number, state in enumerate(STATES))
-        + "; -1 for any other state.",
-        lambda node: STATES.index(node.state) if node.state in STATES else -1,
-    ),
-    _own(
-        "patroni_failover_priority",
+    _own("patroni_postgres_state",
+        f"State of PostgreSQL as a number: {', '.join(map('{}={}'.format, count(), STATES))}; -1 for any other state.",
+        lambda node: STATES.index(node.state) if node.state in STATES else -1),
+    _own("patroni_failover_priority",
         "Failover priority of this node: 0 with the tag nofailover, else the tag failover_priority, else 1.",
-        lambda node: node.failover_priority,
-        "3.2.0",
-    ),
-)
+        lambda node: node.failover_priority, "3.2.0"),
+)  # fmt: skip
 
 #: Problems that Patroni reports only while they last, and not in its own /metrics.
 PROBLEM_FAMILIES: tuple[Family[Node], ...] = with_labels(
     SCOPE_NAME,
-    gauge(
-        "patroni_watchdog_failed",
-        "1 if the watchdog of this node is not healthy; absent otherwise.",
-        lambda node: node.watchdog_failed or None,
-    ),
-    gauge(
-        "patroni_logger_records_lost",
+    gauge("patroni_watchdog_failed", "1 if the watchdog of this node is not healthy; absent otherwise.",
+        lambda node: node.watchdog_failed or None),
+    gauge("patroni_logger_records_lost",
         "Number of log records that Patroni lost because its log queue was full; absent if it reports none.",
-        lambda node: node.logger_records_lost,
-    ),
-)
+        lambda node: node.logger_records_lost),
+)  # fmt: skip
 
 #: The names and labels of the Patroni exporter that this exporter replaces.
 INHERITED_FAMILIES: tuple[Family[Node], ...] = (
-    info(
-        "patroni_patroni_info",
+    info("patroni_patroni_info",
         "Version, cluster, name, role and state of this node, always 1; without the label name before Patroni 3.2.",
         ("version", "scope", "name", "role", "state"),
-        lambda node: [(node.version, node.scope, node.name, node.role, node.state)],
-    ),
-    info(
-        "patroni_postgresql_info",
+        lambda node: [(node.version, node.scope, node.name, node.role, node.state)]),
+    info("patroni_postgresql_info",
         "Version and system identifier of PostgreSQL, always 1; an unknown label is empty; absent if both are unknown.",
         ("server_version", "database_system_identifier"),
-        lambda node: filter(any, [(str(node.server_version or ""), node.database_system_identifier or "")]),
-    ),
-    info(
-        "patroni_replication_info",
-        "Standby that replicates from this node, always 1; absent if there is none.",
-        Standby._fields,
-        lambda node: node.replication,
-    ),
-    gauge(
-        "patroni_postgresql_postmaster_start_time",
-        "Start time of PostgreSQL in Unix seconds; absent if unknown.",
-        lambda node: node.postmaster_start_time,
-    ),
+        lambda node: filter(any, [(str(node.server_version or ""), node.database_system_identifier or "")])),
+    info("patroni_replication_info", "Standby that replicates from this node, always 1; absent if there is none.",
+        Standby._fields, lambda node: node.replication),
+    gauge("patroni_postgresql_postmaster_start_time", "Start time of PostgreSQL in Unix seconds; absent if unknown.",
+        lambda node: node.postmaster_start_time),
     gauge("patroni_postgresql_timeline", "Timeline of this node; absent if unknown.", lambda node: node.timeline),
-    gauge(
-        "patroni_postgresql_pending_restart",
-        "1 if PostgreSQL on this node needs a restart, 0 otherwise.",
-        lambda node: node.pending_restart,
-    ),
-    gauge(
-        "patroni_patroni_cluster_unlocked",
+    gauge("patroni_postgresql_pending_restart", "1 if PostgreSQL on this node needs a restart, 0 otherwise.",
+        lambda node: node.pending_restart),
+    gauge("patroni_patroni_cluster_unlocked",
         "1 if no node holds the leader lock or this node cannot read it from the DCS, 0 otherwise.",
-        lambda node: node.cluster_unlocked,
-    ),
-    gauge(
-        "patroni_patroni_pause",
-        "1 if the cluster is in maintenance mode (no automatic failover), 0 otherwise.",
-        lambda node: node.pause,
-    ),
-)
+        lambda node: node.cluster_unlocked),
+    gauge("patroni_patroni_pause", "1 if the cluster is in maintenance mode (no automatic failover), 0 otherwise.",
+        lambda node: node.pause),
+)  # fmt: skip
 
 FAMILIES: tuple[Family[Node], ...] = OWN_FAMILIES + PROBLEM_FAMILIES + INHERITED_FAMILIES
 

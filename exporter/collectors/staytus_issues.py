@@ -66,25 +66,17 @@ def _by_state(model: Issues) -> list[tuple[Values, Number]]:
 
 FAMILIES: tuple[Family[Issues], ...] = (
     gauges("staytus_issues", "Number of issues in this state.", ("state",), _by_state),
-    info(
-        "staytus_open_issue_info",
+    info("staytus_open_issue_info",
         f"Issue that is not resolved, always 1, for the newest {OPEN_LIMIT}; `status` is the permalink of its status.",
         ("identifier", "title", "state", "status"),
-        lambda model: [(issue.identifier, issue.title, issue.state, issue.status) for issue in model.open],
-    ),
-    gauges(
-        "staytus_open_issue_created_timestamp_seconds",
+        lambda model: [(issue.identifier, issue.title, issue.state, issue.status) for issue in model.open]),
+    gauges("staytus_open_issue_created_timestamp_seconds",
         f"Creation time of the open issue in Unix seconds, for the newest {OPEN_LIMIT}; absent if unknown.",
-        ("identifier",),
-        lambda model: [((issue.identifier,), issue.created) for issue in model.open],
-    ),
-    gauges(
-        "staytus_open_issue_updated_timestamp_seconds",
+        ("identifier",), lambda model: [((issue.identifier,), issue.created) for issue in model.open]),
+    gauges("staytus_open_issue_updated_timestamp_seconds",
         f"Time of the last update of the open issue in Unix seconds, for the newest {OPEN_LIMIT}; absent if unknown.",
-        ("identifier",),
-        lambda model: [((issue.identifier,), issue.updated) for issue in model.open],
-    ),
-)
+        ("identifier",), lambda model: [((issue.identifier,), issue.updated) for issue in model.open]),
+)  # fmt: skip
 
 COLLECTOR = Collector(
     "issues",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from exporter.collectors.base import Collector, Family, info, stateset
+from exporter.collectors.base import Collector, Family, Values, info, stateset
 from exporter.collectors.document import Answer, Fields, distinct
 from exporter.collectors.staytus import envelope
 
@@ -54,26 +54,20 @@ def _status(row: Fields) -> Status:
 
 # Families
 
-NO_STATUS = Status("", "", "")
+
+def _info(service: Service) -> Values:
+    status = service.status or Status("", "", "")
+    return (service.permalink, service.name, status.permalink, status.name)
+
 
 FAMILIES: tuple[Family[Services], ...] = (
-    stateset(
-        "service_status",
+    stateset("service_status",
         "1 for the type of the service's status, 0 for the other types; absent if the service has no status.",
-        ("service_permalink", "service_status"),
-        ("ok", "minor", "major", "maintenance"),
-        lambda model: [(service.permalink, service.status.status_type) for service in model.services if service.status],
-    ),
-    info(
-        "staytus_service_info",
+        ("service_permalink", "service_status"), ("ok", "minor", "major", "maintenance"),
+        lambda model: [(each.permalink, each.status.status_type) for each in model.services if each.status]),
+    info("staytus_service_info",
         "Name of the service, and permalink and name of its status, always 1; without a status these are empty.",
-        ("service_permalink", "name", "status", "status_name"),
-        lambda model: [
-            (service.permalink, service.name, status.permalink, status.name)
-            for service in model.services
-            for status in [service.status or NO_STATUS]
-        ],
-    ),
-)
+        ("service_permalink", "name", "status", "status_name"), lambda model: map(_info, model.services)),
+)  # fmt: skip
 
 COLLECTOR = Collector("services", "api/v1/services/all", parse, FAMILIES, warnings=lambda model: model.warnings)

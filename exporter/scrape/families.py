@@ -40,27 +40,19 @@ def _durations(result: ModuleResult) -> list[tuple[tuple[str], float]]:
 SCRAPE_FAMILIES: Mapping[str, tuple[Family[ModuleResult], ...]] = {
     "patroni": (
         gauge("patroni_up", "1 if Patroni's REST API returned the status of its node, 0 otherwise.", _up),
-        gauges(
-            "patroni_scrape_collector_success",
-            f"{SUCCESS}; absent when this version of Patroni does not have it.",
-            ("collector",),
-            _successes,
-        ),
+        gauges("patroni_scrape_collector_success", f"{SUCCESS}; absent when this version of Patroni does not have it.",
+            ("collector",), _successes),
         gauges("patroni_scrape_collector_duration_seconds", DURATION, ("collector",), _durations),
     ),
     "staytus": (
         gauge("staytus_up", "1 if Staytus returned its services, 0 otherwise.", _up),
-        stateset(
-            "staytus_health",
+        stateset("staytus_health",
             "1 for the state of Staytus, 0 for the other one; healthy means that it returned its services.",
-            ("staytus_health",),
-            ("healthy", "unhealthy"),
-            lambda result: [("healthy" if result.up else "unhealthy",)],
-        ),
+            ("staytus_health",), ("healthy", "unhealthy"), lambda result: [("healthy" if result.up else "unhealthy",)]),
         gauges("staytus_scrape_collector_success", f"{SUCCESS}.", ("collector",), _successes),
         gauges("staytus_scrape_collector_duration_seconds", DURATION, ("collector",), _durations),
     ),
-}
+}  # fmt: skip
 
 
 def collectors_of(module: Module) -> list[AnyCollector]:

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import BadRequest, ServiceUnavailable
 
 from exporter.collectors import patroni_cluster, patroni_node
-from exporter.collectors.patroni_cluster import Cluster, Member
+from exporter.collectors.patroni_cluster import Member
 from exporter.config.modules_file import ModulesFile
 from exporter.scrape.scrape import Scrape
 from exporter.upstream.client import Client
@@ -52,7 +52,7 @@ def discovery_blueprint(file: ModulesFile | None, client: Client, limit: Concurr
 
 
 def _discover(modules: list[Module], client: Client, end: float) -> list[Group]:
-    """Requests the cluster of all nodes at once and returns the members of the first one that responds.
+    """Requests the cluster of all nodes at once and returns the members with an address of the first that responds.
 
     `end` is in monotonic seconds. Raises ServiceUnavailable when none responds.
     """
@@ -62,7 +62,8 @@ def _discover(modules: list[Module], client: Client, end: float) -> list[Group]:
         if not document.success:
             failures[result.module.target.url] = document.failure or "this version of Patroni has no /cluster"
         elif scope := document.model.scope or _scope(result.module, client, end):
-            return _groups(document.model, scope)
+            members = document.model.members
+            return [_group(each, scope, url) for each in members if (url := URL.fullmatch(each.api_url))]
         else:
             failures[result.module.target.url] = "the scope of its cluster is not known"
     reasons = "; ".join(f"{url}: {reason}" for url, reason in failures.items())
@@ -80,16 +81,7 @@ def _scope(module: Module, client: Client, end: float) -> str:
     return str(document.model.scope) if document.success else ""
 
 
-def _groups(cluster: Cluster, scope: str) -> list[Group]:
-    """Returns a group for each member whose REST API has an address."""
-    return [
-        _group(member, scope, url["scheme"], url["address"])
-        for member in cluster.members
-        if (url := URL.fullmatch(member.api_url))
-    ]
-
-
-def _group(member: Member, scope: str, scheme: str, address: str) -> Group:
+def _group(member: Member, scope: str, url: re.Match[str]) -> Group:
     labels = {
         "scope": scope,
         "name": member.name,
@@ -98,11 +90,9 @@ def _group(member: Member, scope: str, scheme: str, address: str) -> Group:
         "timeline": None if member.timeline is None else str(member.timeline),
         "host": member.host,
         "port": member.port,
-        "scheme": scheme,
+        "scheme": url["scheme"],
     }
     for tag, value in member.tags:
         labels.setdefault(f"tag_{re.sub(r'[^a-zA-Z0-9_]', '_', tag)}", value)
-    return {
-        "targets": [address],
-        "labels": {f"__meta_patroni_{name}": value for name, value in labels.items() if value},
-    }
+    given = {f"__meta_patroni_{name}": value for name, value in labels.items() if value}
+    return {"targets": [url["address"]], "labels": given}

@@ -5,14 +5,13 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from flask import Blueprint, render_template, request
 
-from exporter.collectors.patroni_cluster import Cluster, Member
+from exporter.collectors.patroni_cluster import Cluster
 from exporter.collectors.patroni_config import Config
 from exporter.collectors.patroni_history import History
 from exporter.collectors.patroni_node import Node
@@ -24,8 +23,6 @@ from exporter.scrape.scrape import Scrape
 from exporter.upstream.client import Client
 from exporter.upstream.target import Module
 from exporter.version import __version__
-
-M = TypeVar("M")
 
 #: Seconds after which the page is rendered, also without the documents that are missing.
 TIMEOUT = 2.0
@@ -42,45 +39,25 @@ POLICY = (
 )
 
 
-@dataclass(frozen=True)
-class Notice:
-    """A line at the top of a module; `kind` is good, warn or bad."""
+#: The endpoints that take a module of the modules file and a target, and the labels of their forms.
+FORMS = (("probe.probe", "Metrics of a target"), ("discovery.discover", "Members of a cluster"))
 
-    kind: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Form:
-    """An endpoint that takes a module of the modules file and a target."""
-
-    endpoint: str
-    label: str
+#: A line at the top of a module: good, warn or bad, and a text.
+Notice = tuple[str, str]
 
 
-FORMS = (Form("probe.probe", "Metrics of a target"), Form("discovery.discover", "Members of a cluster"))
-
-
-@dataclass(frozen=True)
 class View:
     """The documents of one module; None if the module does not have the document or its scrape failed."""
 
-    result: ModuleResult
-    node: Node | None
-    cluster: Cluster | None
-    history: History | None
-    config: Config | None
-    services: Services | None
-    issues: Issues | None
-
-    @classmethod
-    def of(cls, result: ModuleResult) -> "View":
-        """Returns the view of a result."""
-
-        def model(kind: type[M]) -> M | None:
-            return next((each.model for each in result.documents if isinstance(each.model, kind)), None)
-
-        return cls(result, model(Node), model(Cluster), model(History), model(Config), model(Services), model(Issues))
+    def __init__(self, result: ModuleResult) -> None:
+        models: dict[type, Any] = {type(document.model): document.model for document in result.documents}
+        self.result = result
+        self.node: Node | None = models.get(Node)
+        self.cluster: Cluster | None = models.get(Cluster)
+        self.history: History | None = models.get(History)
+        self.config: Config | None = models.get(Config)
+        self.services: Services | None = models.get(Services)
+        self.issues: Issues | None = models.get(Issues)
 
     @property
     def scope(self) -> str:
@@ -100,31 +77,31 @@ class View:
     def _failures(self) -> Iterator[Notice]:
         for document in self.result.documents:
             if document.failure:
-                yield Notice("bad", f"{document.collector.path}: {document.failure}")
+                yield "bad", f"{document.collector.path}: {document.failure}"
 
     def _patroni(self) -> Iterator[Notice]:
         node, cluster = self.node, self.cluster
         if node and node.state != "running":
-            yield Notice("bad", f"PostgreSQL is not running on this node: {node.state}")
+            yield "bad", f"PostgreSQL is not running on this node: {node.state}"
         if node and node.cluster_unlocked:
-            yield Notice("bad", "unlocked: no member holds the leader lock, or this node cannot read it")
+            yield "bad", "unlocked: no member holds the leader lock, or this node cannot read it"
         if node and node.failsafe_mode_is_active:
-            yield Notice("bad", "failsafe mode is active: the leader continues without the DCS")
-        if cluster and len(leaders := [member.name for member in cluster.members if leads(member)]) != 1:
-            yield Notice("bad", f"more than one leader: {', '.join(leaders)}" if leaders else "no leader")
+            yield "bad", "failsafe mode is active: the leader continues without the DCS"
+        if cluster and len(leaders := [member.name for member in cluster.members if member.is_leader]) != 1:
+            yield "bad", f"more than one leader: {', '.join(leaders)}" if leaders else "no leader"
         if (node and node.pause) or (cluster and cluster.paused):
-            yield Notice("warn", "paused: the cluster is in maintenance mode, without automatic failover")
+            yield "warn", "paused: the cluster is in maintenance mode, without automatic failover"
         if cluster and (switchover := cluster.switchover):
-            words = ["switchover", *(["from", switchover.leader] if switchover.leader else [])]
-            words += ["to", switchover.candidate] if switchover.candidate else []
-            yield Notice("warn", f"{' '.join(words)} is scheduled for {iso(switchover.at)}")
+            leader = f" from {switchover.leader}" if switchover.leader else ""
+            candidate = f" to {switchover.candidate}" if switchover.candidate else ""
+            yield "warn", f"switchover{leader}{candidate} is scheduled for {iso(switchover.at)}"
 
     def _staytus(self) -> Iterator[Notice]:
         services, issues = self.services, self.issues
         if services and issues and issues.open:
             statuses = {service.status.status_type if service.status else "" for service in services.services}
             if statuses <= {"ok"}:
-                yield Notice("warn", "an issue is open, but every service is ok")
+                yield "warn", "an issue is open, but every service is ok"
 
 
 def landing_blueprint(modules: tuple[Module, ...], client: Client, *, probes: bool) -> Blueprint:
@@ -133,10 +110,8 @@ def landing_blueprint(modules: tuple[Module, ...], client: Client, *, probes: bo
     With `probes` it has forms for /probe and /sd, which need a modules file.
     """
     blueprint = Blueprint("landing", __name__, template_folder=".")
-    for name, text in (("iso", iso), ("age", age), ("bytes", size), ("postgresql", postgresql), ("severity", severity)):
-        blueprint.add_app_template_filter(text, name)
-    for predicate in (leads, replicates):
-        blueprint.add_app_template_filter(predicate)
+    for text in (iso, age, size, postgresql):
+        blueprint.add_app_template_filter(text)
 
     @blueprint.get("/")
     def landing() -> tuple[str, dict[str, str]]:
@@ -147,29 +122,13 @@ def landing_blueprint(modules: tuple[Module, ...], client: Client, *, probes: bo
             style=STYLE,
             now=time.time(),
             most=MOST,
-            views=[View.of(result) for result in results],
+            views=[View(result) for result in results],
             families=[family.name for module in modules for family in families_of(module)],
             forms=FORMS if probes else (),
         )
         return page, {"Content-Security-Policy": POLICY}
 
     return blueprint
-
-
-def leads(member: Member) -> bool:
-    """Returns whether the member is the leader of its cluster or standby cluster."""
-    return member.role in ("leader", "standby_leader")
-
-
-def replicates(member: Member) -> bool:
-    """Returns whether PostgreSQL is running on the member."""
-    # Before Patroni 3.0.4 a replica that streams is "running".
-    return member.state in ("running", "streaming", "in archive recovery")
-
-
-def severity(status_type: str) -> str:
-    """Returns the kind of mark for a status_type; warn for an unknown one."""
-    return {"ok": "good", "major": "bad"}.get(status_type, "warn")
 
 
 def iso(seconds: float) -> str:

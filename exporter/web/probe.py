@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging.handlers import BufferingHandler
 
 from flask import Blueprint, Response, request
 from prometheus_client.exposition import choose_encoder, gzip_accepted
@@ -66,9 +67,7 @@ def probe_blueprint(file: ModulesFile | None, client: Client, limit: Concurrency
         seconds = scrape_seconds(request.environ)
         with limit.one():
             if debug:
-                with _log_of_this_thread() as lines:
-                    results = Scrape([module], client, seconds).results()
-                return Response(_debug_page(module, seconds, lines, results), mimetype="text/plain")
+                return Response(_debug_page(module, client, seconds), mimetype="text/plain")
             results = Scrape([module], client, seconds).results()
             if refusal := results[0].refusal:
                 limit.refuse("requests", refusal)
@@ -100,26 +99,22 @@ def _debug() -> bool:
 
 
 @contextmanager
-def _log_of_this_thread() -> Iterator[list[str]]:
-    """Collects the lines that this thread logs."""
-    lines: list[str] = []
+def _log_of_this_thread() -> Iterator[list[logging.LogRecord]]:
+    """Collects what this thread logs."""
     thread = threading.get_ident()
-
-    class Lines(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.thread == thread:
-                lines.append(f"{record.levelname} {record.getMessage()}")
-
-    log, handler = logging.getLogger("exporter"), Lines()
+    log, handler = logging.getLogger("exporter"), BufferingHandler(capacity=1000)
+    handler.addFilter(lambda record: record.thread == thread)
     log.addHandler(handler)
     try:
-        yield lines
+        yield handler.buffer
     finally:
         log.removeHandler(handler)
 
 
-def _debug_page(module: Module, seconds: float, lines: list[str], results: list[ModuleResult]) -> str:
+def _debug_page(module: Module, client: Client, seconds: float) -> str:
     target, options = module.target, module.target.options
+    with _log_of_this_thread() as records:
+        results = Scrape([module], client, seconds).results()
     documents = [
         f"{document.collector.name}: {target.url}/{document.collector.path}: {document.description} "
         f"({document.seconds:.3f} s)"
@@ -135,7 +130,7 @@ def _debug_page(module: Module, seconds: float, lines: list[str], results: list[
         "credentials": ", ".join(map(str, options.auth.parts)),
     }
     parts = {
-        f"Log of this probe of module {module.name}": [*documents, *lines],
+        f"Log of this probe of module {module.name}": documents + [f"{r.levelname} {r.getMessage()}" for r in records],
         "Request": [f"{name}: {value}" for name, value in settings.items() if value not in ("", None)],
         "Samples": exposition(results).splitlines(),
     }

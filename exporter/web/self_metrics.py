@@ -47,68 +47,39 @@ def _renamed(
 
 #: A family without a sample is left out.
 OWN_FAMILIES: tuple[Family[Sources], ...] = (
-    *_renamed(
-        "exporter_build_info",
-        "1, with the version of this exporter and of its Python",
-        ("version", "pythonversion"),
-        lambda _: [((__version__, platform.python_version()), 1)],
-    ),
-    *_renamed(
-        "exporter_config_last_reload_successful",
-        "1 if the last reload of the modules file succeeded, 0 otherwise; absent without a modules file",
-        (),
-        lambda sources: _file(sources, lambda file: file.failure is None),
-    ),
-    *_renamed(
-        "exporter_config_last_reload_success_timestamp_seconds",
-        "When the modules file was last loaded, in Unix seconds; absent without a modules file",
-        (),
-        lambda sources: _file(sources, lambda file: file.loaded_at),
-    ),
-    gauge(
-        "patroni_staytus_exporter_requests_in_flight",
+    *_renamed("exporter_build_info", "1, with the version of this exporter and of its Python",
+        ("version", "pythonversion"), lambda _: [((__version__, platform.python_version()), 1)]),
+    *_renamed("exporter_config_last_reload_successful",
+        "1 if the last reload of the modules file succeeded, 0 otherwise; absent without a modules file", (),
+        lambda sources: _file(sources, lambda file: file.failure is None)),
+    *_renamed("exporter_config_last_reload_success_timestamp_seconds",
+        "When the modules file was last loaded, in Unix seconds; absent without a modules file", (),
+        lambda sources: _file(sources, lambda file: file.loaded_at)),
+    gauge("patroni_staytus_exporter_requests_in_flight",
         "Requests to Patroni and Staytus that have not ended, also those that no scrape waits for any more.",
-        lambda sources: sources.client.in_flight,
-    ),
-    gauges(
-        "patroni_staytus_exporter_requests_refused_total",
+        lambda sources: sources.client.in_flight),
+    gauges("patroni_staytus_exporter_requests_refused_total",
         "Requests to Patroni and Staytus that were not sent because too many were in flight: to the same host and port "
-        "(host), or in this process (total).",
-        ("reason",),
-        lambda sources: _by_reason(sources.client.refused),
-    ),
-    gauge(
-        "patroni_staytus_exporter_requests_abandoned_total",
+        "(host), or in this process (total).", ("reason",), lambda sources: _by_reason(sources.client.refused)),
+    gauge("patroni_staytus_exporter_requests_abandoned_total",
         "Requests to Patroni and Staytus whose connection was closed because they were not answered within a minute.",
-        lambda sources: sources.client.abandoned,
-    ),
-    gauges(
-        "patroni_staytus_exporter_probes_refused_total",
+        lambda sources: sources.client.abandoned),
+    gauges("patroni_staytus_exporter_probes_refused_total",
         "Requests of /probe and /sd with status 503: EXPORTER_PROBES of them were being served (probes), or too many "
         "requests to Patroni and Staytus were in flight (requests).",
-        ("reason",),
-        lambda sources: _by_reason(sources.probes.refused),
-    ),
-    gauges(
-        "patroni_staytus_exporter_connections_closed_total",
+        ("reason",), lambda sources: _by_reason(sources.probes.refused)),
+    gauges("patroni_staytus_exporter_connections_closed_total",
         "Connections of clients that gunicorn's worker closed: at the deadline of a TLS handshake, a request or a "
         "response, and the oldest one at the limit of connections or of memory for responses.",
-        ("reason",),
-        lambda _: _by_reason(closed_connections),
-    ),
-    gauges(
-        "patroni_staytus_exporter_logins_refused_total",
+        ("reason",), lambda _: _by_reason(closed_connections)),
+    gauges("patroni_staytus_exporter_logins_refused_total",
         "Requests without a login (missing), with a wrong one (wrong), and with one that was not verified because too "
         "many were waiting (busy); absent without a web configuration file.",
-        ("reason",),
-        lambda sources: _by_reason(sources.passwords.refused) if sources.passwords else [],
-    ),
-    gauge(
-        "patroni_staytus_exporter_http_requests_rate_limited_total",
+        ("reason",), lambda sources: _by_reason(sources.passwords.refused) if sources.passwords else []),
+    gauge("patroni_staytus_exporter_http_requests_rate_limited_total",
         "Requests refused by the rate_limit of the web configuration file; absent without this file.",
-        lambda sources: sources.limiter.refused if sources.limiter else None,
-    ),
-)
+        lambda sources: sources.limiter.refused if sources.limiter else None),
+)  # fmt: skip
 
 
 class OwnCollector(Collector):
