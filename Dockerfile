@@ -10,7 +10,7 @@ RUN pip install --no-cache-dir --require-hashes -r requirements.txt
 
 COPY exporter exporter
 COPY wsgi.py gunicorn.conf.py deploy/healthcheck.py ./
-# Readable for whoever it runs as, whatever the umask of whoever builds.
+# Make the files readable for any user, whatever the umask of the build.
 RUN python -m compileall -q . && chmod -R a+rX .
 
 USER 65532:65532

@@ -1,4 +1,4 @@
-# `make help` lists the targets. All that they need is installed into .venv, from PyPI, with hashes.
+# `make help` lists the targets. They install their dependencies from PyPI into .venv, with hashes.
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -9,13 +9,13 @@ SERVERS := $(VENV)/.servers
 .PHONY: help demo test drill audit sbom bench bench-fleet dist reference dashboards screenshot soak golden clean
 .DEFAULT_GOAL := help
 
-help:  ## this list
+help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*##/\1 /p' Makefile | while read -r name text; do printf '%-11s %s\n' "$$name" "$$text"; done
 
-demo: $(READY)  ## a real Patroni cluster with an exporter before each node, and Prometheus where it is installed
+demo: $(READY)  ## run a real Patroni cluster, an exporter for each node, and Prometheus if it is installed
 	$(BIN)/python -m demo
 
-test: $(READY) $(SERVERS)  ## everything that is checked: style, types, imports, Dockerfile, dependencies, tests
+test: $(READY) $(SERVERS)  ## run all checks: style, types, imports, Dockerfile, dependencies, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -24,7 +24,7 @@ test: $(READY) $(SERVERS)  ## everything that is checked: style, types, imports,
 	@$(MAKE) --no-print-directory audit
 	$(BIN)/python -m pytest
 
-audit: $(READY)  ## known vulnerabilities of what users install, from osv.dev; passes where osv.dev is not reachable
+audit: $(READY)  ## look up known vulnerabilities of the dependencies on osv.dev; passes if osv.dev is not reachable
 	@report=$$($(BIN)/pip-audit -r requirements.txt --require-hashes --disable-pip -s osv --progress-spinner off 2>&1); \
 	status=$$?; \
 	case $$report in \
@@ -32,43 +32,43 @@ audit: $(READY)  ## known vulnerabilities of what users install, from osv.dev; p
 		*) echo "$$report"; exit $$status;; \
 	esac
 
-sbom: $(READY)  ## the bill of materials of what users install, as CycloneDX, in dist/sbom.json
+sbom: $(READY)  ## write the software bill of materials, as CycloneDX, to dist/sbom.json
 	mkdir -p dist
 	$(BIN)/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
 		--output-format JSON --output-file dist/sbom.json requirements.txt
 
-drill: $(READY) $(SERVERS)  ## a real cluster goes wrong before a real Prometheus with the shipped rules; some three minutes
+drill: $(READY) $(SERVERS)  ## break a real cluster and check the alerts of a real Prometheus; about three minutes
 	$(BIN)/python -m pytest -vv tests/live/test_drill.py
 
-bench: $(READY) $(SERVERS)  ## how fast it is, as ratios within one run; some seven minutes
+bench: $(READY) $(SERVERS)  ## run the benchmark; about seven minutes
 	$(BIN)/python -m bench
 
-bench-fleet: $(READY) $(SERVERS)  ## 10,000 targets through /probe, and 1,000 of which half are dead; some four minutes
+bench-fleet: $(READY) $(SERVERS)  ## run the benchmark of /probe with 10,000 targets; about four minutes
 	$(BIN)/python -m bench.fleet
 
-dist: $(READY)  ## the sdist and the wheel, in dist/
+dist: $(READY)  ## build the sdist and the wheel in dist/
 	$(BIN)/python -m build --no-isolation
 
-reference: $(READY)  ## METRICS.md, .env.sample and the table in docs/settings.md, from the code
+reference: $(READY)  ## generate METRICS.md, .env.sample and the table in docs/settings.md
 	$(BIN)/python -m exporter reference metrics > METRICS.md.new && mv METRICS.md.new METRICS.md
 	$(BIN)/python -m exporter reference env > .env.sample.new && mv .env.sample.new .env.sample
 	$(BIN)/python -m exporter reference settings > settings.new
 	sed -i -e '/^<!-- settings -->$$/,/^<!-- \/settings -->$$/{//!d}' -e '/^<!-- settings -->$$/r settings.new' docs/settings.md
 	rm settings.new
 
-dashboards: $(READY)  ## the dashboards for Grafana in monitoring/grafana, from the code there
+dashboards: $(READY)  ## generate the Grafana dashboards in monitoring/grafana
 	$(BIN)/python -m monitoring.grafana
 
-screenshot: $(READY) $(SERVERS)  ## the picture of the landing page in the README
+screenshot: $(READY) $(SERVERS)  ## take the screenshot of the landing page for the README
 	$(BIN)/python -m tests.screenshot
 
-soak: $(READY)  ## three minutes of random faults before a real gunicorn; ARGS='--seconds 30 --seed 7' for others
+soak: $(READY)  ## run a real gunicorn with random upstream faults for three minutes; ARGS='--seconds 30 --seed 7'
 	$(BIN)/python -m tests.soak $(ARGS)
 
-golden: $(READY)  ## the expositions that the tests expect, from the code; read the difference
+golden: $(READY)  ## regenerate the expositions that the tests expect; review the diff
 	$(BIN)/python -m tests.golden
 
-clean:  ## away with all that is made here, .venv included
+clean:  ## remove all generated files, including .venv
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -81,8 +81,8 @@ $(READY): requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	touch $@
 
-# Servers and tools that tests start, from Debian's packages; to install them starts none. Who cannot install them is told
-# which tests are skipped by the tests themselves.
+# Servers and tools that the tests start, from Debian packages. Installing them starts no service. Tests without their server
+# are skipped and name it.
 $(SERVERS): tests/servers.txt $(READY)
 	@missing=$$(dpkg-query -W -f='$${Status} $${Package}\n' $$(cat $<) 2>/dev/null | sed -n 's/^install ok installed //p' | \
 		sort - $< | uniq -u); \
@@ -90,4 +90,4 @@ $(SERVERS): tests/servers.txt $(READY)
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 && apt-get update -qq && \
 		apt-get install -qq --no-install-recommends $$missing >/dev/null && touch $@; \
-	else echo "not installed, and only root can: apt-get install $$missing" >&2; fi
+	else echo "not installed (requires root): apt-get install $$missing" >&2; fi

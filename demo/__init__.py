@@ -1,5 +1,5 @@
-"""The demo: a real Patroni cluster, a stand-in for Staytus and exporters beside them, on this machine alone."""
+"""The demo: a real Patroni cluster, a fake Staytus and one exporter per node, all on loopback."""
 
 
 class DemoError(Exception):
-    """What keeps the demo from going on, in words for the person in front of it."""
+    """The demo failed; the text is shown to the user."""

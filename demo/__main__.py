@@ -1,4 +1,4 @@
-"""Brings up everything that the exporter is about: `python -m demo` stays until Ctrl-C, `--once` shows it and ends."""
+"""Runs a Patroni cluster with exporters until Ctrl-C; with --once, prints the first scrapes and exits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any
 from demo import DemoError
 from demo.cluster import Cluster
 from demo.node import HOST, Node, Ports
-from demo.processes import end, first_answer
+from demo.processes import end, first_response
 from demo.prometheus import prometheus
 from demo.staytus import Staytus
 
@@ -30,13 +30,13 @@ STATUS = re.compile(r"service_status\{.*\} 1\.0")
 
 
 def say(line: str = "") -> None:
-    """Print at once, also into a pipe."""
+    """Print and flush, for pipes."""
     print(line, flush=True)
 
 
 @dataclass(frozen=True)
 class Exporter:
-    """The exporter of one node, as a process of its own."""
+    """The exporter process of one node."""
 
     node: Node
     port: int
@@ -45,43 +45,43 @@ class Exporter:
 
     @property
     def url(self) -> str:
-        """What Prometheus scrapes."""
+        """The URL that Prometheus scrapes."""
         return f"http://{self.address}/metrics"
 
     @property
     def address(self) -> str:
-        """The target of Prometheus."""
+        """The target in Prometheus' configuration."""
         return f"{HOST}:{self.port}"
 
     @classmethod
     def start(cls, node: Node, port: int, cluster: Cluster, staytus: Staytus) -> Exporter:
-        """Start it, for this node and for Staytus; ends with the cluster at the latest."""
+        """Start the exporter for this node and for Staytus. The end of the cluster ends it too."""
         argv = ["--bind", HOST, "--port", str(port), "--patroni-url", node.url + "/patroni"]
-        given = {
+        environ = {
             "STAYTUS_API_URL": staytus.url, "STAYTUS_API_TOKEN": staytus.token, "STAYTUS_API_SECRET": staytus.secret,
         }  # fmt: skip
         log = cluster.folder / f"exporter-{node.name}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "exporter", *argv], cwd=ROOT, env={**os.environ, **given, **cluster.marked},
+                [sys.executable, "-m", "exporter", *argv], cwd=ROOT, env={**os.environ, **environ, **cluster.environ},
                 stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         return cls(node, port, log, process)
 
     def scrape(self) -> str:
-        """The text of /metrics; raises OSError when there is none."""
+        """Return the text of /metrics; raises OSError if the scrape fails."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(self.url, timeout=10) as answer:
-            return str(answer.read().decode())
+        with opener.open(self.url, timeout=10) as response:
+            return str(response.read().decode())
 
     def first_scrape(self) -> str:
-        """The first scrape that works, waiting for it."""
-        return first_answer(f"the exporter of {self.node.name}", self.process, self.log, self.scrape)
+        """Wait for the first successful scrape and return it."""
+        return first_response(f"the exporter of {self.node.name}", self.process, self.log, self.scrape)
 
 
 @contextlib.contextmanager
 def exporters(cluster: Cluster, staytus: Staytus) -> Iterator[list[Exporter]]:
-    """One exporter per node, on the usual port and the following ones where they are free, else on any."""
+    """Run one exporter per node, on port 9547 and the next ones if they are free, else on other free ports."""
     ports, running = Ports(), list[Exporter]()
     try:
         for index, node in enumerate(cluster.nodes):
@@ -97,7 +97,7 @@ def exporters(cluster: Cluster, staytus: Staytus) -> Iterator[list[Exporter]]:
 
 
 def show(cluster: Cluster, running: list[Exporter]) -> None:
-    """Print where everything is, and what a first scrape of each exporter says."""
+    """Print the URLs of all nodes and exporters, and the first scrape of each exporter."""
     scrapes = [(exporter, exporter.first_scrape().splitlines()) for exporter in running]
     leader = cluster.leader()
     say(f"\n{'node':6}{'role':10}{'Patroni REST':26}exporter")
@@ -108,30 +108,30 @@ def show(cluster: Cluster, running: list[Exporter]) -> None:
         say(f"\nfirst scrape of {exporter.node.name}:")
         for line in filter(SHOWN.fullmatch, lines):
             say(f"  {line}")
-    say("\nand of Staytus (the stand-in), the same from each exporter:")
+    say("\nStaytus (a fake), the same from each exporter:")
     for line in filter(STATUS.fullmatch, scrapes[0][1]):
         say(f"  {line}")
 
 
 def stay(cluster: Cluster, running: list[Exporter]) -> None:
-    """Start Prometheus where it is installed, say where to look, and stay until Ctrl-C."""
+    """Start Prometheus if it is installed, print the URLs, and wait for Ctrl-C."""
     with prometheus(cluster, [exporter.address for exporter in running]) as alerts:
-        say("\nwhere to look:")
-        say(f"  a page for people   http://{running[0].address}/")
+        say("\nURLs:")
+        say(f"  landing page        http://{running[0].address}/")
         if alerts:
-            say(f"  alerts              {alerts} (RUNBOOK.md says what each means)")
+            say(f"  alerts              {alerts} (RUNBOOK.md describes each alert)")
         else:
-            say("  alerts              nowhere: Prometheus is not installed (no `prometheus` on PATH)")
-        say("  dashboards          monitoring/grafana, to import into Grafana")
-        say("\nCtrl-C takes everything down")
+            say("  alerts              none: Prometheus is not installed (no `prometheus` on PATH)")
+        say("  dashboards          import the files in monitoring/grafana into Grafana")
+        say("\npress Ctrl-C to stop everything")
         while True:
             signal.pause()
 
 
 def demo(once: bool) -> None:
-    """The whole demo: cluster, stand-in, exporters, Prometheus; with `once` it ends when it has shown first scrapes."""
+    """Run cluster, fake Staytus, exporters and Prometheus; with `once`, return after the first scrapes."""
     with Cluster(say=say) as cluster, Staytus() as staytus:
-        say(f"Staytus: {staytus.url} is a stand-in that replays recorded answers, not a real Staytus")
+        say(f"Staytus: {staytus.url} is a fake that replays recorded responses, not a real Staytus")
         say("starting one exporter per node")
         with exporters(cluster, staytus) as running:
             show(cluster, running)
@@ -140,17 +140,17 @@ def demo(once: bool) -> None:
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
-    """The first signal ends the demo; further ones must not disturb it while it takes everything down."""
+    """Stop at the first signal and ignore further ones during the shutdown."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    os.write(1, b"\ntaking everything down\n")
+    os.write(1, b"\nstopping everything\n")
     raise KeyboardInterrupt
 
 
 def main() -> int:
-    """Run the demo; 0 when it was stopped or has shown everything, 1 when something did not work."""
+    """Run the demo and return the exit status: 1 after an error, else 0."""
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
-    parser.add_argument("--once", action="store_true", help="show the first scrapes, take everything down and end")
+    parser.add_argument("--once", action="store_true", help="print the first scrapes, stop everything and exit")
     once = parser.parse_args().once
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
@@ -161,7 +161,7 @@ def main() -> int:
     except (DemoError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
-    say("everything is down")
+    say("everything is stopped")
     return 0
 
 

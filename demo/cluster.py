@@ -1,4 +1,4 @@
-"""A real Patroni cluster on loopback, from PyPI alone: Patroni with its built-in raft, PostgreSQL from a wheel.
+"""A real Patroni cluster on loopback, installed from PyPI: Patroni with its built-in raft, PostgreSQL from a wheel.
 
 with Cluster(nodes=3) as cluster:
     status, body = cluster.get(cluster.nodes[0], "/patroni")
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeVar
 
 from demo import DemoError
-from demo.install import driver, number
+from demo.install import driver, version_tuple
 from demo.node import HOST, Config, Node
 from demo.processes import send
 from demo.servers import Servers
@@ -36,19 +36,19 @@ print(json.dumps(cursor.fetchall() if cursor.description else [], default=str))
 
 
 class Cluster(Servers):
-    """A cluster that lives from `start` to `stop`, or as long as the `with` block."""
+    """A cluster that runs from `start` to `stop`, or in a `with` block."""
 
     def __enter__(self) -> Self:
-        """Start it."""
+        """Start the cluster."""
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop it."""
+        """Stop the cluster."""
         self.stop()
 
     def start(self, timeout: float = 120) -> None:
-        """Install, start, and wait up to `timeout` seconds after installing until healthy; cleans up if that fails."""
+        """Install and start, then wait up to `timeout` seconds until healthy; stops the cluster if that fails."""
         try:
             self.launch()
             self.wait_healthy(timeout, self.nodes)
@@ -56,26 +56,26 @@ class Cluster(Servers):
             self.stop()
             raise
 
-    # Reading
+    # reads
 
     def get(self, node: Node, path: str, seconds: float = 5) -> tuple[int, bytes]:
-        """GET from Patroni: HTTP status and body; raises OSError when there is no answer."""
+        """GET from Patroni: HTTP status and body; raises OSError if there is no response."""
         return self._request(node, "GET", path, None, seconds)
 
     def leader(self) -> Node | None:
-        """The leader, as the first node that answers sees it."""
+        """The leader, according to the first node that responds."""
         found = [member["name"] for member in self._members() if member["role"] in LEADERS]
         return next((node for node in self.nodes if node.name in found), None)
 
     def replicas(self) -> tuple[Node, ...]:
-        """The other members whose PostgreSQL is up, as the first node that answers sees them."""
+        """The other members whose PostgreSQL is up, according to the first node that responds."""
         found = [
             member["name"] for member in self._members() if member["role"] not in LEADERS and member["state"] in UP
         ]
         return tuple(node for node in self.nodes if node.name in found)
 
     def wait(self, what: str, test: Callable[[], T], seconds: float) -> T:
-        """Call `test` until it gives something true, and return that; an OSError counts as not yet."""
+        """Call `test` until it returns a true value, and return that; an OSError counts as false."""
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -88,9 +88,9 @@ class Cluster(Servers):
             time.sleep(0.1)
 
     def wait_healthy(self, seconds: float = 60, nodes: Sequence[Node] = ()) -> None:
-        """Wait until there is a leader, these nodes all run on its timeline, and it feeds the others.
+        """Wait until there is a leader, all nodes run on its timeline, and the others replicate from it.
 
-        Without `nodes` they are those whose Patroni runs now. One whose Patroni ends is not waited for: an error.
+        `nodes` defaults to those whose Patroni runs now. Raises DemoError at once if the Patroni of one of them ends.
         """
         nodes = nodes or self._running()
         found: tuple[str, Node] | None = None
@@ -107,7 +107,7 @@ class Cluster(Servers):
             raise DemoError(f"no healthy cluster: {reason}; the end of {node.name}'s log:\n{node.log_tail()}")
 
     def _unhealthy(self, nodes: Sequence[Node]) -> tuple[str, Node] | None:
-        """Why these nodes are not a healthy cluster, and whose log may say more."""
+        """The reason why these nodes are not a healthy cluster, and the node whose log is relevant."""
         for node in nodes:
             if not self.runs(node):
                 return f"Patroni on {node.name} has ended", node
@@ -116,61 +116,61 @@ class Cluster(Servers):
         if leader is None:
             return "there is no leader", nodes[0]
         for node in nodes:
-            if reason := self._ill(node, members.get(node.name), members[leader.name]):
+            if reason := self._unhealthy_member(node, members.get(node.name), members[leader.name]):
                 return f"{node.name} {reason}", node
         cascades = any("replicatefrom" in member.get("tags", {}) for member in members.values())
-        fed = len(self._document(leader, "/patroni").get("replication", []))
-        if fed < len(nodes) - 1 and not cascades:
-            return f"{leader.name} feeds {fed} of {len(nodes) - 1}", leader
+        replicas = len(self._document(leader, "/patroni").get("replication", []))
+        if replicas < len(nodes) - 1 and not cascades:
+            return f"{leader.name} has {replicas} of {len(nodes) - 1} replicas", leader
         return None
 
-    def _ill(self, node: Node, member: Config | None, leader: Config) -> str:
-        """What is wrong with one member, empty when nothing is."""
+    def _unhealthy_member(self, node: Node, member: Config | None, leader: Config) -> str:
+        """The reason why a member is not healthy; empty if it is."""
         if member is None:
             return "is not a member yet"
-        up = ("running", "streaming") if number(self.version) < (3, 0, 4) or member == leader else ("streaming",)
+        up = ("running", "streaming") if version_tuple(self.version) < (3, 0, 4) or member == leader else ("streaming",)
         if member["state"] not in up:
             return f"is {member['state']}"
         if member.get("timeline") != leader.get("timeline"):
             return f"is on timeline {member.get('timeline')}"
         state = self._document(node, "/patroni").get("state")
-        return "" if state == "running" else f"says that it is {state}"
+        return "" if state == "running" else f"reports state {state}"
 
-    # Acting
+    # changes
 
     def switchover(self, candidate: Node | None = None, seconds: float = 60) -> Node:
-        """Hand the leadership over, to the candidate or to whom Patroni chooses, and wait until healthy again."""
+        """Switch over to the candidate, by default one that Patroni chooses, and wait until healthy."""
         leader = self._need_leader()
         body = {"leader": leader.name, **({"candidate": candidate.name} if candidate else {})}
-        self._ask(leader, "POST", "/switchover", body, seconds)
+        self._send(leader, "POST", "/switchover", body, seconds)
         self.wait("another leader", lambda: self.leader() not in (None, leader), seconds)
         self.wait_healthy(seconds)
         return self._need_leader()
 
     def pause(self) -> None:
-        """Switch maintenance mode on, and wait until every node knows."""
+        """Pause the cluster, and wait until every node reports it."""
         self._pause(True)
 
     def resume(self) -> None:
-        """Switch maintenance mode off, and wait until every node knows."""
+        """Resume the cluster, and wait until every node reports it."""
         self._pause(False)
 
     def patch_config(self, patch: Config) -> None:
-        """PATCH /config: merged into the dynamic configuration, None removes a key; nodes follow within seconds."""
-        self._ask(self._running()[0], "PATCH", "/config", patch)
+        """PATCH /config. Patroni merges the patch, None removes a key; nodes apply it within seconds."""
+        self._send(self._running()[0], "PATCH", "/config", patch)
 
     def sql(self, node: Node, statement: str, seconds: float = 30) -> list[list[Any]]:
-        """Run one statement as superuser; gives the rows, with values that JSON does not know as text."""
+        """Run one statement as superuser and return the rows; values without a JSON type are strings."""
         code = SQL.format(driver=driver(self.version), host=HOST, port=node.pg_port)
         argv = [str(self.programs.python), "-c", code, statement]
         status, out, err = self.account.run(argv, seconds, {"PGPASSWORD": self._passwords.superuser})
         if status:
-            raise DemoError(f"{statement} on {node.name}: {(err.strip().splitlines() or ['no reason'])[-1]}")
+            raise DemoError(f"{statement} on {node.name}: {(err.strip().splitlines() or ['no error message'])[-1]}")
         rows: list[list[Any]] = json.loads(out)
         return rows
 
     def pause_replay(self, node: Node) -> None:
-        """Let a replica receive WAL without replaying it: in maintenance mode, as else Patroni resumes it in a second.
+        """Pause WAL replay on a replica. Pause the cluster first, or Patroni resumes the replay within a second.
 
         See handle_parameter_change in Patroni's postgresql/__init__.py, for PostgreSQL from 14 on.
         """
@@ -181,10 +181,10 @@ class Cluster(Servers):
         self.sql(node, "SELECT pg_wal_replay_resume()")
 
     def stop_postgres(self, node: Node) -> None:
-        """Fast shutdown of PostgreSQL behind Patroni's back, which starts it again unless paused."""
+        """Shut PostgreSQL down (fast) without Patroni, which restarts it unless the cluster is paused."""
         pid = self.postmaster(node)
         if pid is None:
-            raise DemoError(f"PostgreSQL does not run on {node.name}")
+            raise DemoError(f"PostgreSQL is not running on {node.name}")
         send([pid], signal.SIGINT)
         self.wait(f"PostgreSQL to stop on {node.name}", lambda: self.postmaster(node) != pid, 30)
 
@@ -197,12 +197,12 @@ class Cluster(Servers):
             raise DemoError(f"patronictl {' '.join(args)} ended with {status}: {err.strip()}")
         return out
 
-    # How
+    # requests
 
     def _pause(self, wanted: bool) -> None:
         nodes = self._running()
         self.patch_config({"pause": wanted or None})
-        self.wait(f"every node to hear of pause {wanted}", lambda: all(self._pauses(n) == wanted for n in nodes), 30)
+        self.wait(f"every node to report pause {wanted}", lambda: all(self._pauses(n) == wanted for n in nodes), 30)
 
     def _pauses(self, node: Node) -> bool:
         return bool(self._document(node, "/patroni").get("pause"))
@@ -220,42 +220,42 @@ class Cluster(Servers):
         return leader
 
     def _members(self) -> list[Config]:
-        """The members as the first node that answers sees them."""
+        """The members, according to the first node that responds."""
         for node in self.nodes:
             if self.runs(node) and (members := self._document(node, "/cluster").get("members")):
                 return list(members)
         return []
 
     def _document(self, node: Node, path: str) -> Config:
-        """A JSON answer, whatever its status; empty when there is none."""
+        """The JSON document of a response with any status; empty if there is none."""
         try:
             document = json.loads(self.get(node, path)[1])
         except (OSError, ValueError):
             return {}
         return document if isinstance(document, dict) else {}
 
-    def _ask(self, node: Node, method: str, path: str, body: Config, seconds: float = 30) -> None:
-        """Have a node do something; raises DemoError when it declines."""
+    def _send(self, node: Node, method: str, path: str, body: Config, seconds: float = 30) -> None:
+        """Send a request that must succeed; raises DemoError if it does not."""
         try:
-            status, answer = self._request(node, method, path, json.dumps(body).encode(), seconds)
+            status, content = self._request(node, method, path, json.dumps(body).encode(), seconds)
         except OSError as error:
             raise DemoError(f"{method} {path} on {node.name}: {error}") from None
         if status >= 300:
-            raise DemoError(f"{method} {path} on {node.name}: {status} {answer.decode(errors='replace').strip()}")
+            raise DemoError(f"{method} {path} on {node.name}: {status} {content.decode(errors='replace').strip()}")
 
     def _request(self, node: Node, method: str, path: str, body: bytes | None, seconds: float) -> tuple[int, bytes]:
-        login = base64.b64encode(f"demo:{self._passwords.rest}".encode()).decode()
-        headers = {"Connection": "close", "Content-Type": "application/json", "Authorization": f"Basic {login}"}
+        credentials = base64.b64encode(f"demo:{self._passwords.rest}".encode()).decode()
+        headers = {"Connection": "close", "Content-Type": "application/json", "Authorization": f"Basic {credentials}"}
         connection = self._connection(node, seconds)
         try:
             connection.request(method, path, body, headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
+            response = connection.getresponse()
+            return response.status, response.read()
         except http.client.HTTPException as error:
             raise OSError(f"{type(error).__name__}: {error}") from None
         finally:
             connection.close()
 
     def _connection(self, node: Node, seconds: float) -> http.client.HTTPConnection:
-        """A connection to Patroni, not open yet; where `node_config` gives it TLS, this is to be replaced."""
+        """A connection to Patroni, not open yet. Override this if `node_config` enables TLS."""
         return http.client.HTTPConnection(HOST, node.rest_port, timeout=seconds)

@@ -1,4 +1,4 @@
-"""One node of a cluster: its addresses, its files and the configuration that Patroni gets."""
+"""One node of a cluster: its addresses, its files and its Patroni configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Config = dict[str, Any]
 
 @dataclass(frozen=True)
 class Node:
-    """A member of the cluster; `log` holds the output of Patroni and of PostgreSQL."""
+    """A member of the cluster."""
 
     name: str
     folder: Path
@@ -28,7 +28,7 @@ class Node:
 
     @property
     def url(self) -> str:
-        """The base of Patroni's REST API."""
+        """The base URL of Patroni's REST API."""
         return f"http://{HOST}:{self.rest_port}"
 
     @property
@@ -38,26 +38,26 @@ class Node:
 
     @property
     def log(self) -> Path:
-        """The file that Patroni and PostgreSQL write their messages to."""
+        """The log of Patroni and PostgreSQL."""
         return self.folder / "patroni.log"
 
     @property
     def file(self) -> Path:
-        """The file that Patroni's configuration is in."""
+        """Patroni's configuration file."""
         return self.folder / "patroni.yml"
 
     def log_tail(self, lines: int = 20) -> str:
-        """The last lines of the log, empty when there is none; the indented ones of tracebacks are left out."""
+        """The last lines of the log without the indented lines of tracebacks; empty if there is no log."""
         try:
-            told = [line for line in self.log.read_text(errors="replace").splitlines() if not line.startswith(" ")]
+            found = [line for line in self.log.read_text(errors="replace").splitlines() if not line.startswith(" ")]
         except OSError:
             return ""
-        return "\n".join(told[-lines:])
+        return "\n".join(found[-lines:])
 
 
 @dataclass(frozen=True)
 class Passwords:
-    """Made up for each cluster, so that other users of the machine cannot reach the servers through loopback."""
+    """Random for each cluster, so that other users of the machine cannot log in through loopback."""
 
     superuser: str = field(default_factory=secrets.token_hex)
     replication: str = field(default_factory=secrets.token_hex)
@@ -68,26 +68,26 @@ class Passwords:
 class Ports:
     """Free ports on loopback, kept reserved until `release`.
 
-    A socket that is bound with SO_REUSEADDR and does not listen keeps everybody from getting the port by chance,
-    and lets a server that asks for this port with SO_REUSEADDR have it: Patroni, PostgreSQL, raft and gunicorn do.
+    A socket that is bound with SO_REUSEADDR but does not listen reserves the port: bind() to port 0 does not choose it,
+    but a server that binds to it with SO_REUSEADDR can listen. Patroni, PostgreSQL, raft and gunicorn do this.
     """
 
     def __init__(self) -> None:
-        """Begin with no ports reserved."""
+        """Start without reserved ports."""
         self._stack = contextlib.ExitStack()
 
     def reserve(self) -> int:
-        """Reserve any free port; the option is set after binding, so that nobody else's reservation is shared."""
+        """Reserve any free port; SO_REUSEADDR is set after bind(), so that other reservations are not shared."""
         sock = self._stack.enter_context(socket.socket())
         sock.bind((HOST, 0))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return int(sock.getsockname()[1])
 
     def prefer(self, port: int, locks: Path) -> int:
-        """Reserve this port if it is free, else any.
+        """Reserve this port if it is free, else any free port.
 
-        Connections that have just ended must not count as taken, another demo that has not begun to listen must:
-        for that there is a lock file in the folder `locks`.
+        Ports in TIME_WAIT count as free. A lock file in the folder `locks` marks the ports that other demos have
+        reserved but not opened yet.
         """
         with contextlib.ExitStack() as stack:
             try:
@@ -102,12 +102,12 @@ class Ports:
         return port
 
     def release(self) -> None:
-        """Give all of them back."""
+        """Release all ports."""
         self._stack.close()
 
 
 def merge(into: Config, other: Mapping[str, Any]) -> Config:
-    """Merge deeply into the first; None removes a key, the way PATCH /config does it."""
+    """Merge `other` into the first deeply, as PATCH /config does; None removes a key."""
     for key, value in other.items():
         if value is None:
             into.pop(key, None)
@@ -119,7 +119,7 @@ def merge(into: Config, other: Mapping[str, Any]) -> Config:
 
 
 def dynamic_config() -> Config:
-    """The cluster-wide configuration to begin with: as quick as Patroni allows."""
+    """The initial dynamic configuration, with the shortest intervals that Patroni allows."""
     parameters = {
         "wal_level": "replica", "hot_standby": "on", "wal_log_hints": "on",
         "max_connections": 40, "max_worker_processes": 4, "max_wal_senders": 8, "max_replication_slots": 8,
@@ -131,7 +131,7 @@ def dynamic_config() -> Config:
 
 
 def raft_config(own: Node | None, nodes: Sequence[Node], passwords: Passwords, folder: Path) -> Config:
-    """The raft section of a node; patronictl is no node and gets one without an own address."""
+    """The raft section of a node; patronictl, which is not a node, gets one without `self_addr`."""
     partners = [f"{HOST}:{node.raft_port}" for node in nodes if node != own]
     config = {"data_dir": str(folder / "raft"), "partner_addrs": partners, "password": passwords.raft}
     return config if own is None else {**config, "self_addr": f"{HOST}:{own.raft_port}"}
@@ -140,7 +140,7 @@ def raft_config(own: Node | None, nodes: Sequence[Node], passwords: Passwords, f
 def node_config(
     own: Node, nodes: Sequence[Node], scope: str, pg_bin: Path, passwords: Passwords, dynamic: Config
 ) -> Config:
-    """The whole configuration of one node."""
+    """The Patroni configuration of one node."""
     rest, postgresql = f"{HOST}:{own.rest_port}", f"{HOST}:{own.pg_port}"
     hba = [f"host {what} all {HOST}/32 scram-sha-256" for what in ("all", "replication")]
     parameters = {

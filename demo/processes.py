@@ -1,4 +1,4 @@
-"""Who the servers run as, which processes belong to a cluster's data folder, and how all of them end."""
+"""The user that runs the servers, and the processes of a cluster's data folder."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from demo import DemoError
 
 T = TypeVar("T")
 
-MARK = "DEMO_FOLDER"
-"""Environment variable by which a process says to which data folder it belongs."""
+FOLDER_VARIABLE = "DEMO_FOLDER"
+"""Environment variable with the data folder that a process belongs to."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """The user that Patroni and PostgreSQL run as; `user`, `group`, `extra_groups` are None when that is oneself."""
+    """The user that Patroni and PostgreSQL run as; without `user` and `group`, the current user."""
 
     name: str
     user: int | None = None
@@ -34,29 +34,29 @@ class Account:
 
     @classmethod
     def current(cls) -> Account:
-        """PostgreSQL refuses root: for root this is `postgres` where there is one, else `nobody`; else oneself."""
+        """The current user; for root, which PostgreSQL refuses, `postgres` if it exists, else `nobody`."""
         if os.geteuid() != 0:
             return cls(f"user {os.geteuid()}")
         for name in ("postgres", "nobody"):
             with contextlib.suppress(KeyError):
                 entry = pwd.getpwnam(name)
                 return cls(name, entry.pw_uid, entry.pw_gid, [])
-        raise DemoError("PostgreSQL does not run as root, and there is neither a user postgres nor nobody")
+        raise DemoError("PostgreSQL does not run as root, and there is no user postgres or nobody")
 
     def own(self, path: Path) -> None:
-        """Hand a file or folder over to this user."""
+        """Change the owner of a file or folder to this user."""
         if self.user is not None and self.group is not None:
             os.chown(path, self.user, self.group)
 
     def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
-        """Start a program as this user, in a session of its own so that Ctrl-C does not reach it."""
+        """Start a program as this user, in a new session so that Ctrl-C does not reach it."""
         return subprocess.Popen(
             argv, user=self.user, group=self.group, extra_groups=self.extra_groups, stdin=subprocess.DEVNULL,
             start_new_session=True, **options,
         )  # fmt: skip
 
     def run(self, argv: Sequence[str], seconds: float, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
-        """Run a program to its end as this user, in `/`; gives exit status, standard output, standard error."""
+        """Run a program as this user in `/`; returns exit status, standard output and standard error."""
         pipe = subprocess.PIPE
         with self.popen(argv, cwd="/", env=env, stdout=pipe, stderr=pipe, text=True) as process:
             try:
@@ -64,12 +64,12 @@ class Account:
             except BaseException as error:
                 send([process.pid, *descendants(process.pid)], signal.SIGKILL)
                 if isinstance(error, subprocess.TimeoutExpired):
-                    raise DemoError(f"{' '.join(argv)}: no end within {seconds:g} s") from None
+                    raise DemoError(f"{' '.join(argv)}: timed out after {seconds:g} s") from None
                 raise
         return process.returncode, out, err
 
     def can(self, *argv: str) -> bool:
-        """Does this program start, and end with success, when this user runs it?"""
+        """Whether this user can run the program with exit status 0."""
         try:
             return self.run(argv, 60)[0] == 0
         except OSError:
@@ -77,26 +77,28 @@ class Account:
 
 
 def send(pids: Iterable[int], sig: signal.Signals) -> None:
-    """Send a signal to each process; those that have gone already are passed over."""
+    """Send a signal to each process that is still running."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, sig)
 
 
-def first_answer(who: str, process: subprocess.Popen[Any], log: Path, ask: Callable[[], T], seconds: float = 30) -> T:
-    """What `ask` gives when it first raises no OSError; DemoError, with the end of the log, where it never does."""
+def first_response(
+    name: str, process: subprocess.Popen[Any], log: Path, request: Callable[[], T], seconds: float = 30
+) -> T:
+    """Call `request` until it raises no OSError and return its result; DemoError with the last log lines otherwise."""
     deadline = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError):
-            return ask()
+            return request()
         time.sleep(0.1)
-    why = "has ended" if process.poll() is not None else f"does not answer within {seconds:g} s"
+    reason = "has exited" if process.poll() is not None else f"does not respond within {seconds:g} s"
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
-    raise DemoError(f"{who} {why}; the end of its log:\n{tail}")
+    raise DemoError(f"{name} {reason}; its last log lines:\n{tail}")
 
 
 def end(process: subprocess.Popen[Any]) -> None:
-    """Wait for the end of a process that was told to end, and insist after 5 seconds."""
+    """Wait for a process that got SIGTERM, and kill it after 5 seconds."""
     try:
         process.wait(5)
     except subprocess.TimeoutExpired:
@@ -105,7 +107,7 @@ def end(process: subprocess.Popen[Any]) -> None:
 
 
 def _table() -> dict[int, tuple[int, str]]:
-    """Every live process: its parent and the name of its program; zombies are left out."""
+    """The parent and the program name of each live process, without zombies."""
     table = {}
     for file in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -117,7 +119,7 @@ def _table() -> dict[int, tuple[int, str]]:
 
 
 def descendants(pid: int, table: Mapping[int, tuple[int, str]] | None = None) -> list[int]:
-    """The live children of a process, their children and so on, parents first."""
+    """The live descendants of a process, parents first."""
     table = _table() if table is None else table
     found = [pid]
     for parent in found:
@@ -133,18 +135,18 @@ def _read(pid: int, name: str) -> list[bytes]:
 
 
 def _is_member(pid: int, folder: Path, programs: Path) -> bool:
-    """The command line is read first, as only that is open to root in a container without CAP_SYS_PTRACE."""
+    """Read the command line first: root in a container without CAP_SYS_PTRACE cannot read the environment."""
     argv = _read(pid, "cmdline")
     if argv and argv[0].startswith(bytes(programs) + b"/") and bytes(folder) + b"/" in b"\0".join(argv):
         return True
-    return f"{MARK}={folder}".encode() in _read(pid, "environ")
+    return f"{FOLDER_VARIABLE}={folder}".encode() in _read(pid, "environ")
 
 
 def members(folder: Path, programs: Path) -> dict[int, str]:
-    """The live processes of a data folder, pid to program name.
+    """The live processes of a data folder: process id to program name.
 
-    They are those which run a program below `programs` with the folder in their command line, those marked in their
-    environment, and the descendants of both: PostgreSQL's backends write over their own command line.
+    A process belongs to the folder if it runs a program below `programs` with the folder in its command line, if its
+    environment has FOLDER_VARIABLE, or if its ancestor does: PostgreSQL's backends overwrite their command line.
     """
     table = _table()
     roots = [pid for pid in table if pid != os.getpid() and _is_member(pid, folder, programs)]
@@ -161,13 +163,13 @@ def postmaster(data: Path, programs: Path) -> int | None:
     return pid if _is_member(pid, data.parent, programs) else None
 
 
-def end_all(folder: Path, programs: Path, patience: float = 5.0) -> None:
+def end_all(folder: Path, programs: Path, timeout: float = 5.0) -> None:
     """End every process of a data folder and remove the folder.
 
-    PostgreSQL is asked for an immediate shutdown, which also gives back its shared memory; whatever else there is,
-    and after `patience` seconds PostgreSQL too, is killed.
+    PostgreSQL gets SIGQUIT, an immediate shutdown, which also frees its shared memory. Other processes, and after
+    `timeout` seconds PostgreSQL too, get SIGKILL.
     """
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while pids := members(folder, programs):
         servers = [] if time.monotonic() > deadline else [pid for pid, name in pids.items() if name == "postgres"]
         send(set(pids) - set(servers), signal.SIGKILL)
@@ -180,7 +182,7 @@ def end_all(folder: Path, programs: Path, patience: float = 5.0) -> None:
 
 
 def _free_shared_memory(pid_file: Path) -> None:
-    """Remove the System V segment of a PostgreSQL that was killed: the id is the second number of line 7."""
+    """Remove the System V shared memory of a killed PostgreSQL; its id is the second number of line 7."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         segment = int(pid_file.read_text().split("\n")[6].split()[1])
         ctypes.CDLL(None).shmctl(segment, 0, None)  # 0 is IPC_RMID

@@ -1,4 +1,4 @@
-"""Prometheus before the demo's exporters, with the rules of monitoring/rules, where it is installed."""
+"""Prometheus for the demo's exporters, with the rules in monitoring/rules, if it is installed."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from typing import Any
 
 from demo.cluster import Cluster
 from demo.node import HOST, Ports
-from demo.processes import end, first_answer
+from demo.processes import end, first_response
 
 RULES = Path(__file__).parents[1] / "monitoring" / "rules"
 PORT = 9090
 
-#: Where its page of alerts is, and where Debian's package has it, which comes without the newer pages.
+#: The path of the alerts page; Debian's package has only the classic UI.
 ALERTS = ("/alerts", "/classic/alerts")
 
 
 @contextlib.contextmanager
 def prometheus(cluster: Cluster, targets: Sequence[str]) -> Iterator[str | None]:
-    """Start it with these targets and give the URL of its alerts, None where no `prometheus` is on PATH.
+    """Run Prometheus with these targets and yield the URL of its alerts; None if `prometheus` is not on PATH.
 
-    It listens on its usual port where that is free, else on any. All that it writes is in the cluster's folder, with
-    which it ends at the latest. Raises DemoError where it does not come up.
+    It listens on port 9090 if that is free, else on another free port. Its files are in the cluster's folder, and the
+    end of the cluster ends it too. Raises DemoError if it does not start.
     """
     program = shutil.which("prometheus")
     if program is None:
@@ -46,13 +46,13 @@ def prometheus(cluster: Cluster, targets: Sequence[str]) -> Iterator[str | None]
     ]  # fmt: skip
     with log.open("wb") as out:
         process = subprocess.Popen(
-            argv, cwd=folder, env={**os.environ, **cluster.marked}, stdin=subprocess.DEVNULL, stdout=out,
+            argv, cwd=folder, env={**os.environ, **cluster.environ}, stdin=subprocess.DEVNULL, stdout=out,
             stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     url = f"http://{HOST}:{port}"
     try:
-        first_answer("Prometheus", process, log, lambda: _get(f"{url}/-/ready"))
-        yield next((url + path for path in ALERTS if _is_there(url + path)), url)
+        first_response("Prometheus", process, log, lambda: _get(f"{url}/-/ready"))
+        yield next((url + path for path in ALERTS if _exists(url + path)), url)
     finally:
         process.terminate()
         end(process)
@@ -60,7 +60,7 @@ def prometheus(cluster: Cluster, targets: Sequence[str]) -> Iterator[str | None]
 
 
 def _config(targets: Sequence[str]) -> dict[str, Any]:
-    """Alerts that wait for minutes wait in the demo too; what they see is some seconds old."""
+    """Scrape and evaluate every 2 seconds; alerts keep their `for` of minutes."""
     return {
         "global": {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "2s"},
         "rule_files": [str(file) for file in sorted(RULES.glob("*.yml"))],
@@ -69,12 +69,12 @@ def _config(targets: Sequence[str]) -> dict[str, Any]:
 
 
 def _get(url: str) -> None:
-    """Raises OSError unless the answer is 200."""
+    """Raise OSError unless the status is 200."""
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=10):
         pass
 
 
-def _is_there(url: str) -> bool:
+def _exists(url: str) -> bool:
     try:
         _get(url)
     except OSError:

@@ -1,4 +1,4 @@
-"""The servers of a cluster: installs them, starts and ends their processes, and leaves nothing behind."""
+"""The servers of a cluster: installs them, starts and stops their processes, and removes their files."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from typing import Any
 from demo import DemoError
 from demo.install import Programs, install
 from demo.node import HOST, Config, Node, Passwords, Ports, dynamic_config, merge, node_config, raft_config
-from demo.processes import MARK, Account, descendants, end_all, postmaster, send
+from demo.processes import FOLDER_VARIABLE, Account, descendants, end_all, postmaster, send
 from demo.watch import Watch
 
 
 class Servers:
-    """Patroni and PostgreSQL processes on a data folder of their own; what they say to each other is not known here."""
+    """The Patroni and PostgreSQL processes of a data folder."""
 
     def __init__(
         self,
@@ -33,11 +33,11 @@ class Servers:
         node_config: Mapping[str, Config] | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Say what the cluster shall be; nothing is done yet.
+        """Describe the cluster; `launch` starts it.
 
-        `dynamic` is merged into `bootstrap.dcs`, `node_config[NAME]` into that node's own configuration (tags are
-        `{"n2": {"tags": {"nofailover": True}}}`), `node_config["*"]` into everybody's; None removes a key.
-        `say` gets one line for each slow step.
+        `dynamic` is merged into `bootstrap.dcs`, `node_config[NAME]` into the configuration of that node (for example
+        `{"n2": {"tags": {"nofailover": True}}}`), `node_config["*"]` into that of each node; None removes a key.
+        `say` is called with one line for each slow step.
         """
         self.version, self.scope = version, scope
         self.nodes: tuple[Node, ...] = ()
@@ -58,24 +58,24 @@ class Servers:
 
     @property
     def programs(self) -> Programs:
-        """What is installed; installs it when it is not."""
+        """The programs, which are installed if they are missing."""
         self._programs = self._programs or install(self.version, self.account, self._say)
         return self._programs
 
     @property
     def folder(self) -> Path:
-        """The data folder, with everything that the servers write; exists from start to stop."""
+        """The data folder with all files of the servers; it exists from start to stop."""
         if self._folder is None:
             raise DemoError("the cluster is not running")
         return self._folder
 
     @property
-    def marked(self) -> dict[str, str]:
-        """Environment for a process of one's own that shall end with the cluster at the latest."""
-        return {MARK: str(self.folder)}
+    def environ(self) -> dict[str, str]:
+        """The environment for other processes that must end with the cluster."""
+        return {FOLDER_VARIABLE: str(self.folder)}
 
     def launch(self) -> None:
-        """Install what is missing, choose ports and start Patroni on every node, without waiting for anything."""
+        """Install what is missing, choose ports and start Patroni on every node; does not wait until healthy."""
         if self._folder is not None:
             raise DemoError("the cluster is running already")
         cache = self.programs.cache
@@ -83,8 +83,8 @@ class Servers:
         atexit.register(self.stop)
         self._folder = self._make_folder()
         self._watch = Watch(self.folder, cache)
-        # Of two raft nodes the one with the greater address, as text, connects; and where nobody listens yet it tries
-        # again only after 5 s (pysyncobj, transport.py).  So they start in this order, each when the last one listens.
+        # Of two raft nodes, the one whose address is greater as text connects. If the other does not listen yet, it
+        # retries only after 5 s (pysyncobj, transport.py). So start them in this order, each when the last one listens.
         raft_ports = sorted((self._ports.reserve() for _ in range(self._count)), key=str)
         self.nodes = tuple(
             Node(f"n{i}", self.folder / f"n{i}", self._ports.reserve(), self._ports.reserve(), raft_port)
@@ -100,7 +100,7 @@ class Servers:
             self._wait_for_raft(node)
 
     def stop(self) -> None:
-        """End every process, remove the data folder and give the ports back; does nothing when that is done."""
+        """Stop all processes, remove the data folder and release the ports; does nothing if already stopped."""
         atexit.unregister(self.stop)
         if self._folder is not None:
             end_all(self._folder, self.programs.cache)
@@ -112,11 +112,11 @@ class Servers:
         self._patroni, self._folder, self._watch, self._ports = {}, None, None, Ports()
 
     def start_node(self, node: Node) -> None:
-        """Start Patroni on a node where it does not run; Patroni brings PostgreSQL up, or finds it running."""
+        """Start Patroni on a node; Patroni starts PostgreSQL unless it is running already."""
         if self.runs(node):
             raise DemoError(f"{node.name} is running already")
         env = {
-            **self.marked, "PATH": f"{self.programs.pg_bin}:/usr/local/bin:/usr/bin:/bin", "HOME": str(self.folder),
+            **self.environ, "PATH": f"{self.programs.pg_bin}:/usr/local/bin:/usr/bin:/bin", "HOME": str(self.folder),
             "LANG": "C.UTF-8", "TZ": "UTC", "PYTHONUNBUFFERED": "1", "TMPDIR": str(self.folder),
         }  # fmt: skip
         argv = [str(self.programs.python), "-m", "patroni", str(node.file)]
@@ -125,24 +125,24 @@ class Servers:
             self._patroni[node.name] = self.account.popen(argv, cwd=self.folder, env=env, **options)
 
     def runs(self, node: Node) -> bool:
-        """Is the Patroni process of this node alive?"""
+        """Whether the Patroni process of this node is alive."""
         process = self._patroni.get(node.name)
         return process is not None and process.poll() is None
 
     def kill_patroni(self, node: Node) -> None:
-        """SIGKILL Patroni; PostgreSQL goes on without it."""
+        """SIGKILL Patroni; PostgreSQL keeps running."""
         process = self._patroni[node.name]
         process.kill()
         process.wait()
 
     def kill_node(self, node: Node) -> None:
-        """SIGKILL Patroni and PostgreSQL, as if the machine had gone."""
+        """SIGKILL Patroni and PostgreSQL, as if the machine had crashed."""
         self.kill_patroni(node)
         with contextlib.suppress(DemoError):
             send(self._postgres(node), signal.SIGKILL)
 
     def freeze_postgres(self, node: Node) -> None:
-        """SIGSTOP PostgreSQL and all its backends: connections open, and nobody ever answers."""
+        """SIGSTOP PostgreSQL and all its backends: clients can connect, but get no response."""
         send(self._postgres(node)[:1], signal.SIGSTOP)
         send(self._postgres(node), signal.SIGSTOP)
 
@@ -151,18 +151,18 @@ class Servers:
         send(self._postgres(node), signal.SIGCONT)
 
     def postmaster(self, node: Node) -> int | None:
-        """The process id of the PostgreSQL server of this node, None when it does not run."""
+        """The process id of the PostgreSQL server of this node; None if it is not running."""
         return postmaster(node.data, self.programs.cache)
 
     def _postgres(self, node: Node) -> list[int]:
-        """The server and its backends, the server first."""
+        """The process ids of the server and its backends, the server first."""
         pid = self.postmaster(node)
         if pid is None:
-            raise DemoError(f"PostgreSQL does not run on {node.name}")
+            raise DemoError(f"PostgreSQL is not running on {node.name}")
         return [pid, *descendants(pid)]
 
     def _wait_for_raft(self, node: Node, seconds: float = 10) -> None:
-        """Wait until its raft listens; why it does not, if it does not, is found out later."""
+        """Wait until raft listens on this node; `wait_healthy` reports it if it does not."""
         deadline = time.monotonic() + seconds
         while self.runs(node) and time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection((HOST, node.raft_port), 1):
@@ -170,7 +170,7 @@ class Servers:
             time.sleep(0.05)
 
     def _make_folder(self) -> Path:
-        """A new folder that the account can reach: a TMPDIR below /root is no good for anybody else."""
+        """Create a folder that the account can write to; other users cannot use a TMPDIR below /root."""
         for above in dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp")):
             folder = Path(tempfile.mkdtemp(prefix="patroni-demo-", dir=above))
             try:
@@ -181,7 +181,7 @@ class Servers:
                 folder.rmdir()
                 raise
             folder.rmdir()
-        raise DemoError(f"no temporary folder that {self.account.name} may use (TMPDIR)")
+        raise DemoError(f"{self.account.name} cannot write to a temporary folder (set TMPDIR to another folder)")
 
     def _config(self, node: Node) -> Config:
         dynamic = merge(dynamic_config(), self._dynamic)
@@ -191,7 +191,7 @@ class Servers:
         return config
 
     def _ctl_config(self) -> Config:
-        """Patronictl's configuration: a member of raft that is no node."""
+        """Configuration of patronictl, a raft member that is not a node."""
         raft = raft_config(None, self.nodes, self._passwords, self.folder)
         config = {**self._config(self.nodes[0]), "raft": raft}
         return {key: config[key] for key in ("scope", "namespace", "restapi", "raft", "postgresql")}

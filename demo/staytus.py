@@ -1,4 +1,4 @@
-"""A stand-in for Staytus: an HTTP server that replays what a real Staytus 1.3.1 answered.
+"""A fake Staytus: an HTTP server that replays recorded responses of a real Staytus 1.3.1.
 
 with Staytus() as staytus:
     requests.get(staytus.url + "api/v1/services/all", headers=staytus.headers)
@@ -21,42 +21,42 @@ ACTION = re.compile(r"/api/v[^/]+/(services|issues)/all(/.*)?")
 NOT_FOUND = b"<!DOCTYPE html>\n<html><head><title>Not found</title></head><body><h1>Not found</h1></body></html>\n"
 
 
-class _Answer(http.server.BaseHTTPRequestHandler):
-    """Answers the requests of one connection."""
+class _RequestHandler(http.server.BaseHTTPRequestHandler):
+    """Responds to the requests of one connection."""
 
     protocol_version = "HTTP/1.1"
     server_version = "staytus-stand-in"
-    timeout = 20  # the real one closes an idle connection after as long
-    wbufsize = -1  # head and body in one packet
+    timeout = 20  # Staytus closes an idle connection after the same time
+    wbufsize = -1  # headers and body in one packet
     disable_nagle_algorithm = True
     server: _Server
 
     def do_GET(self) -> None:
-        """GET, HEAD and POST are answered alike.
+        """Respond to GET; HEAD and POST use this too.
 
-        The path is taken from the request line: http.server makes one slash of two in `self.path`.
+        The path is from the request line: http.server replaces two leading slashes by one in `self.path`.
         """
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = self.requestline.split()[1].partition("?")[0]
         if not path.startswith("/api/"):
             self._send(404, "text/html; charset=UTF-8", NOT_FOUND)
-        elif not (action := ACTION.fullmatch(path)):  # found out before the credentials are looked at
+        elif not (action := ACTION.fullmatch(path)):  # before authentication, as in Staytus
             self._send(400, "application/json", (RECORDED / "unknown_action.json").read_bytes())
-        elif not self._allowed():
+        elif not self._authenticated():
             self._send(200, "application/json", (RECORDED / "access_denied.json").read_bytes())
         else:
             self._send(200, "application/json", (RECORDED / f"{action[1]}_all.json").read_bytes())
 
     def do_HEAD(self) -> None:
-        """The same without the body, see `_send`."""
+        """Respond like GET; `_send` omits the body."""
         self.do_GET()
 
     def do_POST(self) -> None:
-        """The same; parameters are of no account here."""
+        """Respond like GET; parameters are ignored."""
         self.do_GET()
 
-    def _allowed(self) -> bool:
-        """The values ignore case, as the database of the real one does."""
+    def _authenticated(self) -> bool:
+        """Compare the credentials case-insensitively, as the database of Staytus does."""
         given = (self.headers.get("X-Auth-Token", ""), self.headers.get("X-Auth-Secret", ""))
         return tuple(value.lower() for value in given) == (self.server.token.lower(), self.server.secret.lower())
 
@@ -70,14 +70,14 @@ class _Answer(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: the demo's output is for its reader."""
+        """Do not log requests."""
 
 
 class _Server(http.server.ThreadingHTTPServer):
-    """Knows its open connections, so that stopping ends those that are kept alive too."""
+    """Tracks its open connections, so that `close_all` closes idle ones too."""
 
     def __init__(self, port: int, token: str, secret: str) -> None:
-        super().__init__(("127.0.0.1", port), _Answer)
+        super().__init__(("127.0.0.1", port), _RequestHandler)
         self.token, self.secret = token, secret
         self._open: set[socket.socket] = set()
 
@@ -90,10 +90,10 @@ class _Server(http.server.ThreadingHTTPServer):
         super().close_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is nothing to talk about."""
+        """Ignore clients that disconnect."""
 
     def close_all(self) -> None:
-        """Stop listening and end every connection."""
+        """Stop listening and close all connections."""
         self.server_close()
         for connection in list(self._open):
             with contextlib.suppress(OSError):
@@ -101,43 +101,43 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 class Staytus:
-    """The stand-in, from `start` to `stop` or as long as the `with` block."""
+    """The fake server, from `start` to `stop`, or in a `with` block."""
 
     def __init__(self, port: int = 0, token: str = "demo-token", secret: str = "demo-secret") -> None:
-        """Choose the port, 0 for any free one, and the only credentials that are let in."""
+        """Set the port, 0 for any free one, and the valid credentials."""
         self.port, self.token, self.secret = port, token, secret
         self._server: _Server | None = None
 
     def __enter__(self) -> Self:
-        """Start it."""
+        """Start the server."""
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop it."""
+        """Stop the server."""
         self.stop()
 
     @property
     def url(self) -> str:
-        """What STAYTUS_API_URL is set to."""
+        """The value for STAYTUS_API_URL."""
         return f"http://127.0.0.1:{self.port}/"
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that a request needs to be let in."""
+        """The headers with the credentials."""
         return {"X-Auth-Token": self.token, "X-Auth-Secret": self.secret}
 
     def start(self) -> None:
-        """Listen and answer in the background; `port` is the real one from now on."""
+        """Serve in a background thread; `port` is set to the port in use."""
         try:
             self._server = _Server(self.port, self.token, self.secret)
         except OSError as error:
-            raise DemoError(f"port {self.port} for the Staytus stand-in: {error.strerror}") from None
+            raise DemoError(f"port {self.port} of the fake Staytus: {error.strerror}") from None
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:
-        """Stop listening and end every connection; does nothing when it is not running."""
+        """Stop listening and close all connections; does nothing if not running."""
         if self._server is not None:
             self._server.shutdown()
             self._server.close_all()

@@ -1,4 +1,4 @@
-"""A process beside the demo that ends a cluster when the demo was killed and could not do so itself."""
+"""A separate process that stops a cluster if the demo was killed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from demo.processes import end_all
 
 
 class Watch:
-    """Holds a pipe to the watching process; when the pipe closes, for whatever reason, that process cleans up."""
+    """Holds a pipe to the watching process, which stops the cluster when the pipe closes."""
 
     def __init__(self, folder: Path, programs: Path) -> None:
-        """Start watching over this data folder; see `end_all` for the two folders."""
+        """Start the watching process; see `end_all` for the two folders."""
         argv = [sys.executable, "-m", "demo.watch"]
         self._process = subprocess.Popen(
             argv, cwd=Path(__file__).parents[1], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
@@ -26,14 +26,14 @@ class Watch:
         self._pipe.flush()
 
     def close(self) -> None:
-        """Let the watching process finish, which ends what is still there, and wait for it."""
+        """Close the pipe and wait until the watching process has stopped the remaining processes."""
         with contextlib.suppress(OSError):
             self._pipe.close()
         self._process.wait()
 
 
 def main() -> None:
-    """Wait for the end of standard input, whose first two lines name the folders, then clean up."""
+    """Read the two folders from standard input, wait for its end, then call `end_all`."""
     folder, programs = (sys.stdin.readline().rstrip("\n") for _ in range(2))
     sys.stdin.read()
     if folder and programs:

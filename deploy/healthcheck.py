@@ -1,9 +1,9 @@
-"""The HEALTHCHECK of the image: ends with 0 when the exporter answers /-/healthy where its settings let it listen.
+"""The HEALTHCHECK of the image: requests /-/healthy on the exporter's own address, exit status 0 if it is healthy.
 
-Arguments do not show in the environment, so they are read from the command line of the exporter's process, in the file
-that the argument names: /proc/1/cmdline. With `docker run --init` they stand there too.
+The argument is the file with the command line of the exporter, /proc/1/cmdline, because the address can be set by
+arguments. With `docker run --init` they are in this file too.
 
-Where a web configuration file locks the exporter, it answers also when it asks for a password, or for a certificate.
+With a web configuration file, an exporter that requires a password or a client certificate is healthy as well.
 """
 
 import http.client
@@ -17,7 +17,7 @@ from exporter.config.settings import Settings
 from exporter.web.web_config import read_web_config
 
 command = Path(sys.argv[1]).read_text().split("\0")[:-1]
-if "exporter" in command:  # not so where gunicorn is started in its place
+if "exporter" in command:  # not if the command is gunicorn
     into_environment(command[command.index("exporter") + 1 :])
 settings = Settings.load()
 address = settings.listen()
@@ -25,26 +25,26 @@ alive = (200, 401) if settings.web_config_file else (200,)
 try:
     tls = bool(settings.web_config_file) and read_web_config(settings.web_config_file).tls.is_on
 except ConfigError:
-    tls = True  # what was there before counts; to be seen below
+    tls = True  # the exporter keeps the last valid file; status_over_tls finds out
 
 
 def status(connection: http.client.HTTPConnection) -> int:
-    """Returns the status of one answer."""
+    """Returns the status of one response."""
     connection.request("GET", "/-/healthy")
     return connection.getresponse().status
 
 
 def status_over_tls() -> int:
-    """Returns the same over TLS, whose certificate is for another name than that of this address; 401 when refused."""
+    """Returns the status over TLS without verifying the certificate; 401 if the handshake is refused."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
         return status(http.client.HTTPSConnection(address, timeout=4, context=context))
     except ssl.SSLError as error:
-        if "ALERT" in (error.reason or ""):  # it says that it does not let us in, as one without a certificate
+        if "ALERT" in (error.reason or ""):  # the server requires a client certificate
             return 401
-        if error.reason == "WRONG_VERSION_NUMBER":  # the file asks for TLS since it started without
+        if error.reason == "WRONG_VERSION_NUMBER":  # the exporter was started without TLS
             return status(http.client.HTTPConnection(address, timeout=4))
         raise
 

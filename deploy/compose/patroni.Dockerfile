@@ -9,7 +9,7 @@ RUN apt-get update \
 
 COPY patroni.yml /etc/patroni.yml
 
-# postgres of that image
+# the user postgres of the base image
 USER 999:999
 EXPOSE 5432 8008
 ENTRYPOINT ["/opt/patroni/bin/patroni", "/etc/patroni.yml"]

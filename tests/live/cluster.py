@@ -245,5 +245,5 @@ def lab(version: str = "4.1.5", nodes: int = 3, node_config: Mapping[str, Config
         for node in cluster.nodes:
             port = stack.enter_context(free_port())
             command = [*MODULE, "--bind", HOST, "--port", str(port), "--patroni-url", f"{node.url}/patroni"]
-            exporters[node.name] = stack.enter_context(serving(cluster.folder, port, command, environ=cluster.marked))
+            exporters[node.name] = stack.enter_context(serving(cluster.folder, port, command, environ=cluster.environ))
         yield Lab(cluster, exporters)

@@ -36,23 +36,23 @@ first scrape of n3:
  patroni_{own[n3]}{{name="n3",scope="demo"}} 1.0
  patroni_up 1.0
 
-and of Staytus (the stand-in), the same from each exporter:
+Staytus (a fake), the same from each exporter:
  service_status{{service_permalink="web-application",service_status="ok"}} 1.0
  service_status{{service_permalink="api",service_status="minor"}} 1.0
  service_status{{service_permalink="public-website",service_status="major"}} 1.0
  service_status{{service_permalink="customer-support",service_status="maintenance"}} 1.0
 """
 
-LOOK = """
-where to look:
- a page for people http://127.0.0.1:N/
+URLS = """
+URLs:
+ landing page http://127.0.0.1:N/
  alerts {alerts}
- dashboards monitoring/grafana, to import into Grafana
+ dashboards import the files in monitoring/grafana into Grafana
 
-Ctrl-C takes everything down
+press Ctrl-C to stop everything
 """
 
-STAYING = "Ctrl-C takes everything down\n"
+RUNNING = "press Ctrl-C to stop everything\n"
 
 
 class Folder:
@@ -143,22 +143,22 @@ def test_once(folder: Folder) -> None:
         assert process.wait(10) == 0, output
     assert (folder.processes, folder.files) == ({}, [])
     text = shown(output)
-    assert text == expected(text) + "everything is down\n"
+    assert text == expected(text) + "everything is stopped\n"
 
 
 @needs("prometheus")
 def test_prometheus_with_the_rules(folder: Folder) -> None:
     with demo(folder) as process:
-        output = read(process, STAYING)
+        output = read(process, RUNNING)
         text = shown(output).replace("/classic/alerts", "/alerts")
-        alerts = "http://127.0.0.1:N/alerts (RUNBOOK.md says what each means)"
-        assert text == expected(text) + LOOK.format(alerts=alerts)
+        alerts = "http://127.0.0.1:N/alerts (RUNBOOK.md describes each alert)"
+        assert text == expected(text) + URLS.format(alerts=alerts)
         assert [name.startswith("patroni-demo-") for name in folder.files] == [True]
         commands = "".join(folder.processes.values())
         assert [commands.count(f"{file}/patroni.yml") for file in ("n1", "n2", "n3")] == [1, 1, 1]
         assert commands.count(" -m exporter ") >= 3
         assert commands.count("/prometheus.yml ") == 1
-        page, alerts = re.findall(r"^  \w.* (http://[^ \n]+)", output.partition("where to look")[2], re.MULTILINE)
+        page, alerts = re.findall(r"^  \w.* (http://[^ \n]+)", output.partition("\nURLs:")[2], re.MULTILINE)
         assert "<h1>Patroni and Staytus exporter</h1>" in get(page)
         assert "<html" in get(alerts)
 
@@ -179,10 +179,10 @@ def test_without_prometheus(folder: Folder) -> None:
     programs.mkdir(0o755)
     (programs / "test").symlink_to(path_of("test"))
     with demo(folder, PATH=str(programs)) as process:
-        text = shown(read(process, STAYING))
-        alerts = "nowhere: Prometheus is not installed (no `prometheus` on PATH)"
-        assert text == expected(text) + LOOK.format(alerts=alerts)
+        text = shown(read(process, RUNNING))
+        alerts = "none: Prometheus is not installed (no `prometheus` on PATH)"
+        assert text == expected(text) + URLS.format(alerts=alerts)
         process.send_signal(signal.SIGINT)
-        assert read(process) == "\ntaking everything down\neverything is down\n"
+        assert read(process) == "\nstopping everything\neverything is stopped\n"
         assert process.wait(20) == 0
     assert (folder.processes, folder.files) == ({}, ["bin"])

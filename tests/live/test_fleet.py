@@ -84,8 +84,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         quick = {"scrape_interval": "1s", "scrape_timeout": "1s"}
         exporter = (*MODULE, "--port", str(port), "--config.file", str(modules), "--workers", "2")
         with (
-            serving(folder, port, exporter, environ=cluster.marked) as served,
-            prometheus(folder, {"global": quick, **configuration}, cluster.marked) as watching,
+            serving(folder, port, exporter, environ=cluster.environ) as served,
+            prometheus(folder, {"global": quick, **configuration}, cluster.environ) as watching,
         ):
             yield Fleet(cluster, served, watching)
 

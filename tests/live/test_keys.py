@@ -161,7 +161,7 @@ def test_authorities_are_replaced(tmp_path: Path) -> None:
 
 def test_examples_of_the_documentation(files: dict[str, Path], tmp_path: Path) -> None:
     text = (ROOT / "docs" / "security.md").read_text()
-    section = text.partition("\n## Keys to the upstream\n")[2].partition("\n## ")[0]
+    section = text.partition("\n## Authentication to Patroni and Staytus\n")[2].partition("\n## ")[0]
     patroni, staytus = re.findall(r"^```console\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     ca = authority(tmp_path / "ca.pem")
     issue(ca, tmp_path, "client")

@@ -56,7 +56,7 @@ def test_client_certificate(tmp_path: Path) -> None:
         Account.current().own(server.key)
         with TLSCluster(folder / "ca.pem", server, issue(ca, folder, "own")) as cluster:
             environ = {
-                **cluster.marked,
+                **cluster.environ,
                 "PATRONI_EXPORTER_URL": cluster.nodes[0].url.replace("http:", "https:"),
                 "PATRONI_EXPORTER_REQUEST_VERIFY": str(folder / "ca.pem"),
             }
