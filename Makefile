@@ -62,7 +62,7 @@ dashboards: $(READY)  ## the dashboards for Grafana in monitoring/grafana, from 
 screenshot: $(READY) $(SERVERS)  ## the picture of the landing page in the README
 	$(BIN)/python -m tests.screenshot
 
-soak: $(READY)  ## three minutes of random faults before a real gunicorn; ARGS='--seconds 30 --seed 7' for others
+soak: $(READY)  ## three minutes of faults and attacks against a real gunicorn; ARGS='--seconds 30 --seed 7' for others
 	$(BIN)/python -m tests.soak $(ARGS)
 
 golden: $(READY)  ## the expositions that the tests expect, from the code; read the difference
