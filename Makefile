@@ -62,7 +62,7 @@ dashboards: $(READY)  ## generate the Grafana dashboards in monitoring/grafana
 screenshot: $(READY) $(SERVERS)  ## take the screenshot of the landing page for the README
 	$(BIN)/python -m tests.screenshot
 
-soak: $(READY)  ## run a real gunicorn with random upstream faults for three minutes; ARGS='--seconds 30 --seed 7'
+soak: $(READY)  ## attack a real gunicorn for three minutes, with faults of its upstreams; ARGS='--seconds 30 --seed 7'
 	$(BIN)/python -m tests.soak $(ARGS)
 
 golden: $(READY)  ## regenerate the expositions that the tests expect; review the diff

@@ -19,6 +19,7 @@ from exporter.config.errors import exit_on_config_error
 from exporter.config.modules_file import ModulesFile
 from exporter.config.settings import Settings
 from exporter.web.gunicorn import GunicornLogger, Worker, check_gunicorn, keep_running_on_wrong_settings
+from exporter.web.memory import set_up_malloc
 from exporter.web.web_config import ServerContext, WebConfigFile
 
 
@@ -34,6 +35,7 @@ def load() -> tuple[Settings, str, ModulesFile | None, WebConfigFile | None, Ser
     return settings, settings.listen(), settings.load_file(), web, contexts
 
 
+set_up_malloc()
 with exit_on_config_error():
     check_gunicorn()
     settings, bind, file, web, contexts = load()

@@ -21,6 +21,7 @@ from exporter.log import Event, Lines
 from exporter.upstream.headers import Headers
 from exporter.web.connections import THREAD, Connection, Exchange
 from exporter.web.limit import closed_connections
+from exporter.web.memory import TRIM, trim_memory
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Worker(ThreadWorker):
         #: The connections that wait for their clients, in the order in which they began to wait.
         self._waiting: OrderedDict[Connection, None] = OrderedDict()
         self._next_check = 0.0
+        self._next_trim = time.monotonic() + TRIM
 
     def accept(self, listener: socket.socket) -> None:
         """Accepts a connection, and closes the oldest one at the limit, so that the next one can be accepted."""
@@ -154,12 +156,15 @@ class Worker(ThreadWorker):
         return True
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:  # type: ignore[override]
-        """Handles events, and closes the connections that exceeded a deadline."""
+        """Handles events, closes the connections that exceeded a deadline, and returns free memory."""
         super().wait_for_and_dispatch_events(min(timeout, CHECK) if self._waiting else timeout)
         now = time.monotonic()
         if now < self._next_check:
             return
         self._next_check = now + CHECK
+        if now >= self._next_trim:
+            self._next_trim = now + TRIM
+            trim_memory()
         for conn in [conn for conn in self._waiting if conn.timeout <= now]:
             if conn.state in ("idle", "close"):
                 self._close(conn)

@@ -17,6 +17,7 @@ from tests.limits.servers import read_request, repeating, resetting, saying, sil
 MIB = 1024 * 1024
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+SMALL_CHUNKS = CHUNKED + b"2\r\n[]\r\n" * (MIB // 2)
 BOMB = gzip.compress(b" " * (64 * MIB))
 
 #: Seconds of the longest delay.
@@ -88,6 +89,7 @@ FAULTS: dict[str, Fault] = {
     "gzip bomb": lambda *_: saying(whole(BOMB, "200 OK", "Content-Encoding: gzip")),
     "endless": lambda *_: repeating(OK + b"\r\n", b"x" * 65536),
     "endless chunk": lambda *_: repeating(CHUNKED + b"-1\r\n", b"x" * 65536),
+    "small chunks": lambda *_: saying(SMALL_CHUNKS),
     "large": lambda *_: saying(whole(b'{"members":[' + b"{}," * MIB + b"{}]}")),
     "silent": lambda *_: silent,
     "header by byte": lambda *_: repeating(OK + b"X: ", b"x", 0.05),

@@ -3,11 +3,13 @@
 import socket
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import Upstream
 from tests.live.processes import MODULE, Served, free_port, recorded, serving
+from tests.web_config import web_config
 
 TELLS_MORE = ": the log of the exporter has the reason\n"
 END = b"Host: h\r\nConnection: close\r\n\r\n"
@@ -120,3 +122,16 @@ def test_body_of_one_request_is_not_the_next_request(exporter: Served) -> None:
         sent = b"GET /-/ready HTTP/1.1\r\nHost: h\r\n" + body + request(b"/-/healthy")
         ((status, headers, text),) = say(exporter, sent)
         assert (status, headers["Connection"], text) == ("200", "close", "OK\n")
+
+
+def test_headers_of_the_web_configuration(tmp_path: Path) -> None:
+    """They are also in the response of gunicorn to a request that it cannot parse, and change with the file."""
+    text = "http_server_config: {headers: {X-Frame-Options: %s}}\n"
+    with free_port() as port:
+        line = (*MODULE, "--port", str(port), "--web.config.file", web_config(tmp_path, text % "deny"))
+        with serving(tmp_path, port, line) as served:
+            for value in ("deny", "sameorigin"):
+                web_config(tmp_path, text % value)
+                for sent, expected in ((b"GET /\r\n\r\n", "400"), (request(b"/?%"), "400"), (request(b"/x"), "404")):
+                    ((status, headers, _),) = say(served, sent)
+                    assert (status, headers["X-Frame-Options"]) == (expected, value)

@@ -1,0 +1,86 @@
+"""An outage of thousands of targets: the CPU of a probe and the lines of the log do not grow with their number."""
+
+import http.client
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from exporter.log import TARGETS_WRITTEN
+from tests.live.processes import MODULE, Served, free_port, serving, until
+
+MODULES = "modules: {fleet: {collector: patroni, targets: [127.0.0.0/8]}}\n"
+
+
+@contextmanager
+def exporter(folder: Path, period: float = 60) -> Iterator[Served]:
+    """An exporter that writes a line again after so many seconds."""
+    file = folder / "modules.yml"
+    file.write_text(MODULES)
+    code = f"import exporter.log as log, exporter.__main__ as command; log.PERIOD = {period}; exit(command.main())"
+    with free_port() as port:
+        command = (MODULE[0], "-c", code, "--port", str(port), "--config.file", str(file))
+        with serving(folder, port, command) as served:
+            yield served
+
+
+def probe(served: Served, targets: list[str]) -> None:
+    """Probes these targets, which are down, one after the other over one connection."""
+    with closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=10)) as connection:
+        for target in targets:
+            connection.request("GET", f"/probe?module=fleet&target={target}&name[]=patroni_up")
+            response = connection.getresponse()
+            assert (response.status, response.read().splitlines()[-1]) == (200, b"patroni_up 0.0")
+
+
+def dead(count: int, port: int) -> list[str]:
+    """Targets that refuse the connection."""
+    return [f"127.1.{number // 250}.{number % 250 + 1}:{port}" for number in range(count)]
+
+
+def cpu_seconds(process: int) -> float:
+    """The seconds of CPU that a process has used."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def failed(served: Served) -> list[dict[str, str]]:
+    """The lines of the log about scrapes that failed."""
+    events = [event for event in served.events("exporter.scrape") if event["msg"].startswith("scrape failed")]
+    return [{key: value for key, value in event.items() if key not in ("time", "level", "logger")} for event in events]
+
+
+def test_last_of_many_targets_cost_as_much_as_the_first(tmp_path: Path) -> None:
+    with free_port("0.0.0.0") as port, exporter(tmp_path) as served:
+        (worker,) = served.workers()
+        targets = dead(3000, port)
+        probe(served, targets[:100])
+        start = time.monotonic()
+        cpu = []
+        for begin in range(0, 3000, 1000):
+            before = cpu_seconds(worker)
+            probe(served, targets[begin : begin + 1000])
+            cpu.append(cpu_seconds(worker) - before)
+        minutes = 1 + int((time.monotonic() - start) // 60)
+        assert cpu[-1] < 1.5 * cpu[0], cpu
+        lines = failed(served)
+    assert len(lines) <= minutes * (TARGETS_WRITTEN + 1)
+    assert [line["url"] for line in lines[:TARGETS_WRITTEN]] == [f"http://{target}" for target in targets[:20]]
+
+
+def test_one_line_for_each_target_and_one_for_those_beyond_the_limit(tmp_path: Path) -> None:
+    with free_port("0.0.0.0") as port, exporter(tmp_path, period=3) as served:
+        targets = dead(50, port)
+        probe(served, targets)
+        time.sleep(3.1)
+        probe(served, targets[:1])
+        until(lambda: len(failed(served)) == TARGETS_WRITTEN + 2)
+        lines = failed(served)
+    reason = "no connection: connection refused"
+    line = {"msg": "scrape failed", "module": "fleet", "url": f"http://{targets[0]}", "reason": reason}
+    assert lines[0] == line
+    assert lines[TARGETS_WRITTEN:] == [
+        {"msg": "scrape failed for many targets", "module": "fleet", "targets": "50", "held_back": "30"},
+        line,
+    ]
