@@ -29,6 +29,7 @@ class Family(Generic[M]):
 
     The scrape fills in the values of `common_labels`; without one of them the family is left out. `samples` returns
     the values of `labels`. `since` is the first version of the service that reports the value, empty for all versions.
+    `inherited` families repeat others under the names of the exporter that this one replaces.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Family(Generic[M]):
     samples: Callable[[M, CommonLabels], Samples]
     since: str = ""
     common_labels: Names = ()
+    inherited: bool = False
 
     @property
     def type(self) -> str:
@@ -68,6 +70,11 @@ AnyCollector = Collector[Any]
 def with_labels(common_labels: Names, *families: Family[M]) -> tuple[Family[M], ...]:
     """Returns the families with these common labels."""
     return tuple(replace(family, common_labels=common_labels) for family in families)
+
+
+def inherited(*families: Family[M]) -> tuple[Family[M], ...]:
+    """Returns the families marked as inherited."""
+    return tuple(replace(family, inherited=True) for family in families)
 
 
 def gauge(name: str, help: str, value: Callable[[M], Number], since: str = "") -> Family[M]:

@@ -29,11 +29,12 @@ class NotSupported(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """One complete HTTP response."""
+    """One complete HTTP response; `certificate_not_after` is when the TLS certificate expires, in Unix seconds."""
 
     status: int
     body: bytes
     content_type: str = ""
+    certificate_not_after: float | None = None
 
     def fields(self) -> "Fields":
         """Returns the JSON object in the body; raises ParseError if it is not one."""

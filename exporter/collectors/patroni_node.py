@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
 
-from exporter.collectors.base import Collector, Family, Number, gauge, info, with_labels
+from exporter.collectors.base import Collector, Family, Number, gauge, info, inherited, with_labels
 from exporter.collectors.document import Answer, Fields, ParseError
 from exporter.collectors.patroni import SCOPE_NAME
 
@@ -54,6 +54,7 @@ class Node:
     failover_priority: int
     watchdog_failed: bool
     logger_records_lost: int | None
+    certificate_not_after: float | None
 
     @property
     def is_primary(self) -> bool:
@@ -97,6 +98,7 @@ def parse(answer: Answer) -> Node:
         failover_priority=_failover_priority(fields.fields("tags") or Fields({}, "tags")),
         watchdog_failed=fields.flag("watchdog_failed"),
         logger_records_lost=fields.integer("logger_records_lost"),
+        certificate_not_after=answer.certificate_not_after,
     )
 
 
@@ -203,10 +205,13 @@ PROBLEM_FAMILIES: tuple[Family[Node], ...] = with_labels(
     gauge("patroni_logger_records_lost",
         "Number of log records that Patroni lost because its log queue was full; absent if it reports none.",
         lambda node: node.logger_records_lost),
+    gauge("patroni_tls_certificate_not_after_timestamp_seconds",
+        "When the TLS certificate of Patroni's REST API expires, in Unix seconds; absent without TLS.",
+        lambda node: node.certificate_not_after),
 )  # fmt: skip
 
 #: The names and labels of the Patroni exporter that this exporter replaces.
-INHERITED_FAMILIES: tuple[Family[Node], ...] = (
+INHERITED_FAMILIES: tuple[Family[Node], ...] = inherited(
     info("patroni_patroni_info",
         "Version, cluster, name, role and state of this node, always 1; without the label name before Patroni 3.2.",
         ("version", "scope", "name", "role", "state"),

@@ -25,7 +25,8 @@ INTERVALS = {"patroni": 0.0, "staytus": 2.0}
 class ProbeModule:
     """A module of the file, whose targets are named by requests.
 
-    `allow_paths` is whether a target may have a path before the endpoints of its service.
+    `allow_paths` is whether a target may have a path before the endpoints of its service, `compat_metrics` whether the
+    families of the former Patroni exporter are exported too.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ProbeModule:
     options: RequestOptions
     allowed: AllowList = field(compare=False)
     allow_paths: bool = False
+    compat_metrics: bool = True
 
     def at(self, text: str) -> Module:
         """Returns the module with this target; raises TargetError or NotAllowed."""
@@ -45,7 +47,7 @@ class ProbeModule:
         url = readers.patroni_base(place.url) if self.service == "patroni" else place.url
         if url.count("/") > 2 and not self.allow_paths:
             raise NotAllowed("the targets of this module must have no path (allow_paths)")
-        return Module(self.name, self.service, Target(url, self.options), self.collect)
+        return Module(self.name, self.service, Target(url, self.options), self.collect, self.compat_metrics)
 
 
 def read_modules(text: str, file: str) -> Mapping[str, ProbeModule]:
@@ -61,7 +63,7 @@ def read_modules(text: str, file: str) -> Mapping[str, ProbeModule]:
 
 
 KEYS: tuple[str, ...] = (
-    *("collector", "collect", "timeout", "interval", "scheme", "allow_paths"),
+    *("collector", "collect", "timeout", "interval", "scheme", "allow_paths", "compat_metrics"),
     *("tls_config", "basic_auth", "authorization", "http_headers", "targets"),
 )
 
@@ -89,7 +91,8 @@ def _module(name: str, entry: Entry) -> ProbeModule:
         **(_tls(keys["tls_config"]) if "tls_config" in keys else {}),
     )
     allow_paths = "allow_paths" in keys and keys["allow_paths"].boolean()
-    return ProbeModule(name, service, collect, scheme, options, allowed, allow_paths)
+    compat_metrics = "compat_metrics" not in keys or keys["compat_metrics"].boolean()
+    return ProbeModule(name, service, collect, scheme, options, allowed, allow_paths, compat_metrics)
 
 
 def _seconds(entry: Entry | None, low: float, default: float) -> float:

@@ -172,6 +172,7 @@ LISTENING = {
     "PATRONI_EXPORTER_BIND",
     "PATRONI_EXPORTER_ADDRESS_FAMILY",
     "PATRONI_EXPORTER_DEBUG",
+    "PATRONI_EXPORTER_COMPAT_METRICS",
     "EXPORTER_PORT",
 }
 
@@ -239,7 +240,8 @@ def _module(service: str, given: Mapping[str, Given]) -> Module:
         auth=_credentials(service, given),
         server_name=given[f"{prefix}_SERVER_NAME"].value or "",
     )
-    return Module(service, service, Target(url, request_options), given[f"{prefix}_COLLECT"].value)
+    compat_metrics = service != "patroni" or given["PATRONI_EXPORTER_COMPAT_METRICS"].value
+    return Module(service, service, Target(url, request_options), given[f"{prefix}_COLLECT"].value, compat_metrics)
 
 
 def _certificate(prefix: str, given: Mapping[str, Given]) -> str | tuple[str, str] | None:

@@ -63,7 +63,7 @@ def collectors_of(module: Module) -> list[AnyCollector]:
 def families_of(module: Module) -> Iterator[Family[Any]]:
     """Returns the families that a scrape of this module can have, in their order."""
     for collector in collectors_of(module):
-        yield from collector.families
+        yield from (family for family in collector.families if module.compat_metrics or not family.inherited)
     yield from SCRAPE_FAMILIES[module.service]
 
 
@@ -78,6 +78,8 @@ def samples_by_family(result: ModuleResult) -> Iterator[tuple[Family[Any], Label
     for document in result.documents:
         if document.model is not None:
             for family in document.collector.families:
+                if family.inherited and not result.module.compat_metrics:
+                    continue
                 names = family.common_labels
                 if names not in common:
                     common[names] = {name: known[name] for name in names} if known.keys() >= set(names) else None

@@ -115,7 +115,8 @@ def _read(module: Module, collector: AnyCollector, response: Response) -> Any:
     """
     body = without_secrets(response.content, module.target.options.auth, response.request)
     try:
-        model = collector.parse(Answer(response.status_code, body, response.headers.get("Content-Type", "")))
+        expiry = getattr(response.raw, "certificate_not_after", None)
+        model = collector.parse(Answer(response.status_code, body, response.headers.get("Content-Type", ""), expiry))
     except NotSupported as error:
         return NotSupported(error.model)
     except ParseError as error:

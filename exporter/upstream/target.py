@@ -164,9 +164,13 @@ class Target:
 
 @dataclass(frozen=True)
 class Module:
-    """A target with a name. `service` is patroni or staytus; `collect` are the names of its collectors that are on."""
+    """A target with a name. `service` is patroni or staytus; `collect` are the names of its collectors that are on.
+
+    Without `compat_metrics` the inherited families are left out.
+    """
 
     name: str
     service: str
     target: Target
     collect: tuple[str, ...]
+    compat_metrics: bool = True

@@ -1,7 +1,9 @@
 """One request as libcurl sends it, and the requests.Response or FetchError that comes of it."""
 
+import contextlib
 import re
 import socket
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -42,6 +44,16 @@ Cert = str | tuple[str, str] | None
 Timeout = float | tuple[float | None, float | None] | None
 
 _ADDRESS = re.compile(r"https?://(\[|[\d.]+(:|/|$))")
+
+
+class Body(BytesIO):
+    """The body of a response, with when the server's TLS certificate expires, in Unix seconds."""
+
+    certificate_not_after: float | None = None
+
+
+#: When the certificate of each host and port expires, for responses over a kept connection.
+_expiries: dict[str, float] = {}
 
 
 @dataclass(eq=False)
@@ -106,8 +118,20 @@ class Transfer:
             headers[name] = f"{headers[name]}, {value.strip()}" if name in headers else value.strip()
         response.headers.update(headers)
         response.encoding = get_encoding_from_headers(response.headers)
-        response.raw = BytesIO(self._body)
+        response.raw = Body(self._body)
+        if self._url.startswith("https:"):
+            response.raw.certificate_not_after = self._certificate_not_after(curl)
         return response
+
+    def _certificate_not_after(self, curl: pycurl.Curl) -> float | None:
+        """Returns when the server's certificate expires; libcurl reports it for the first request of a connection."""
+        host = self._url.split("/", 3)[2]
+        for chain in curl.getinfo(pycurl.INFO_CERTINFO):
+            dates = dict(chain)
+            with contextlib.suppress(KeyError, ValueError):
+                _expiries[host] = float(ssl.cert_time_to_seconds(dates["Expire date"]))
+            break
+        return _expiries.get(host)
 
     def error(self, curl: pycurl.Curl, code: int, text: str) -> FetchError:
         """Returns the exception for libcurl's error code and text."""
@@ -182,7 +206,7 @@ def curl_options(request: PreparedRequest, timeout: Timeout, verify: bool | str,
 
 
 def _tls(verify: bool | str, cert: Cert) -> dict[int, Any]:
-    options: dict[int, Any] = {pycurl.SSLVERSION: pycurl.SSLVERSION_TLSv1_2}
+    options: dict[int, Any] = {pycurl.SSLVERSION: pycurl.SSLVERSION_TLSv1_2, pycurl.OPT_CERTINFO: 1}
     if verify is False:
         options |= {pycurl.SSL_VERIFYPEER: 0, pycurl.SSL_VERIFYHOST: 0}
     elif verify is True:

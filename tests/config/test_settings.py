@@ -86,6 +86,7 @@ ROWS = [
     ("PATRONI_EXPORTER_REQUEST_VERIFY", "false", settings(patroni(verify=False)), CA, settings(patroni(verify=CA))),
     ("PATRONI_EXPORTER_COLLECT", "cluster, history", settings(replace(patroni(), collect=("cluster", "history"))),
      "node", settings(replace(patroni(), collect=("node",)))),
+    ("PATRONI_EXPORTER_COMPAT_METRICS", "false", settings(replace(patroni(), compat_metrics=False)), "true", settings()),
     ("STAYTUS_API_URL", "https://a/s/", settings(staytus("https://a/s")), "http://b", settings(staytus("http://b"))),
     ("STAYTUS_API_TOKEN", "one", settings(staytus(auth=tokens("one"))), "two", settings(staytus(auth=tokens("two")))),
     ("STAYTUS_API_SECRET", "one", settings(staytus(auth=tokens(secret="one"))),

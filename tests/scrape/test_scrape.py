@@ -2,6 +2,8 @@
 
 import logging
 import math
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -13,12 +15,15 @@ from prometheus_client.metrics_core import Metric
 
 from exporter.collectors import COLLECTORS
 from exporter.collectors.document import Answer
+from exporter.collectors.patroni_node import INHERITED_FAMILIES
 from exporter.scrape.families import SCRAPE_FAMILIES, families_of, metrics
 from exporter.scrape.scrape import Scrape
 from exporter.upstream.client import Client
 from exporter.upstream.headers import Secret
 from exporter.upstream.target import Credentials, Header, Module
 from tests.conftest import Upstream, at, logged
+from tests.limits.servers import CERTIFICATE, Odd, read_request
+from tests.limits.servers import whole as whole_response
 from tests.recorded import moment, staytus
 
 LEADER = moment("4.1.5", "failsafe-enabled", "n1").answers
@@ -192,3 +197,29 @@ def test_internal_error_is_raised(upstream: Upstream, monkeypatch: pytest.Monkey
     )
     with pytest.raises(ZeroDivisionError):
         scrape(both(upstream)[:1])
+
+
+def test_inherited_families_are_left_out(upstream: Upstream) -> None:
+    upstream.serve(LEADER)
+    module = replace(both(upstream)[0], compat_metrics=False)
+    names = {family.name for family in INHERITED_FAMILIES}
+    assert names & set(scrape((module,))) == set()
+    assert names & {family.name for family in families_of(module)} == set()
+    assert names - set(scrape((replace(module, compat_metrics=True),))) == set()
+
+
+def test_certificate_expiry() -> None:
+    """It is known over a kept connection too."""
+
+    def behave(connection: socket.socket) -> None:
+        for _ in range(2):
+            read_request(connection)
+            connection.sendall(whole_response(LEADER["/patroni"].body))
+
+    expires = ssl._ssl._test_decode_cert(CERTIFICATE)["notAfter"]  # type: ignore[attr-defined]
+    with Odd(behave, tls=True) as server:
+        module = Module("patroni", "patroni", at(server.url, verify=CERTIFICATE), ("node",))
+        for _ in range(2):
+            samples = scrape((module,))["patroni_tls_certificate_not_after_timestamp_seconds"]
+            assert samples == {("lab", "n1"): ssl.cert_time_to_seconds(expires)}
+        assert server.connections == 1
