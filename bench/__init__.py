@@ -1,1 +1,1 @@
-"""Measures the exporter against a floor, a bare loop and an exporter of the old kind, all in one run."""
+"""Benchmarks of the exporter against a minimal endpoint, a bare loop and a single-threaded exporter."""

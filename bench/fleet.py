@@ -1,4 +1,4 @@
-"""The fleet: many targets through /probe, each at its moment, whether earlier answers are there or not.
+"""Many targets through /probe, each scraped on schedule, even if earlier responses are late.
 
 python -m bench.fleet [--quick] [--targets 10000] [--interval 15] [--seconds 60] [--workers 2]
 """
@@ -18,10 +18,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench.__main__ import Row
-from bench.load import whole_body
+from bench.load import complete_body
 from bench.processes import BenchError, Served, cpu_seconds, exporter, pss_mib, running, upstream
 
-#: What every answer must hold to count as a probe of a living target, or of a dead one.
+#: The response of a probe contains this line: for a target that is up, and for one that is down.
 UP, DOWN = b"patroni_up 1.0\n", b"patroni_up 0.0\n"
 
 MODULES = "modules: {patroni: {collector: patroni, timeout: 5s, targets: [127.0.0.0/8]}}\n"
@@ -29,186 +29,190 @@ MODULES = "modules: {patroni: {collector: patroni, timeout: 5s, targets: [127.0.
 
 @dataclass
 class Probes:
-    """What became of the probes of one kind of target: seconds from the moment that each was due, and failures."""
+    """The results of the probes of a group of targets: seconds since each was due, and failures."""
 
     seconds: list[float] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
 
-    def told(self) -> str:
-        """Returns the middle and the slow end of the seconds."""
+    def __str__(self) -> str:
+        """Returns the quantiles 0.5 and 0.99."""
         return f"p50 {self.quantile(0.5) * 1000:.0f} ms, p99 {self.quantile(0.99) * 1000:.0f} ms"
 
-    def quantile(self, share: float) -> float:
-        """Returns the seconds that this share of the probes did not exceed."""
+    def quantile(self, q: float) -> float:
+        """Returns the duration in seconds at this quantile."""
         ordered = sorted(self.seconds) or [0.0]
-        return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+        return ordered[min(len(ordered) - 1, int(len(ordered) * q))]
 
 
 class _Connection(asyncio.Protocol):
-    """A connection that is kept and used again, as Prometheus keeps those to one host for all of its targets."""
+    """A persistent connection, which serves several targets, as in Prometheus."""
 
     def __init__(self, idle: list["_Connection"]):
         self._idle = idle
         self._received = b""
-        self._over: asyncio.Future[bytes] | None = None
+        self._done: asyncio.Future[bytes] | None = None
         self.transport: asyncio.WriteTransport | None = None
 
-    def ask(self, request: bytes) -> asyncio.Future[bytes]:
-        """Sends a request; the answer is empty where the connection ends before it is whole."""
-        assert self.transport is not None  # noqa: S101 - it is connected
-        self._over = asyncio.get_running_loop().create_future()
+    def send(self, request: bytes) -> asyncio.Future[bytes]:
+        """Sends a request; the response is empty if the connection closes before it is complete."""
+        assert self.transport is not None  # noqa: S101 - connected
+        self._done = asyncio.get_running_loop().create_future()
         self.transport.write(request)
-        return self._over
+        return self._done
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 - what a protocol of a stream gets
+        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 - of a stream
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        if whole_body(self._received, ended=False) is not None:
-            self._answer(self._received)
+        if complete_body(self._received, closed=False) is not None:
+            self._finish(self._received)
             self._idle.append(self)
 
     def connection_lost(self, _: Exception | None) -> None:
         self.transport = None
-        self._answer(b"")
+        self._finish(b"")
 
-    def _answer(self, answer: bytes) -> None:
+    def _finish(self, response: bytes) -> None:
         self._received = b""
-        if self._over is not None and not self._over.done():
-            self._over.set_result(answer)
+        if self._done is not None and not self._done.done():
+            self._done.set_result(response)
 
 
-async def probe(served: Served, target: str, holds: bytes, due: float, probes: Probes, idle: list[_Connection]) -> None:
-    """Probes one target and counts what became of it."""
+async def probe(
+    served: Served, target: str, contains: bytes, due: float, probes: Probes, idle: list[_Connection]
+) -> None:
+    """Probes one target and records the result."""
     url = urlsplit(served.url)
     head = f"Host: {url.netloc}\r\nX-Prometheus-Scrape-Timeout-Seconds: 10\r\n\r\n"
     request = f"GET /probe?module=patroni&target={target} HTTP/1.1\r\n{head}".encode()
     try:
-        answer = b""
-        while idle and not answer:  # one that was kept may have been closed meanwhile
-            kept = idle.pop()
-            answer = await asyncio.wait_for(kept.ask(request), 15) if kept.transport else b""
-        if not answer:
+        response = b""
+        while idle and not response:  # the server may have closed an idle connection
+            connection = idle.pop()
+            response = await asyncio.wait_for(connection.send(request), 15) if connection.transport else b""
+        if not response:
             loop = asyncio.get_running_loop()
-            _, fresh = await loop.create_connection(lambda: _Connection(idle), url.hostname or "", url.port)
-            answer = await asyncio.wait_for(fresh.ask(request), 15)
+            _, connection = await loop.create_connection(lambda: _Connection(idle), url.hostname or "", url.port)
+            response = await asyncio.wait_for(connection.send(request), 15)
     except OSError as error:
-        probes.failures[f"no answer: {error.strerror or type(error).__name__}"] += 1
+        probes.failures[f"no response: {error.strerror or type(error).__name__}"] += 1
         return
-    body = whole_body(answer, ended=False)
-    if b" 200 " not in answer[:16] or body is None or holds not in body:
-        probes.failures[answer[:40].decode("latin-1").partition("\r")[0] or "nothing"] += 1
+    body = complete_body(response, closed=False)
+    if b" 200 " not in response[:16] or body is None or contains not in body:
+        probes.failures[response[:40].decode("latin-1").partition("\r")[0] or "empty response"] += 1
     else:
         probes.seconds.append(time.perf_counter() - due)
 
 
-async def drive(served: Served, targets: list[tuple[str, bytes, Probes]], interval: float, seconds: float) -> None:
-    """Probes the targets in turn, evenly over each interval, for so many seconds, and waits for the last answers."""
+async def run_probes(served: Served, targets: list[tuple[str, bytes, Probes]], interval: float, seconds: float) -> None:
+    """Probes each target once per interval, evenly spread, for some seconds, and waits for the last responses."""
     start, gap = time.perf_counter(), interval / len(targets)
-    under_way: set[asyncio.Task[None]] = set()
+    pending: set[asyncio.Task[None]] = set()
     idle: list[_Connection] = []
     for number in range(int(seconds / gap)):
         due = start + number * gap
         if (early := due - time.perf_counter()) > 0:
             await asyncio.sleep(early)
-        target, holds, probes = targets[number % len(targets)]
-        task = asyncio.create_task(probe(served, target, holds, due, probes, idle))
-        under_way.add(task)
-        task.add_done_callback(under_way.discard)
-    await asyncio.gather(*under_way)
+        target, contains, probes = targets[number % len(targets)]
+        task = asyncio.create_task(probe(served, target, contains, due, probes, idle))
+        pending.add(task)
+        task.add_done_callback(pending.discard)
+    await asyncio.gather(*pending)
 
 
 def addresses(count: int, port: int) -> list[str]:
-    """Returns so many different targets on this machine."""
+    """Returns a number of different loopback targets."""
     return [f"127.{1 + number // 62500}.{number // 250 % 250}.{1 + number % 250}:{port}" for number in range(count)]
 
 
 @contextlib.contextmanager
-def dead() -> Iterator[int]:
-    """Gives the port of a server that never takes a connection out of its queue, which the kernel fills."""
+def hanging_server() -> Iterator[int]:
+    """Yields the port of a server that never calls accept(): clients connect but get no response."""
     with socket.create_server(("0.0.0.0", 0), backlog=4096) as listener:  # noqa: S104 - every address is a target
         yield listener.getsockname()[1]
 
 
 def fleet(count: int, interval: float, seconds: float, workers: int) -> Iterator[Row]:
-    """All targets are alive, and each of their documents takes from 5 to 50 ms."""
+    """All targets are up; each document takes 5 to 50 ms."""
     with (
         tempfile.TemporaryDirectory() as folder,
         upstream(0.005, 0.05, "0.0.0.0") as server,  # noqa: S104 - every address is a target
-        exporter(server, workers, more=_modules(folder)) as served,
+        exporter(server, workers, settings=_modules(folder)) as served,
     ):
         port = urlsplit(server.patroni).port or 0
-        probes, warm = Probes(), Probes()
+        probes, warmup = Probes(), Probes()
         targets = [(target, UP, probes) for target in addresses(count, port)]
-        asyncio.run(drive(served, [(target, UP, warm) for target, *_ in targets], interval, min(3.0, seconds)))
+        asyncio.run(run_probes(served, [(target, UP, warmup) for target, *_ in targets], interval, min(3.0, seconds)))
         cpu, start = cpu_seconds(served.pid), time.perf_counter()
-        asyncio.run(drive(served, targets, interval, seconds))
-        took, cpu = time.perf_counter() - start, cpu_seconds(served.pid) - cpu
+        asyncio.run(run_probes(served, targets, interval, seconds))
+        elapsed, cpu = time.perf_counter() - start, cpu_seconds(served.pid) - cpu
         memory = pss_mib(served.pid)
         one = f"{served.url}/probe?module=patroni&target={targets[0][0]}"
         with running("bench.bare_loop", server.patroni, one, "--probe", "--count", "50") as process:
             bare = float(process.communicate(timeout=600)[0])
-    answered, failed = len(probes.seconds), probes.failures.total()
-    goal = count / interval
+    succeeded, failed = len(probes.seconds), probes.failures.total()
+    due = count / interval
     yield Row(
-        f"{count} targets each {interval:g} s: probes per second, of {goal:.0f} that are due",
-        f"{answered / took:.0f}",
+        f"{count} targets every {interval:g} s: probes per second, of {due:.0f} that are due",
+        f"{succeeded / elapsed:.0f}",
         "all",
-        answered / took > 0.97 * goal,
+        succeeded / elapsed > 0.97 * due,
     )
-    yield Row("p50 and p99 of a probe", probes.told(), "p99 below 1 s", probes.quantile(0.99) < 1)
-    yield Row(f"failed of {answered + failed}", str(failed), "0", not failed)
+    yield Row("p50 and p99 of a probe", str(probes), "p99 below 1 s", probes.quantile(0.99) < 1)
+    yield Row(f"failed of {succeeded + failed}", str(failed), "0", not failed)
     yield Row(f"PSS of all processes, {workers} workers", f"{memory:.0f} MiB", "below 150 MiB", memory < 150)
-    per_probe = cpu / max(1, answered + failed)
+    per_probe = cpu / max(1, succeeded + failed)
     yield Row("CPU per probe", f"{per_probe * 1000:.2f} ms, {per_probe / bare:.2f} of the bare loop")
     for reason, times in probes.failures.items():
         sys.stderr.write(f"bench.fleet: {times} x {reason}\n")
 
 
-def half_dead(count: int, interval: float, seconds: float, workers: int) -> Iterator[Row]:
-    """The living ones among targets of which half accept nobody, against the same ones with nobody dead."""
+def half_hang(count: int, interval: float, seconds: float, workers: int) -> Iterator[Row]:
+    """Half of the targets hang; compares the other half with a run in which all targets are up."""
     rounds: list[tuple[Probes, Probes]] = []
-    with tempfile.TemporaryDirectory() as folder, upstream(0.005, 0.05, "0.0.0.0") as server, dead() as grave:  # noqa: S104
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        upstream(0.005, 0.05, "0.0.0.0") as server,  # noqa: S104 - every address is a target
+        hanging_server() as hanging,
+    ):
         port = urlsplit(server.patroni).port or 0
-        for other in (port, grave):
-            with exporter(server, workers, more=_modules(folder)) as served:
-                living, others = Probes(), Probes()
+        for other in (port, hanging):
+            with exporter(server, workers, settings=_modules(folder)) as served:
+                up, others = Probes(), Probes()
                 half = addresses(count // 2, port)
-                holds = UP if other == port else DOWN
+                contains = UP if other == port else DOWN
                 pairs = zip(half, addresses(count // 2, other), strict=True)
-                targets = [target for one, two in pairs for target in ((one, UP, living), (two, holds, others))]
-                asyncio.run(drive(served, targets, interval, seconds))
-                rounds.append((living, others))
-    (well, _), (beside, lost) = rounds
-    ratio = statistics.median(beside.seconds or [0.0]) / statistics.median(well.seconds or [1.0])
-    yield Row(f"{count} targets, none dead: the living", well.told())
-    yield Row(f"{count} targets, half dead: the living", beside.told(), "as fast", ratio < 1.25)
-    yield Row("failed of the living", str(beside.failures.total()), "0", not beside.failures)
-    answered = len(lost.seconds)
-    yield Row(
-        "dead ones that were told as such, of all that were asked", f"{answered} of {answered + lost.failures.total()}"
-    )
-    for reason, times in (beside.failures + lost.failures).items():
+                targets = [target for one, two in pairs for target in ((one, UP, up), (two, contains, others))]
+                asyncio.run(run_probes(served, targets, interval, seconds))
+                rounds.append((up, others))
+    (all_up, _), (half_up, down) = rounds
+    ratio = statistics.median(half_up.seconds or [0.0]) / statistics.median(all_up.seconds or [1.0])
+    yield Row(f"{count} targets, all up: the first half", str(all_up))
+    yield Row(f"{count} targets, half hang: the other half", str(half_up), "as fast", ratio < 1.25)
+    yield Row("failed of those that are up", str(half_up.failures.total()), "0", not half_up.failures)
+    reported = len(down.seconds)
+    yield Row("hanging targets with `patroni_up 0`", f"{reported} of {reported + down.failures.total()}")
+    for reason, times in (half_up.failures + down.failures).items():
         sys.stderr.write(f"bench.fleet: {times} x {reason}\n")
 
 
-def all_dead(count: int, interval: float, seconds: float, workers: int) -> Iterator[Row]:
-    """All targets refuse the connection; the CPU of the first probe of each, and that of the last round."""
+def all_refuse(count: int, interval: float, seconds: float, workers: int) -> Iterator[Row]:
+    """All targets refuse the connection; the CPU per probe in the first and in the last round."""
     with socket.socket() as closed, tempfile.TemporaryDirectory() as folder, upstream() as server:
         closed.bind(("0.0.0.0", 0))  # noqa: S104 - every address is a target; no connection is accepted
         port = closed.getsockname()[1]
-        with exporter(server, workers, more=_modules(folder)) as served:
+        with exporter(server, workers, settings=_modules(folder)) as served:
             cpus = []
             for probes in (first := Probes(), last := Probes()):
                 targets = [(target, DOWN, probes) for target in addresses(count, port)]
                 cpu = cpu_seconds(served.pid)
-                asyncio.run(drive(served, targets, interval, max(seconds / 2, interval)))
+                asyncio.run(run_probes(served, targets, interval, max(seconds / 2, interval)))
                 cpus.append((cpu_seconds(served.pid) - cpu) / max(1, len(probes.seconds)))
             memory = pss_mib(served.pid)
     failed = first.failures + last.failures
-    yield Row(f"{count} targets, all dead: a probe", last.told(), "p99 below 1 s", last.quantile(0.99) < 1)
+    yield Row(f"{count} targets, all refuse: p50 and p99", str(last), "p99 below 1 s", last.quantile(0.99) < 1)
     yield Row("failed", str(failed.total()), "0", not failed)
     yield Row(
         "CPU per probe, in the first and in the last round",
@@ -230,19 +234,19 @@ def _modules(folder: str) -> dict[str, str]:
 def main() -> int:
     """Runs all parts and prints the table."""
     parser = argparse.ArgumentParser(prog="bench.fleet", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few targets, which show that it works and no speed")
+    parser.add_argument("--quick", action="store_true", help="few targets, to test the benchmark itself")
     parser.add_argument("--targets", type=int, default=10_000)
     parser.add_argument("--interval", type=float, default=15.0)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--workers", type=int, default=2)
-    given = parser.parse_args()
-    if given.quick:
-        given.targets, given.interval, given.seconds = 100, 2.0, 2.0
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.targets, arguments.interval, arguments.seconds = 100, 2.0, 2.0
     rows: list[Row] = []
     try:
-        rows += fleet(given.targets, given.interval, given.seconds, given.workers)
-        rows += half_dead(max(2, given.targets // 10), given.interval, given.seconds, given.workers)
-        rows += all_dead(given.targets, given.interval, given.seconds, given.workers)
+        rows += fleet(arguments.targets, arguments.interval, arguments.seconds, arguments.workers)
+        rows += half_hang(max(2, arguments.targets // 10), arguments.interval, arguments.seconds, arguments.workers)
+        rows += all_refuse(arguments.targets, arguments.interval, arguments.seconds, arguments.workers)
     except BenchError as error:
         sys.stderr.write(f"bench.fleet: {error}\n")
         return 1

@@ -1,8 +1,8 @@
-"""A load generator: clients that ask one URL one request after another, and count, check and time every answer.
+"""A load generator: each client sends one request after another to a URL, and checks and times the responses.
 
 python -m bench.load http://127.0.0.1:9547/metrics --clients 8 --seconds 5    # or --count 1000; prints JSON
 
-An answer counts when its status is 200, its body is whole and holds the text of --holds; all else is a failure.
+A response is a success if its status is 200 and its body is complete and contains the text of --contains.
 """
 
 import argparse
@@ -16,24 +16,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-#: Seconds after its time in which a run still waits for answers under way, and a run with a count in all.
-PATIENCE = 30.0
-AT_MOST = 900.0
+#: Seconds to wait for the last responses, and the maximum duration of a run with --count.
+TIMEOUT = 30.0
+MAX_SECONDS = 900.0
 
 
-def whole_body(answer: bytes, ended: bool) -> bytes | None:
-    """Returns the body of an HTTP answer, None while a part of it is missing.
+def complete_body(response: bytes, closed: bool) -> bytes | None:
+    """Returns the body of an HTTP response, None while it is incomplete.
 
-    One without any length is whole when the connection has `ended` and its last byte ends a JSON or text document.
+    Without a length, it is complete if the connection is closed and the last byte can end a JSON or text document.
     """
-    head, found, rest = answer.partition(b"\r\n\r\n")
+    head, found, rest = response.partition(b"\r\n\r\n")
     if not found:
         return None
     if re.search(rb"(?i)\r\ntransfer-encoding: *chunked", head):
         return _unchunked(rest)
     if length := re.search(rb"(?i)\r\ncontent-length: *(\d+)", head):
         return rest if len(rest) == int(length[1]) else None
-    return rest if ended and rest.endswith((b"}", b"]", b"\n")) else None
+    return rest if closed and rest.endswith((b"}", b"]", b"\n")) else None
 
 
 def _unchunked(rest: bytes) -> bytes | None:
@@ -53,10 +53,10 @@ def _unchunked(rest: bytes) -> bytes | None:
 
 @dataclass
 class Run:
-    """What all clients of a run share: when to stop, and what became of the requests."""
+    """The state that all clients share: when to stop, and the results of the requests."""
 
     url: str
-    holds: bytes
+    contains: bytes
     count: int | None
     until: float
     seconds: list[float] = field(default_factory=list)
@@ -64,82 +64,82 @@ class Run:
     started: int = 0
 
     def may_start(self) -> bool:
-        """Tells whether one more request is to be sent, and counts it."""
+        """Returns whether to send another request, and counts it."""
         if time.perf_counter() >= self.until or (self.count is not None and self.started >= self.count):
             return False
         self.started += 1
         return True
 
-    def check(self, answer: bytes, body: bytes | None) -> str | None:
-        """Returns why this answer is a failure, or None."""
+    def check(self, response: bytes, body: bytes | None) -> str | None:
+        """Returns why the response is a failure, or None."""
         if body is None:
-            return "the answer is not whole"
-        if not re.match(rb"HTTP/1\.[01] 200 ", answer):
-            return answer[:40].decode("latin-1").partition("\r")[0]
-        return None if self.holds in body else f"the body does not hold {self.holds.decode()!r}"
+            return "the response is incomplete"
+        if not re.match(rb"HTTP/1\.[01] 200 ", response):
+            return response[:40].decode("latin-1").partition("\r")[0]
+        return None if self.contains in body else f"the body does not contain {self.contains.decode()!r}"
 
 
 class Client(asyncio.Protocol):
-    """One connection, which is kept as long as the server keeps it; `over` is called when the run is."""
+    """A client with one connection, which is reused if the server keeps it open; calls `done` at the end of the run."""
 
-    def __init__(self, run: Run, over: Callable[[], None], reconnect: Callable[["Client"], None]):
+    def __init__(self, run: Run, done: Callable[[], None], reconnect: Callable[["Client"], None]):
         url = urlsplit(run.url)
         self._request = f"GET {url.path}?{url.query} HTTP/1.1\r\nHost: {url.netloc}\r\n\r\n".replace("? ", " ").encode()
-        self._run, self._over, self._reconnect = run, over, reconnect
+        self._run, self._done, self._reconnect = run, done, reconnect
         self._transport: asyncio.WriteTransport | None = None
         self._received = b""
-        self._fresh = False  # nothing was answered on this connection yet
-        self._closing = False  # the next request waits for this connection's end
-        self._begun: float | None = None
+        self._fresh = False  # no response on this connection yet
+        self._closing = False  # send the next request when the connection is closed
+        self._started: float | None = None
 
     def start(self) -> None:
-        """Sends the next request, or ends when the run is over."""
+        """Sends the next request, or finishes if the run is over."""
         if not self._run.may_start():
             if self._transport is not None:
                 self._transport.close()
-            self._over()
+            self._done()
             return
-        self._begun = time.perf_counter()
+        self._started = time.perf_counter()
         if self._transport is None:
             self._reconnect(self)
         else:
             self._transport.write(self._request)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 - what a protocol of a stream gets
+        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 - of a stream
         self._transport, self._fresh, self._received = transport, True, b""
         transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        body = whole_body(self._received, ended=False)
+        body = complete_body(self._received, closed=False)
         if body is not None:
-            self._answered(body)
+            self._finish(body)
 
     def connection_lost(self, _: Exception | None) -> None:
         self._transport = None
         if self._closing:
             self._closing = False
             self.start()
-        elif self._begun is None:
+        elif self._started is None:
             return  # the run is over
         elif not self._received and not self._fresh:
-            self._reconnect(self)  # the server closed a kept connection while the request was under way
+            self._reconnect(self)  # the server closed an idle connection while the request was sent
         else:
-            self._answered(whole_body(self._received, ended=True))
+            self._finish(complete_body(self._received, closed=True))
 
     def failed(self, reason: str) -> None:
-        """Counts a failure and ends this client, as the next request would fare alike."""
+        """Counts a failure and stops this client, because its next request would fail too."""
         self._run.failures[reason] += 1
-        self._begun = None
-        self._over()
+        self._started = None
+        self._done()
 
-    def _answered(self, body: bytes | None) -> None:
-        assert self._begun is not None  # noqa: S101
-        took, self._begun = time.perf_counter() - self._begun, None
+    def _finish(self, body: bytes | None) -> None:
+        assert self._started is not None  # noqa: S101
+        elapsed, self._started = time.perf_counter() - self._started, None
         reason = self._run.check(self._received, body)
         if reason is None:
-            self._run.seconds.append(took)
+            self._run.seconds.append(elapsed)
         else:
             self._run.failures[reason] += 1
         self._closing = self._transport is not None and (
@@ -153,18 +153,18 @@ class Client(asyncio.Protocol):
 
 
 async def load(run: Run, clients: int) -> None:
-    """Lets so many clients ask until the run is over or they were waited for long enough."""
+    """Runs the clients until the run is over or the timeout expires."""
     loop = asyncio.get_running_loop()
     url = urlsplit(run.url)
     left = clients
-    over = loop.create_future()
+    done = loop.create_future()
     connecting: set[asyncio.Task[None]] = set()
 
-    def one_is_over() -> None:
+    def client_done() -> None:
         nonlocal left
         left -= 1
-        if left == 0 and not over.done():
-            over.set_result(None)
+        if left == 0 and not done.done():
+            done.set_result(None)
 
     async def connect(client: Client) -> None:
         try:
@@ -178,18 +178,18 @@ async def load(run: Run, clients: int) -> None:
         task.add_done_callback(connecting.discard)
 
     for _ in range(clients):
-        Client(run, one_is_over, reconnect).start()
+        Client(run, client_done, reconnect).start()
     try:
-        await asyncio.wait_for(over, max(0.0, run.until - time.perf_counter()) + PATIENCE)
+        await asyncio.wait_for(done, max(0.0, run.until - time.perf_counter()) + TIMEOUT)
     except TimeoutError:
-        run.failures["no answer in the end"] += left
+        run.failures["no response before the timeout"] += left
 
 
-def outcome(run: Run, elapsed: float) -> dict[str, object]:
-    """Returns the run as figures: rate in answers per second, p50 and p99 in seconds."""
+def figures(run: Run, elapsed: float) -> dict[str, object]:
+    """Returns the results: rate in responses per second, p50 and p99 in seconds."""
     ordered = sorted(run.seconds) or [0.0]
     return {
-        "answers": len(run.seconds),
+        "responses": len(run.seconds),
         "failures": run.failures.total(),
         "reasons": dict(run.failures),
         "rate": len(run.seconds) / elapsed,
@@ -199,18 +199,18 @@ def outcome(run: Run, elapsed: float) -> dict[str, object]:
 
 
 def main() -> None:
-    """Runs the load that the command line asks for and prints one line of JSON."""
+    """Runs the load generator and prints one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("--clients", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=AT_MOST)
-    parser.add_argument("--count", type=int, help="end after so many requests, whatever the seconds are")
-    parser.add_argument("--holds", default="", help="a text that the body of each answer must hold")
-    given = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=MAX_SECONDS)
+    parser.add_argument("--count", type=int, help="stop after this number of requests")
+    parser.add_argument("--contains", default="", help="text that the body of each response must contain")
+    arguments = parser.parse_args()
     start = time.perf_counter()
-    run = Run(given.url, given.holds.encode(), given.count, start + given.seconds)
-    asyncio.run(load(run, given.clients))
-    sys.stdout.write(json.dumps(outcome(run, time.perf_counter() - start)) + "\n")
+    run = Run(arguments.url, arguments.contains.encode(), arguments.count, start + arguments.seconds)
+    asyncio.run(load(run, arguments.clients))
+    sys.stdout.write(json.dumps(figures(run, time.perf_counter() - start)) + "\n")
 
 
 if __name__ == "__main__":

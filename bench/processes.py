@@ -1,4 +1,4 @@
-"""The processes of a run: how they start, how all of them end, and what a tree of them takes of CPU and memory."""
+"""The processes of a run, and the CPU time and memory of a process tree."""
 
 import contextlib
 import json
@@ -21,27 +21,27 @@ ROOT = Path(__file__).resolve().parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")
 MIB = 1024
 
-#: Seconds that a process has to come up.
-PATIENCE = 20.0
+#: Seconds until a process must respond.
+TIMEOUT = 20.0
 
 
 class BenchError(Exception):
-    """Something that is measured, or measures, did not run; the text is one that a person can use."""
+    """A process of the benchmark failed; the text is shown to the user."""
 
 
 @contextlib.contextmanager
-def running(*command: str, given: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
-    """Runs a command, or a module of ours, in a session of its own, which Ctrl-C does not reach, and ends all of it.
+def running(*command: str, environ: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Runs a program or a Python module in a new session, without Ctrl-C, and kills the session at the end.
 
-    Nothing of this environment counts but PATH, so that no setting of ours is measured.
+    Of this process's environment it gets only PATH, so that settings of the exporter do not affect the results.
     """
-    environ = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(ROOT), "EXPORTER_ENV_FILE": os.devnull}
+    base = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(ROOT), "EXPORTER_ENV_FILE": os.devnull}
     with tempfile.TemporaryFile("w+") as errors:
         python = [] if command[0].startswith("/") else [sys.executable, "-m"]
         process = subprocess.Popen(  # noqa: S603 - our own modules
             [*python, *command],
             cwd=ROOT,
-            env={**environ, **(given or {})},
+            env={**base, **(environ or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -65,32 +65,32 @@ def running(*command: str, given: Mapping[str, str] | None = None) -> Iterator[s
 def _first_line(process: subprocess.Popen[str]) -> str:
     line = process.stdout.readline() if process.stdout else ""
     if not line:
-        raise BenchError(f"{process.args!r} ended before it said anything")
+        raise BenchError(f"{process.args!r} exited without output")
     return line.strip()
 
 
 @dataclass(frozen=True)
 class Upstream:
-    """The stand-in for Patroni and Staytus, as base URLs without a slash at the end."""
+    """The base URLs of the fake Patroni and Staytus, without a trailing slash."""
 
     patroni: str
     staytus: str
 
     def requests(self) -> int:
-        """Returns how many documents it was asked for by now."""
+        """Returns the number of requests so far."""
         total = 0
         for base in (self.patroni, self.staytus):
-            with urlopen(base + COUNTS, timeout=PATIENCE) as answer:  # noqa: S310 - of our own process
-                total += sum(json.load(answer).values())
+            with urlopen(base + COUNTS, timeout=TIMEOUT) as response:  # noqa: S310 - of our own process
+                total += sum(json.load(response).values())
         return total
 
 
 @contextlib.contextmanager
-def upstream(least: float = 0.0, most: float | None = None, address: str = "127.0.0.1") -> Iterator[Upstream]:
-    """Runs the stand-in upstream with delays in seconds, each of them as long as any other one between."""
-    delays = [str(round(seconds * 1000)) for seconds in (least, least if most is None else most)]
+def upstream(min_delay: float = 0.0, max_delay: float | None = None, address: str = "127.0.0.1") -> Iterator[Upstream]:
+    """Runs the fake upstream; each response is delayed by a random time between the two, in seconds."""
+    delays = [str(round(seconds * 1000)) for seconds in (min_delay, min_delay if max_delay is None else max_delay)]
     with running(program(), address, *delays) as process:
-        assert process.stdin is not None  # noqa: S101 - a pipe was asked for
+        assert process.stdin is not None  # noqa: S101 - it is a pipe
         process.stdin.buffer.write(services())
         process.stdin.flush()
         patroni, staytus = _first_line(process).split()
@@ -98,16 +98,16 @@ def upstream(least: float = 0.0, most: float | None = None, address: str = "127.
 
 
 @contextlib.contextmanager
-def old_kind(server: Upstream, *paths: str) -> Iterator[str]:
-    """Runs the exporter of the old kind for these documents, all of Patroni's without any; gives its base URL."""
+def simple_exporter(server: Upstream, *paths: str) -> Iterator[str]:
+    """Runs the single-threaded exporter for these documents, by default all of Patroni; yields its base URL."""
     documents = paths or tuple(path.lstrip("/") for path in PATRONI)
-    with running("bench.old_kind", server.patroni, *documents) as process:
+    with running("bench.simple_exporter", server.patroni, *documents) as process:
         yield f"http://127.0.0.1:{_first_line(process)}"
 
 
 @dataclass(frozen=True)
 class Served:
-    """An exporter under gunicorn: its base URL, its master process, and how long its first scrape took from start."""
+    """A running exporter: base URL, process id of gunicorn's master, seconds from start to first scrape."""
 
     url: str
     pid: int
@@ -116,50 +116,47 @@ class Served:
 
 @contextlib.contextmanager
 def exporter(
-    server: Upstream, workers: int, *, staytus: bool = False, more: Mapping[str, str] | None = None
+    server: Upstream, workers: int, *, staytus: bool = False, settings: Mapping[str, str] | None = None
 ) -> Iterator[Served]:
-    """Runs the exporter before this upstream, with Patroni's module alone or with both, and scrapes it once."""
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        port = trial.getsockname()[1]
-    given = {
+    """Runs the exporter for this upstream, with the Patroni module or with both, and scrapes it once."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environ = {
         "PATRONI_EXPORTER_URL": f"{server.patroni}/patroni",
         "PATRONI_EXPORTER_BIND": "127.0.0.1",
         "PATRONI_EXPORTER_PORT": str(port),
     }
     if staytus:
-        given |= {"STAYTUS_API_URL": server.staytus, "STAYTUS_API_TOKEN": "token", "STAYTUS_API_SECRET": "secret"}
-    given |= more or {}
+        environ |= {"STAYTUS_API_URL": server.staytus, "STAYTUS_API_TOKEN": "token", "STAYTUS_API_SECRET": "secret"}
+    environ |= settings or {}
     start = time.perf_counter()
-    with running("exporter", "--workers", str(workers), given=given) as process:
+    with running("exporter", "--workers", str(workers), environ=environ) as process:
         url = f"http://127.0.0.1:{port}"
         text = _first_scrape(f"{url}/metrics", process)
-        took = time.perf_counter() - start
+        elapsed = time.perf_counter() - start
         if text.count("_collector_success{") != 5 + 2 * staytus or '"} 0.0\n' in _successes(text):
-            raise BenchError(f"the exporter does not understand the stand-in upstream:\n{_successes(text)}")
-        yield Served(url, process.pid, took)
+            raise BenchError(f"a scrape of the fake upstream failed:\n{_successes(text)}")
+        yield Served(url, process.pid, elapsed)
 
 
 def _first_scrape(url: str, process: subprocess.Popen[str]) -> str:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            with urlopen(url, timeout=PATIENCE) as answer:  # noqa: S310 - of our own process
-                return str(answer.read().decode())
+            with urlopen(url, timeout=TIMEOUT) as response:  # noqa: S310 - of our own process
+                return str(response.read().decode())
         except (URLError, ConnectionError):
             time.sleep(0.005)
-    raise BenchError(f"no scrape within {PATIENCE:g} s; exit status {process.poll()}")
+    raise BenchError(f"no scrape within {TIMEOUT:g} s; exit status {process.poll()}")
 
 
 def _successes(text: str) -> str:
     return "".join(line for line in text.splitlines(keepends=True) if "_collector_success{" in line)
 
 
-# What a tree of processes takes ---------------------------------------------------------------------------------------
-
-
 def tree(pid: int) -> list[int]:
-    """Returns a process and all that descend from it."""
+    """Returns a process and its descendants."""
     found = [pid]
     for parent in found:
         for children in Path(f"/proc/{parent}/task").glob("*/children"):
@@ -169,11 +166,11 @@ def tree(pid: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Returns the CPU that a process, its descendants and its dead children have used, in user and system time."""
+    """Returns the user and system CPU time of a process, its descendants and its waited-for children."""
     ticks = 0
     for member in tree(pid):
         fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
-        ticks += sum(map(int, fields[11:15]))  # utime, stime, and both of the children that were waited for
+        ticks += sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime
     return ticks / TICKS
 
 

@@ -1,10 +1,10 @@
-/* The stand-in upstream: answers from memory, on one port for each service, after a delay; epoll in one thread.
+/* The fake upstream: serves responses from memory, one port per service, after a delay; one thread with epoll.
  *
- * upstream ADDRESS LEAST MOST < services    delays in milliseconds; prints the ports and serves until its input ends
+ * upstream ADDRESS MIN_DELAY MAX_DELAY < services    delays in milliseconds; prints the ports, serves until stdin closes
  *
- * A service is a line `service KEEPS COUNT`, and then for each of its documents a line `PATH LENGTH` and so many bytes,
- * which are the whole HTTP answer; the path * is the answer to all others. KEEPS is 1 where connections stay open.
- * Each port answers /counts with how often its documents were asked, as JSON. */
+ * A service is a line `service KEEP_ALIVE COUNT`, then for each document a line `PATH LENGTH` and LENGTH bytes: the HTTP
+ * response with its headers. The path * is the response for all other paths. If KEEP_ALIVE is 1, connections stay open.
+ * /counts on each port returns the number of requests of each document as JSON. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -19,16 +19,16 @@
 
 enum { SERVICES = 8, DOCUMENTS = 16, SLOTS = 4096, EVENTS = 512, DESCRIPTORS = 1 << 17 };
 
-struct document { char path[128]; char *answer; size_t length; long asked; };
-struct service { int listener, keeps, count; struct document documents[DOCUMENTS]; };
-/* An answer that waits for its time in a slot of one millisecond; it is void when its connection has changed. */
-struct waiting { int descriptor; unsigned turn; struct document *document; struct waiting *next; };
-struct connection { struct service *service; unsigned turn; size_t read; char request[2048]; };
+struct document { char path[128]; char *response; size_t length; long requests; };
+struct service { int listener, keep_alive, count; struct document documents[DOCUMENTS]; };
+/* A delayed response in a slot of one millisecond; dropped if the descriptor's generation has changed since. */
+struct delayed { int descriptor; unsigned generation; struct document *document; struct delayed *next; };
+struct connection { struct service *service; unsigned generation; size_t read; char request[2048]; };
 
 static struct service services[SERVICES];
-static int service_count, least, most, epoll, pending;
+static int service_count, min_delay, max_delay, epoll, pending;
 static struct connection *connections[DESCRIPTORS];
-static struct waiting *slots[SLOTS];
+static struct delayed *slots[SLOTS];
 
 static long now_ms(void) {
     struct timespec now;
@@ -36,55 +36,55 @@ static long now_ms(void) {
     return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static void end(int descriptor) {
-    connections[descriptor]->turn++;
+static void close_connection(int descriptor) {
+    connections[descriptor]->generation++;
     close(descriptor);
 }
 
-static void answer(int descriptor, struct document *document) {
-    if (send(descriptor, document->answer, document->length, MSG_NOSIGNAL) < 0 || !connections[descriptor]->service->keeps)
-        end(descriptor);
+static void respond(int descriptor, struct document *document) {
+    if (send(descriptor, document->response, document->length, MSG_NOSIGNAL) < 0 || !connections[descriptor]->service->keep_alive)
+        close_connection(descriptor);
 }
 
-static void tell_counts(int descriptor, struct service *service) {
+static void send_counts(int descriptor, struct service *service) {
     char body[4096] = "{", head[128];
     size_t length = 1;
     for (int i = 0; i < service->count; i++)
         length += snprintf(body + length, sizeof body - length, "%s\"%s\": %ld", i ? ", " : "",
-                           service->documents[i].path, service->documents[i].asked);
+                           service->documents[i].path, service->documents[i].requests);
     body[length++] = '}';
-    int headed = snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n", length);
-    if (send(descriptor, head, headed, MSG_NOSIGNAL) > 0) send(descriptor, body, length, MSG_NOSIGNAL);
-    end(descriptor);
+    int head_length = snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n", length);
+    if (send(descriptor, head, head_length, MSG_NOSIGNAL) > 0) send(descriptor, body, length, MSG_NOSIGNAL);
+    close_connection(descriptor);
 }
 
-static void asked(int descriptor) {
+static void handle_request(int descriptor) {
     struct connection *connection = connections[descriptor];
     struct service *service = connection->service;
     char *path = strchr(connection->request, ' ');
     connection->read = 0;
-    if (!path || !strchr(path + 1, ' ')) { end(descriptor); return; }
+    if (!path || !strchr(path + 1, ' ')) { close_connection(descriptor); return; }
     *strchr(++path, ' ') = 0;
-    if (!strcmp(path, "/counts")) { tell_counts(descriptor, service); return; }
+    if (!strcmp(path, "/counts")) { send_counts(descriptor, service); return; }
     struct document *document = service->documents;
     while (strcmp(document->path, "*") && strcmp(document->path, path)) document++;
-    document->asked++;
-    if (!most) { answer(descriptor, document); return; }
-    struct waiting *waiting = malloc(sizeof *waiting), **slot;
-    slot = &slots[(now_ms() + least + rand() % (most - least + 1)) % SLOTS];
-    *waiting = (struct waiting){descriptor, connection->turn, document, *slot};
-    *slot = waiting;
+    document->requests++;
+    if (!max_delay) { respond(descriptor, document); return; }
+    struct delayed *delayed = malloc(sizeof *delayed), **slot;
+    slot = &slots[(now_ms() + min_delay + rand() % (max_delay - min_delay + 1)) % SLOTS];
+    *delayed = (struct delayed){descriptor, connection->generation, document, *slot};
+    *slot = delayed;
     pending++;
 }
 
 static void readable(int descriptor) {
     struct connection *connection = connections[descriptor];
-    ssize_t got = recv(descriptor, connection->request + connection->read, sizeof connection->request - 1 - connection->read, 0);
-    if (got <= 0) { end(descriptor); return; }
-    connection->read += got;
+    ssize_t received = recv(descriptor, connection->request + connection->read, sizeof connection->request - 1 - connection->read, 0);
+    if (received <= 0) { close_connection(descriptor); return; }
+    connection->read += received;
     connection->request[connection->read] = 0;
-    if (strstr(connection->request, "\r\n\r\n")) asked(descriptor);
-    else if (connection->read == sizeof connection->request - 1) end(descriptor);
+    if (strstr(connection->request, "\r\n\r\n")) handle_request(descriptor);
+    else if (connection->read == sizeof connection->request - 1) close_connection(descriptor);
 }
 
 static void accept_all(struct service *service) {
@@ -98,12 +98,12 @@ static void accept_all(struct service *service) {
     }
 }
 
-static void answer_those_due(long *told, long now) {
-    for (; *told <= now; ++*told)
-        for (struct waiting *waiting = slots[*told % SLOTS], *next; waiting || (slots[*told % SLOTS] = NULL); waiting = next) {
-            next = waiting->next;
-            if (connections[waiting->descriptor]->turn == waiting->turn) answer(waiting->descriptor, waiting->document);
-            free(waiting);
+static void send_due(long *slot_time, long now) {
+    for (; *slot_time <= now; ++*slot_time)
+        for (struct delayed *delayed = slots[*slot_time % SLOTS], *next; delayed || (slots[*slot_time % SLOTS] = NULL); delayed = next) {
+            next = delayed->next;
+            if (connections[delayed->descriptor]->generation == delayed->generation) respond(delayed->descriptor, delayed->document);
+            free(delayed);
             pending--;
         }
 }
@@ -112,16 +112,16 @@ static void read_services(void) {
     char line[256];
     struct service *service = NULL;
     while (fgets(line, sizeof line, stdin) && strcmp(line, "serve\n")) {
-        int keeps, count;
-        if (sscanf(line, "service %d %d", &keeps, &count) == 2) {
+        int keep_alive, count;
+        if (sscanf(line, "service %d %d", &keep_alive, &count) == 2) {
             service = &services[service_count++];
-            service->keeps = keeps;
+            service->keep_alive = keep_alive;
             continue;
         }
         struct document *document = &service->documents[service->count++];
         if (sscanf(line, "%127s %zu", document->path, &document->length) != 2) exit(2);
-        document->answer = malloc(document->length);
-        if (fread(document->answer, 1, document->length, stdin) != document->length) exit(2);
+        document->response = malloc(document->length);
+        if (fread(document->response, 1, document->length, stdin) != document->length) exit(2);
     }
 }
 
@@ -136,9 +136,9 @@ static int listen_on(const char *address) {
     return listener;
 }
 
-int main(int count, char **words) {
+int main(int count, char **arguments) {
     if (count != 4) return 2;
-    least = atoi(words[2]), most = atoi(words[3]);
+    min_delay = atoi(arguments[2]), max_delay = atoi(arguments[3]);
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
@@ -146,16 +146,16 @@ int main(int count, char **words) {
     read_services();
     epoll = epoll_create1(0);
     for (int i = 0; i < service_count; i++) {
-        services[i].listener = listen_on(words[1]);
+        services[i].listener = listen_on(arguments[1]);
         epoll_ctl(epoll, EPOLL_CTL_ADD, services[i].listener, &(struct epoll_event){EPOLLIN, {.fd = services[i].listener}});
     }
     epoll_ctl(epoll, EPOLL_CTL_ADD, 0, &(struct epoll_event){EPOLLIN, {.fd = 0}});
     printf("\n");
     fflush(stdout);
     struct epoll_event events[EVENTS];
-    for (long told = now_ms();;) {
+    for (long slot_time = now_ms();;) {
         int ready = epoll_wait(epoll, events, EVENTS, pending ? 1 : -1);
-        if (!pending) told = now_ms();
+        if (!pending) slot_time = now_ms();
         for (int i = 0; i < ready; i++) {
             int descriptor = events[i].data.fd, served = 0;
             if (descriptor == 0) return 0;
@@ -163,6 +163,6 @@ int main(int count, char **words) {
                 if ((served = services[j].listener == descriptor)) accept_all(&services[j]);
             if (!served) readable(descriptor);
         }
-        if (pending) answer_those_due(&told, now_ms());
+        if (pending) send_due(&slot_time, now_ms());
     }
 }

@@ -1,6 +1,6 @@
-"""An exporter of the old kind to compare with: wsgiref with one thread, one document after another, requests.get.
+"""A simple exporter for comparison: wsgiref with one thread, requests.get() of one document after another.
 
-python -m bench.old_kind http://127.0.0.1:8008 patroni cluster history    # prints its port and serves
+python -m bench.simple_exporter http://127.0.0.1:8008 patroni cluster history    # prints its port and serves
 """
 
 import sys
@@ -23,19 +23,19 @@ class Documents(Collector):
     def collect(self) -> Iterator[Metric]:
         for path in self.paths:
             document = requests.get(f"{self.base}/{path}", timeout=5).json()
-            values = GaugeMetricFamily(f"old_{path}", "Each number.", labels=["key"])
-            words = GaugeMetricFamily(f"old_{path}_info", "Each text.", labels=["key", "text"])
+            values = GaugeMetricFamily(f"simple_{path}", "Each number.", labels=["key"])
+            texts = GaugeMetricFamily(f"simple_{path}_info", "Each string.", labels=["key", "text"])
             for key, leaf in leaves("", document):
                 if isinstance(leaf, int | float):
                     values.add_metric([key], leaf)
                 else:
-                    words.add_metric([key, str(leaf)], 1)
-            yield from (values, words)
-        yield GaugeMetricFamily("old_up", "1 when all documents were read.", value=1)
+                    texts.add_metric([key, str(leaf)], 1)
+            yield from (values, texts)
+        yield GaugeMetricFamily("simple_up", "1 if all documents were read.", value=1)
 
 
 def leaves(key: str, value: object) -> Iterator[tuple[str, object]]:
-    """Returns every number and text of a JSON document with the keys that lead to it."""
+    """Yields the path and the value of each number and string of a JSON document."""
     if isinstance(value, dict | list):
         for name, below in value.items() if isinstance(value, dict) else enumerate(value):
             yield from leaves(f"{key}.{name}", below)
@@ -43,14 +43,14 @@ def leaves(key: str, value: object) -> Iterator[tuple[str, object]]:
         yield key, value
 
 
-class Silent(WSGIRequestHandler):
+class NoLogRequestHandler(WSGIRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        """Does not log requests."""
 
 
 if __name__ == "__main__":
     REGISTRY.register(Documents(sys.argv[1], sys.argv[2:]))
-    server = make_server("127.0.0.1", 0, make_wsgi_app(), handler_class=Silent)
+    server = make_server("127.0.0.1", 0, make_wsgi_app(), handler_class=NoLogRequestHandler)
     sys.stdout.write(f"{server.server_port}\n")
     sys.stdout.flush()
     server.serve_forever()
