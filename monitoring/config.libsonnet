@@ -2,7 +2,7 @@
 {
   _config+:: {
     // The labels that identify a cluster. A label that is not there costs nothing. Where namesakes differ in another label,
-    // such as `environment` or `job`, add it.
+    // such as `environment` or `job`, add it. All but `scope` must be labels of the targets.
     clusterLabels: ['cluster', 'namespace', 'scope'],
     // How annotations name a cluster: a template of Prometheus.
     clusterName: '{{ with $labels.namespace }}{{ . }}/{{ end }}{{ $labels.scope }}',
@@ -12,6 +12,8 @@
     staytusSelector: '',
     // Scrape jobs whose targets are exporters, also when none of them has ever answered.
     exporterJobs: '(patroni|staytus).*',
+    // The labels that identify an exporter in front of many targets: all targets with the same values have the same exporter.
+    exporterLabels: ['job'],
 
     // Thresholds. Those marked with * can be set per cluster in `perCluster`.
     lagBytes: 134217728,  // * PatroniReplicaLag

@@ -1,6 +1,9 @@
 // Parts of expressions that depend on the configuration.
 function(c) {
-  local labels(extra) = std.join(', ', c.clusterLabels + extra),
+  local unique(labels) = std.foldl(function(all, label) if std.member(all, label) then all else all + [label], labels, []),
+  local labels(extra) = std.join(', ', unique(c.clusterLabels + extra)),
+  // All cluster labels but the scope, which the exporter reports, are labels of the targets.
+  local target = std.join(', ', unique([label for label in c.clusterLabels if label != 'scope'] + ['job', 'instance'])),
   local braces(selector, matchers) =
     local parts = std.filter(function(part) part != '', [selector, matchers]);
     if parts == [] then '' else '{%s}' % std.join(',', parts),
@@ -8,6 +11,10 @@ function(c) {
   // `by (…)` and `on (…)` of the cluster's labels and these.
   by(extra=[]):: 'by (%s)' % labels(extra),
   on(extra=[]):: 'on (%s)' % labels(extra),
+
+  // The labels of a target.
+  byTarget(extra=''):: 'by (%s%s)' % [target, extra],
+  onTarget:: 'on (%s)' % target,
 
   // A family of Patroni or Staytus.
   patroni(family, matchers=''):: family + braces(c.patroniSelector, matchers),

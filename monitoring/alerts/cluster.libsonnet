@@ -6,26 +6,7 @@
   local name = c.clusterName,
   local paused = '%s == 1' % q.cluster('patroni:cluster_paused'),
 
-  // No exporter sees a running leader, or one of them sees none. While the DCS is down no exporter sees any member; then
-  // nodes report only themselves, and in failsafe mode the leader goes on.
-  local no_leader = |||
-    (
-      min %(by)s (patroni:target_leaders) == 0
-      or (
-        max %(by)s (%(primary)s + %(standby)s) == 0
-        and %(unlocked)s == 1
-        unless %(on)s patroni:target_leaders
-        unless %(failsafe)s == 1
-      )
-    )
-  ||| % {
-    by: q.by(),
-    on: q.on(),
-    primary: p('patroni_primary'),
-    standby: p('patroni_standby_leader'),
-    unlocked: q.cluster(p('patroni_cluster_unlocked')),
-    failsafe: q.cluster(p('patroni_failsafe_mode_is_active')),
-  },
+  local unled = 'min %s (patroni:target_leaders) == 0' % q.by(),
   local leaders = q.member('patroni:member_leader'),
   local several_members = '%s > 1' % q.cluster('patroni:members_known'),
   local building = 'max %s (patroni:member_building)' % q.by(),
@@ -34,10 +15,32 @@
   prometheusAlerts+:: q.groups([{
     name: c.groupNames.cluster,
     rules: [
+      // An exporter sees no running leader. While the DCS is down no exporter sees any member; then nodes report only
+      // themselves, and in failsafe mode the leader goes on.
       q.alert(
         'PatroniNoLeader',
         'critical',
-        no_leader + 'unless %s\n' % paused,
+        |||
+          (
+            %(unled)s
+            or (
+              max %(by)s (%(primary)s + %(standby)s) == 0
+              and %(unlocked)s == 1
+              unless %(on)s patroni:target_leaders
+              unless %(failsafe)s == 1
+            )
+          )
+          unless %(paused)s
+        ||| % {
+          unled: unled,
+          by: q.by(),
+          on: q.on(),
+          primary: p('patroni_primary'),
+          standby: p('patroni_standby_leader'),
+          unlocked: q.cluster(p('patroni_cluster_unlocked')),
+          failsafe: q.cluster(p('patroni_failsafe_mode_is_active')),
+          paused: paused,
+        },
         '%s has no leader' % name,
         'No member of %s leads and runs: clients cannot write.' % name,
         '1m',
@@ -45,7 +48,10 @@
       q.alert(
         'PatroniPausedNoLeader',
         'warning',
-        no_leader + 'and %s\n' % paused,
+        |||
+          %s
+          and %s
+        ||| % [unled, paused],
         '%s is paused and has no leader' % name,
         'No member of %s leads and runs. In maintenance mode Patroni does not fail over.' % name,
         '1m',
@@ -81,7 +87,7 @@
           %(known)s == 1
           unless %(on_target)s patroni:target_primary
           unless %(on_member)s group %(member)s (patroni:target_primary{name!=""})
-          and on (job, instance) last_over_time(patroni:target_up[%(memory)s]) == 0
+          and %(on_scrape)s last_over_time(patroni:target_up[%(memory)s]) == 0
           and %(on)s max %(by)s (patroni:target_primary) == 1
           unless %(on_member)s max %(member)s (last_over_time(patroni:member_up[%(memory)s])) == 0
         ||| % {
@@ -89,6 +95,7 @@
           known: q.target('patroni:target_known'),
           member: q.by(['name']),
           by: q.by(),
+          on_scrape: q.onTarget,
           on_target: q.on(['name', 'job', 'instance']),
           on_member: q.on(['name']),
           on: q.on(),
@@ -116,14 +123,14 @@
         |||
           max %(by)s (
             present_over_time(patroni:target_cluster[%(memory)s])
-            unless on (job) exporter:job_unreachable
+            unless on (%(job)s) exporter:job_unreachable
           )
           unless %(on)s patroni:target_cluster
           unless %(on)s (
             patroni:target_known
             and on (scope, name, instance) patroni:target_primary
           )
-        ||| % { by: q.by(), on: q.on(), memory: c.clusterMemory },
+        ||| % { by: q.by(), on: q.on(), memory: c.clusterMemory, job: std.join(', ', c.exporterLabels) },
         'Nothing is known of %s' % name,
         'No target of %s answers: its hosts are down, their exporters are, or its targets were removed.' % name,
         '5m',

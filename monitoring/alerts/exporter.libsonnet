@@ -9,18 +9,24 @@
   collected(collector):: |||
     max %s (
       max %s (patroni:target_cluster)
-      * on (job, instance) group_left ()
-      max by (job, instance) (%s)
+      * %s group_left ()
+      max %s (%s)
     )
   ||| % [
     q.by(),
     q.by(['job', 'instance']),
+    q.onTarget,
+    q.byTarget(),
     p('patroni_scrape_collector_success', 'collector="%s"' % collector),
   ],
 
   // A document that fails, with the scope of the target where it is known.
-  local scopes = 'group by (scope, job, instance) (patroni:target_cluster)',
-  local failing = '(%s == 0 unless on (job, instance) %s == 0)' % [p('patroni_scrape_collector_success'), p('patroni_up')],
+  local scopes = 'group %s (patroni:target_cluster)' % q.byTarget(', scope'),
+  local failing = '(%s == 0 unless %s %s == 0)' % [
+    p('patroni_scrape_collector_success'),
+    q.onTarget,
+    p('patroni_up'),
+  ],
 
   prometheusAlerts+:: q.groups([{
     name: c.groupNames.exporter,
@@ -30,9 +36,9 @@
         'warning',
         $.named(|||
           up == 0
-          and on (job, instance) (exporter:target_known or exporter:build_known or up{job=~"%s"})
-          unless on (job) exporter:job_unreachable
-        ||| % c.exporterJobs),
+          and %s (exporter:target_known or exporter:build_known or up{job=~"%s"})
+          unless on (%s) exporter:job_unreachable
+        ||| % [q.onTarget, c.exporterJobs, std.join(', ', c.exporterLabels)]),
         'The scrape of {{ $labels.instance }} fails',
         'Prometheus gets no answer for {{ $labels.instance }} of job {{ $labels.job }}: the exporter or its host is down.',
         '5m',
@@ -51,12 +57,14 @@
         'warning',
         |||
           %(failing)s
-          + on (job, instance) group_left (scope) (
-            0 * (%(scopes)s and on (job, instance) count by (job, instance) (%(scopes)s) == 1)
+          + %(on)s group_left (scope) (
+            0 * (%(scopes)s and %(on)s count %(by)s (%(scopes)s) == 1)
           )
-          or %(failing)s unless on (job, instance) patroni:target_cluster
-          or (%(staytus)s == 0 unless on (job, instance) %(up)s == 0)
+          or %(failing)s unless %(on)s patroni:target_cluster
+          or (%(staytus)s == 0 unless %(on)s %(up)s == 0)
         ||| % {
+          on: q.onTarget,
+          by: q.byTarget(),
           failing: failing,
           scopes: scopes,
           staytus: s('staytus_scrape_collector_success'),

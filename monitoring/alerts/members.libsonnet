@@ -15,20 +15,21 @@
   local timelines = q.member(p('patroni_member_timeline')),
   local leader_timeline = 'max %s (%s and %s == 1)' % [q.by(), timelines, leaders],
   local lag(match) = q.member('patroni:member_lag_bytes%s' % (if match == '' then '' else '{%s}' % match)),
-  local hung = '%s == 0 and on (job, instance) %s == 1' % [
+  local hung = '%s == 0 and %s %s == 1' % [
     p('patroni_up'),
+    q.onTarget,
     p('patroni_scrape_collector_success', 'collector="cluster"'),
   ],
   // The targets of the expression, with the names that their nodes had when they answered.
   named(expr):: |||
     %(known)s
-    and on (job, instance) (
+    and %(on)s (
       %(expr)s
     )
-    or on (job, instance) (
+    or %(on)s (
       %(expr)s
     )
-  ||| % { known: q.target('patroni:target_known'), expr: std.strReplace(std.rstripChars(expr, '\n'), '\n', '\n  ') },
+  ||| % { on: q.onTarget, known: q.target('patroni:target_known'), expr: std.strReplace(std.rstripChars(expr, '\n'), '\n', '\n  ') },
 
   prometheusAlerts+:: q.groups([{
     name: c.groupNames.members,
@@ -36,7 +37,7 @@
       q.alert(
         'PatroniUnreachable',
         'warning',
-        $.named('%s == 0 unless on (job, instance) (%s)' % [p('patroni_up'), hung]),
+        $.named('%s == 0 unless %s (%s)' % [p('patroni_up'), q.onTarget, hung]),
         'Patroni of %s does not answer' % node,
         'The exporter for {{ $labels.instance }} answers and Patroni does not: Patroni or its host is down.',
         '5m',

@@ -14,8 +14,8 @@
       rules: [
         q.record('patroni:member_listed', q.member(p('patroni_member_info'))),
         q.record('patroni:members_listed', q.cluster(p('patroni_cluster_members'))),
-        q.record('exporter:target_listed', 'group by (job, instance) (%s or %s)' % [p('patroni_up'), q.staytus('staytus_up')]),
-        q.record('exporter:build_listed', 'group by (job, instance) (exporter_build_info)'),
+        q.record('exporter:target_listed', 'group %s (%s or %s)' % [q.byTarget(), p('patroni_up'), q.staytus('staytus_up')]),
+        q.record('exporter:build_listed', 'group %s (exporter_build_info)' % q.byTarget()),
       ],
     },
     {
@@ -82,33 +82,33 @@
           p('patroni_cluster_members'),
         ]),
         q.record('patroni:target_primary', q.target(p('patroni_primary'))),
-        q.record('patroni:target_up', 'max by (job, instance) (%s)' % p('patroni_up')),
+        q.record('patroni:target_up', 'max %s (%s)' % [q.byTarget(), p('patroni_up')]),
 
         // The targets that are remembered: whether the node was a primary when it last answered.
         q.record('patroni:target_known', q.target('last_over_time(patroni:target_primary[%s])' % c.clusterMemory)),
 
         // The targets that are remembered as targets of an exporter, and those that are an exporter: a target that is
         // probed through an exporter has no exporter_build_info.
-        q.record('exporter:target_known', 'group by (job, instance) (%s)' % std.join(' or ', [
+        q.record('exporter:target_known', 'group %s (%s)' % [q.byTarget(), std.join(' or ', [
           'present_over_time(exporter:target_listed[%s])' % c.clusterMemory,
           'present_over_time(%s[15m])' % p('patroni_up'),
           'present_over_time(%s[15m])' % q.staytus('staytus_up'),
-        ])),
-        q.record('exporter:build_known', 'group by (job, instance) (%s)' % std.join(' or ', [
+        ])]),
+        q.record('exporter:build_known', 'group %s (%s)' % [q.byTarget(), std.join(' or ', [
           'present_over_time(exporter:build_listed[%s])' % c.clusterMemory,
           'present_over_time(exporter_build_info[15m])',
-        ])),
+        ])]),
 
         // 0 for a job of which no probe is answered, or no target has ever been answered: the exporter in front of all its
         // targets is down. Else absent.
         q.record('exporter:job_unreachable', |||
-          max by (job) (
+          max by (%(job)s) (
             up
-            and on (job, instance) exporter:target_known
-            unless on (job, instance) exporter:build_known
+            and %(on)s exporter:target_known
+            unless %(on)s exporter:build_known
           ) == 0
-          or max by (job) (up{job=~"%s"} unless on (job) exporter:target_known) == 0
-        ||| % c.exporterJobs),
+          or max by (%(job)s) (up{job=~"%(jobs)s"} unless on (%(job)s) exporter:target_known) == 0
+        ||| % { job: std.join(', ', c.exporterLabels), on: q.onTarget, jobs: c.exporterJobs }),
 
         // The members that are remembered, and the greatest number of members that a cluster had.
         q.record('patroni:member_known', 'group %s (present_over_time(patroni:member_listed[%s]) or present_over_time(%s[15m]))' % [
@@ -132,12 +132,12 @@
           %(member)s (
             clamp_min(
               max by (database_system_identifier) (
-                (%(location)s > 0) * on (job, instance) group_left (database_system_identifier) %(system)s
+                (%(location)s > 0) * %(on)s group_left (database_system_identifier) %(system)s
               )
               - on (database_system_identifier) group_right ()
               max %(standby)s (
                 (%(replayed)s and %(leader)s == 1)
-                * on (job, instance) group_left (database_system_identifier) %(system)s
+                * %(on)s group_left (database_system_identifier) %(system)s
               ),
               0
             )
@@ -146,7 +146,8 @@
         ||| % {
           member: 'max %s' % q.by(['name']),
           standby: q.by(['name', 'database_system_identifier']),
-          system: 'max by (job, instance, database_system_identifier) (%s)' % p('patroni_postgresql_info'),
+          on: q.onTarget,
+          system: 'max %s (%s)' % [q.byTarget(', database_system_identifier'), p('patroni_postgresql_info')],
           location: p('patroni_xlog_location'),
           received: p('patroni_xlog_received_location'),
           replayed: p('patroni_xlog_replayed_location'),

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -34,6 +34,7 @@ TIMES = (
 
 Series = dict[str, str]
 Labels = dict[str, str]
+Pairs = tuple[tuple[str, str], ...]
 
 #: A new value, a value and what is added with each scrape, or None where the series is absent.
 Change = float | tuple[float, float] | None
@@ -73,7 +74,7 @@ class Phase:
     frozen: bool = False
     changes: Mapping[str, Change] = field(default_factory=dict)
 
-    def samples(self, probed: bool) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    def samples(self, probed: bool) -> dict[tuple[str, Pairs], float]:
         """The samples of all targets by family and labels."""
         found = {}
         port = 8008 if probed else 9547
@@ -91,8 +92,20 @@ class Phase:
         return found
 
 
+class Scraped(Protocol):
+    """Targets that stay as they are for some minutes."""
+
+    @property
+    def minutes(self) -> float: ...
+    @property
+    def frozen(self) -> bool: ...
+    @property
+    def changes(self) -> Mapping[str, Change]: ...
+    def samples(self, probed: bool) -> dict[tuple[str, Pairs], float]: ...
+
+
 def series(
-    *phases: Phase, labels: Mapping[str, str] = {}, probed: bool = False, interval: int = INTERVAL
+    *phases: Scraped, labels: Mapping[str, str] = {}, probed: bool = False, interval: int = INTERVAL
 ) -> list[Series]:
     """The series that Prometheus has of one cluster after these phases; `labels` are those of its targets.
 
@@ -132,7 +145,7 @@ def _changed(
         wanted = [f'{name}="{value}"' for name, value in re.findall(r'(\w+)="([^"]*)"', matchers)]
         found = [name for name in told if name.startswith(family + "{") and all(pair in name for pair in wanted)]
         if change is None:
-            changed.update(dict.fromkeys(found, ""))
+            changed.update(dict.fromkeys(found, ""))  # absent
             continue
         value, step = change if isinstance(change, tuple) else (change, 0)
         if not found:
@@ -211,6 +224,7 @@ def alerts(
             dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels)) for labels in re.findall(r"Labels:{(.*)}", block)
         ]
     assert bool(reported) == any(found.values()), reported
+    assert "error expanding template" not in reported, reported
     return list(found.values())
 
 
