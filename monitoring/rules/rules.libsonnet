@@ -190,6 +190,32 @@
           lag: q.member('patroni:member_lag_bytes'),
         }),
 
+        // 1 for a replica that streams (before Patroni 3.0.4: runs) on the leader's timeline with less than lagBytes of lag, else 0.
+        q.record('patroni:replica_healthy', |||
+          %(following)s == 1
+          unless (%(running)s and %(on)s min %(by)s (%(version)s) >= 30004 unless %(streaming)s)
+          unless %(archive)s
+          unless (%(timeline)s != %(on)s group_left () max %(by)s (%(timeline)s and %(leader)s == 1))
+          unless (%(lag)s)
+          and %(known)s
+          or 0 * (%(leader)s == 0)
+        ||| % {
+          local state(value) = q.member(p('patroni_member_state', 'state="%s"' % value)),
+          following: q.member('patroni:member_following'),
+          on: q.on(),
+          by: q.by(),
+          running: state('running'),
+          streaming: state('streaming'),
+          archive: state('in archive recovery'),
+          version: p('patroni_version'),
+          timeline: q.member(p('patroni_member_timeline')),
+          leader: q.member('patroni:member_leader'),
+          lag: q.compare(
+            function(match) q.member('patroni:member_lag_bytes%s' % (if match == '' then '' else '{%s}' % match)), '>', 'lagBytes'
+          ),
+          known: q.member('patroni:member_lag_bytes'),
+        }),
+
         // Bytes that a replica can be behind and still take over: maximum_lag_on_failover (Patroni's default is 1 MiB), or
         // candidateLagBytes and what the leader writes in two rounds of the HA loop, whichever is greater.
         q.record('patroni:candidate_lag_limit_bytes', |||

@@ -74,7 +74,10 @@ def standby_and_source(minutes: float, behind: float) -> list[Series]:
     nodes = [
         replace(
             node,
-            answers={path: Answer(a.status, re.sub(rb'"77\d+"', f'"{system}"'.encode(), a.body)) for path, a in node.answers.items()},
+            answers={
+                path: Answer(a.status, re.sub(rb'"77\d+"', f'"{system}"'.encode(), a.body))
+                for path, a in node.answers.items()
+            },
         )
         for node in source.nodes
     ]
@@ -159,7 +162,11 @@ HEARD: dict[str, Situation] = {
             *series(healthy(40)),
             *of_job(series(healthy(10), recorded("leader-lost-unlocked", 30, "3.3.11")), "other"),
         ],
-        {9: set(), 20: {"PatroniNoLeader", "PatroniNoFailoverCandidate"}, 38: {"PatroniNoLeader", "PatroniNoFailoverCandidate", "PatroniScopeNotUnique"}},
+        {
+            9: set(),
+            20: {"PatroniNoLeader", "PatroniNoFailoverCandidate"},
+            38: {"PatroniNoLeader", "PatroniNoFailoverCandidate", "PatroniScopeNotUnique"},
+        },
     ),
     "Patroni of the leader is frozen, and another member leads": Situation(
         lambda: series(healthy(10), replace(LEADER_LOST, dead=["n1"]), Phase(BACK, 10)),
@@ -191,15 +198,16 @@ HEARD: dict[str, Situation] = {
         {5.5: set(), 10: {"PatroniMultipleLeaders"}},
     ),
     "two nodes lead that do not know their names": Situation(
-        lambda: series(
-            healthy(5, "2.1.7"), healthy(10, "2.1.7", changes={'patroni_primary{instance="n2:9547"}': 1.0})
-        ),
+        lambda: series(healthy(5, "2.1.7"), healthy(10, "2.1.7", changes={'patroni_primary{instance="n2:9547"}': 1.0})),
         {5.5: set(), 10: {"PatroniMultipleLeaders"}},
     ),
     "the lag of a replica is not known": Situation(
         lambda: series(
             healthy(5),
-            healthy(30, changes={f'patroni_member_{kind}lag_bytes{{name="n2"}}': None for kind in ("", "replay_", "receive_")}),
+            healthy(
+                30,
+                changes={f'patroni_member_{kind}lag_bytes{{name="n2"}}': None for kind in ("", "replay_", "receive_")},
+            ),
         ),
         {15: set(), 25: {"PatroniReplicaLagUnknown n2"}},
     ),
@@ -223,7 +231,9 @@ HEARD: dict[str, Situation] = {
     ),
     "no node returns the configuration": Situation(
         lambda: series(
-            healthy(30, changes={'patroni_scrape_collector_success{collector="config"}': 0.0, "patroni_config_hash": None})
+            healthy(
+                30, changes={'patroni_scrape_collector_success{collector="config"}': 0.0, "patroni_config_hash": None}
+            )
         ),
         {
             4: set(),
@@ -232,7 +242,9 @@ HEARD: dict[str, Situation] = {
         },
     ),
     "one exporter cannot load its modules file": Situation(
-        lambda: series(healthy(30, changes={'exporter_config_last_reload_successful{instance="n1:9547", job="patroni"': 0.0})),
+        lambda: series(
+            healthy(30, changes={'exporter_config_last_reload_successful{instance="n1:9547", job="patroni"': 0.0})
+        ),
         {14: set(), 20: {"ExporterConfigReloadFailed"}},
     ),
     "PostgreSQL of a replica hangs": Situation(
@@ -312,7 +324,10 @@ HEARD: dict[str, Situation] = {
                 20,
                 changes={
                     'patroni_watchdog_failed{scope="lab", name="n1", instance="n1:9547", job="patroni"}': 1.0,
-                    'patroni_logger_records_lost{scope="lab", name="n2", instance="n2:9547", job="patroni"}': (0.0, 1.0),
+                    'patroni_logger_records_lost{scope="lab", name="n2", instance="n2:9547", job="patroni"}': (
+                        0.0,
+                        1.0,
+                    ),
                 },
             ),
         ),
@@ -364,12 +379,15 @@ QUIET: dict[str, Situation] = {
         lambda: series(healthy(10), healthy(20, down=["n3"])), {14: set(), 20: {"ExporterDown n3"}}
     ),
     "the exporter in front of all targets is down": Situation(
-        lambda: series(healthy(10), Phase([], 60, down=ALL), probed=True), {14: set(), 20: {"ExporterProbesDown"}, 65: {"ExporterProbesDown"}}
+        lambda: series(healthy(10), Phase([], 60, down=ALL), probed=True),
+        {14: set(), 20: {"ExporterProbesDown"}, 65: {"ExporterProbesDown"}},
     ),
     "the exporter in front of two clusters is down": Situation(
         lambda: [
             *series(healthy(10), Phase([], 60, down=ALL), probed=True, labels={"cluster": "lab"}),
-            *series(recorded("standby-cluster", 10), Phase([], 60, down=["n1", "n2"]), probed=True, labels={"cluster": "dr"}),
+            *series(
+                recorded("standby-cluster", 10), Phase([], 60, down=["n1", "n2"]), probed=True, labels={"cluster": "dr"}
+            ),
         ],
         {14: set(), 20: {"ExporterProbesDown"}},
     ),
@@ -421,9 +439,14 @@ QUIET: dict[str, Situation] = {
     "a node restarts and reports timeline 0 for a moment": Situation(
         lambda: series(
             healthy(10),
-            healthy(1, changes={
-                'patroni_postgres_timeline{name="n2"}': 0.0, 'patroni_member_timeline{name="n2"}': None, 'patroni_postgres_running{name="n2"}': 0.0,
-            }),
+            healthy(
+                1,
+                changes={
+                    'patroni_postgres_timeline{name="n2"}': 0.0,
+                    'patroni_member_timeline{name="n2"}': None,
+                    'patroni_postgres_running{name="n2"}': 0.0,
+                },
+            ),
             healthy(20),
         ),
         {10.5: set(), 12: set(), 20: set()},

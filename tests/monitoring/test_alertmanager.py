@@ -110,5 +110,7 @@ def test_only_the_cause_is_left(
 @needs("prometheus-alertmanager")
 def test_another_cluster_is_not_inhibited(running: Alertmanager) -> None:
     other = {"alertname": "PatroniNoLeader", "severity": "critical", "scope": "other", "test": "other"}
-    running.post([{"alertname": "PatroniDCSUnreachable", "severity": "critical", "scope": "lab", "test": "other"}, other])
+    running.post(
+        [{"alertname": "PatroniDCSUnreachable", "severity": "critical", "scope": "lab", "test": "other"}, other]
+    )
     until(lambda: other in running.alerts()[False])

@@ -70,7 +70,9 @@ def test_rendered_file_is_current(name: str) -> None:
 
 
 def test_no_other_rule_files_are_there() -> None:
-    found = {str(path.relative_to(FOLDER)) for folder in ("rules", "operator") for path in (FOLDER / folder).glob("*.y*ml")}
+    found = {
+        str(path.relative_to(FOLDER)) for folder in ("rules", "operator") for path in (FOLDER / folder).glob("*.y*ml")
+    }
     assert found == set(RENDERED)
 
 

@@ -41,7 +41,9 @@ def test_alerts(tmp_path: Path, situation: str) -> None:
 
 
 def test_every_alert_fires_in_one_of_them() -> None:
-    fired = {name.split()[0] for situation in SITUATIONS.values() for names in situation.expected.values() for name in names}
+    fired = {
+        name.split()[0] for situation in SITUATIONS.values() for names in situation.expected.values() for name in names
+    }
     assert SEVERITIES.keys() - fired - {"Watchdog"} == RECORDED
 
 
