@@ -2,6 +2,7 @@
 (import 'config.libsonnet')
 + (import 'alerts/alerts.libsonnet')
 + (import 'rules/rules.libsonnet')
++ (import 'dashboards/dashboards.libsonnet')
 + {
   // All rules as one object for the Prometheus Operator.
   prometheusRule:: {

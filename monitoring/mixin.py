@@ -1,11 +1,11 @@
-"""`python -m monitoring.mixin` renders the mixin: the rules of monitoring/rules and the PrometheusRule of monitoring/operator."""
+"""`python -m monitoring.mixin` renders the rules of the mixin, for Prometheus and for the Prometheus Operator."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import _jsonnet
+import _jsonnet  # type: ignore[import-untyped]
 import yaml
 
 FOLDER = Path(__file__).parent

@@ -31,7 +31,7 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from monitoring.grafana.board import PROMETHEUS
+from monitoring.grafana.board import CONFIG, PROMETHEUS, chosen
 
 #: From which value on which colour; None is from the start.
 Steps = tuple[tuple[float | None, str], ...]
@@ -39,9 +39,9 @@ Steps = tuple[tuple[float | None, str], ...]
 PLAIN: Steps = ((None, "text"),)
 WARN_FROM_1: Steps = ((None, "green"), (1, "orange"))
 ALARM_FROM_1: Steps = ((None, "green"), (1, "red"))
-LAG: Steps = ((None, "green"), (16 * 2**20, "orange"), (256 * 2**20, "red"))
-#: Seconds since something was last seen that Patroni sees every ten.
-SEEN: Steps = ((None, "green"), (30, "orange"), (60, "red"))
+#: The colours change where the alerts fire: PatroniReplicaLag and PatroniDCSNotSeen, which are warnings.
+LAG: Steps = ((None, "green"), (CONFIG["lagBytes"], "orange"))
+SEEN: Steps = ((None, "green"), (CONFIG["dcsSeconds"], "orange"))
 
 #: A state is a word and a colour, so that nobody has to tell colours apart.
 States = Mapping[int, tuple[str, str]]
@@ -70,12 +70,12 @@ class Column:
 
 def now(ref_id: str, expr: str, legend: str = "") -> Dataquery:
     """Returns a query for what is so at the end of the chosen time."""
-    return Dataquery().ref_id(ref_id).expr(expr).instant().legend_format(legend).datasource(PROMETHEUS)
+    return Dataquery().ref_id(ref_id).expr(chosen(expr)).instant().legend_format(legend).datasource(PROMETHEUS)
 
 
 def over_time(ref_id: str, expr: str, legend: str) -> Dataquery:
     """Returns a query for what was so in the whole of the chosen time."""
-    return Dataquery().ref_id(ref_id).expr(expr).range().legend_format(legend).datasource(PROMETHEUS)
+    return Dataquery().ref_id(ref_id).expr(chosen(expr)).range().legend_format(legend).datasource(PROMETHEUS)
 
 
 def figure(

@@ -20,15 +20,17 @@ from monitoring.grafana.panels import (
 #: What Patroni itself knows as a tag; others stand in the table of all tags.
 TAGS = ("nofailover", "failover_priority", "noloadbalance", "nosync", "nostream", "clonefrom", "replicatefrom")
 
-# Each member is told by the exporter of every node, so each query takes the greatest of what they tell.
-LEADER = 'max by (name) (patroni_member_role{role=~"leader|standby_leader",scope="$scope"} == 1)'
+# Every node reports each member, so each query takes the greatest value.
+LEADER = 'max by (name) (patroni:member_leader{scope="$scope"} == 1)'
+ALERTS = 'max by (alertname, severity, name) (ALERTS{alertstate="firing",alertname=~"Patroni.*",scope="$scope"})'
 
 MEMBERS = (
     Column("Member", 'max by (name) (patroni_member_info{scope="$scope"})', shows="name"),
     Column("Role", 'max by (name, role) (patroni_member_role{scope="$scope"} == 1)', shows="role"),
     Column("State", 'max by (name, state) (patroni_member_state{scope="$scope"})', shows="state"),
     Column("Timeline", 'max by (name) (patroni_member_timeline{scope="$scope"})'),
-    Column("Lag", 'max by (name) (patroni_member_lag_bytes{scope="$scope"})', unit="bytes", steps=LAG),
+    Column("Lag", 'max by (name) (patroni:member_lag_bytes{scope="$scope"})', unit="bytes", steps=LAG),
+    Column("Lag, s", 'max by (name) (patroni:member_lag_seconds{scope="$scope"})', unit="s"),
     Column("Not received", 'max by (name) (patroni_member_receive_lag_bytes{scope="$scope"})', unit="bytes"),
     Column("Not replayed", 'max by (name) (patroni_member_replay_lag_bytes{scope="$scope"})', unit="bytes"),
     Column("Waits for a restart", 'max by (name) (patroni_member_pending_restart{scope="$scope"})', states=NO_IS_GOOD),
@@ -49,12 +51,12 @@ NODES = (
     Column("Exporter", 'max by (instance) (patroni_version{scope="$scope"})', shows="instance"),
     Column("Name", 'max by (instance, name) (patroni_version{scope="$scope"})', shows="name"),
     Column("PostgreSQL runs", 'max by (instance) (patroni_postgres_running{scope="$scope"})', states=YES_IS_VITAL),
-    Column("Patroni", 'max by (instance, version) (patroni_patroni_info{scope="$scope"})', shows="version"),
+    Column("Patroni", 'max by (instance) (patroni_version{scope="$scope"})'),
     Column("PostgreSQL", 'max by (instance) (patroni_postgres_server_version{scope="$scope"} > 0)'),
     Column(
-        "Started",
-        'max by (instance) (patroni_postmaster_start_time{scope="$scope"} > 0) * 1000',
-        unit="dateTimeFromNow",
+        "Uptime",
+        'time() - max by (instance) (patroni_postmaster_start_time{scope="$scope"} > 0)',
+        unit="s",
     ),
     Column("Replay paused", 'max by (instance) (patroni_xlog_paused{scope="$scope"})', states=NO_IS_GOOD),
     Column("Failover priority", 'max by (instance) (patroni_failover_priority{scope="$scope"})'),
@@ -71,6 +73,25 @@ ROLE_NUMBER = (
     ' or patroni_member_role{scope="$scope",role="replica"} == 1)'
 )
 
+STATES = {
+    6: ("streaming", "green"),
+    5: ("running", "blue"),
+    4: ("in archive recovery", "purple"),
+    3: ("starting", "yellow"),
+    2: ("creating replica", "yellow"),
+    1: ("stopped", "red"),
+    0: ("another state", "orange"),
+}
+STATE_NUMBER = (
+    "max by (name) ("
+    + " or ".join(
+        f'patroni_member_state{{scope="$scope",state="{state}"}} * {number}'
+        for number, (state, _) in STATES.items()
+        if number
+    )
+    + ' or patroni_member_state{scope="$scope"} * 0)'
+)
+
 
 def patroni_cluster() -> Board:
     """Returns the dashboard of one cluster."""
@@ -78,9 +99,10 @@ def patroni_cluster() -> Board:
         dashboard(
             "Patroni cluster",
             "patroni-cluster",
-            "One Patroni cluster: members with role, state, lag, timeline and tags, failovers, configuration.",
+            "One Patroni cluster: firing alerts, members with role, state, lag, timeline and tags, failovers, configuration.",
+            "patroni_version",
         )
-        .with_variable(choice("scope", "Cluster", "label_values(patroni_version, scope)"))
+        .with_variable(choice("scope", "Scope", "label_values(patroni_version{}, scope)"))
         .annotation(
             moments(
                 "New timelines",
@@ -120,7 +142,7 @@ def _figures(board: Board) -> Board:
         figure(
             "Worst lag",
             "Bytes that the slowest replica is behind the leader.",
-            ('max(patroni_member_lag_bytes{scope="$scope"})', ""),
+            ('max(patroni:member_lag_bytes{scope="$scope"})', ""),
             unit="bytes",
             steps=LAG,
         ),
@@ -148,6 +170,13 @@ def _figures(board: Board) -> Board:
 
 def _members(board: Board) -> Board:
     return board.with_panels(
+        rows(
+            "Firing alerts",
+            "Alerts on this cluster, before Alertmanager inhibits any. RUNBOOK.md explains each.",
+            (Column("Alert", ALERTS, shows="alertname"),),
+            height=6,
+            none="none",
+        ),
         rows("Members", "As the cluster lists them. Tags stand at the right.", MEMBERS, none="-"),
         rows("Nodes", "What each node says of itself to the exporter beside it.", NODES, none="-"),
         rows(
@@ -197,6 +226,7 @@ def _over_time(board: Board) -> Board:
         board.with_row(Row("Over time"))
         .with_panels(
             states_over_time("Roles", "Who led when.", ROLE_NUMBER, by_member, ROLES),
+            states_over_time("States", "The state of PostgreSQL of each member.", STATE_NUMBER, by_member, STATES),
             lines(
                 "Timeline",
                 "A step up is a failover or a switchover; who stays below is on an old timeline.",
@@ -205,9 +235,21 @@ def _over_time(board: Board) -> Board:
             ),
             lines(
                 "Lag",
-                "Bytes behind the leader, from the greater of received and replayed.",
-                ('max by (name) (patroni_member_lag_bytes{scope="$scope"})', by_member),
+                "Bytes behind the leader, of what is received and not replayed too. The alert reads the same record.",
+                ('max by (name) (patroni:member_lag_bytes{scope="$scope"})', by_member),
                 unit="bytes",
+            ),
+            lines(
+                "Lag in seconds",
+                "Age of the last replayed transaction where there is a lag.",
+                ('max by (name) (patroni:member_lag_seconds{scope="$scope"})', by_member),
+                unit="s",
+            ),
+            lines(
+                "WAL rate",
+                "Bytes of the write-ahead log that the leader writes a second.",
+                ('max(patroni:cluster_wal_bytes:rate5m{scope="$scope"})', "written"),
+                unit="Bps",
             ),
             lines(
                 "Not replayed",

@@ -73,8 +73,9 @@ def staytus() -> Board:
             "Staytus",
             "staytus",
             "Services by status, open issues, and whether Staytus answers the exporter.",
+            "staytus_up",
         )
-        .with_variable(choice("instance", "Exporter", "label_values(staytus_up, instance)", many=True))
+        .with_variable(choice("instance", "Exporter", "label_values(staytus_up{}, instance)", many=True))
         .annotation(
             moments(
                 "Issues",
