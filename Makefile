@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SERVERS := $(VENV)/.servers
 
-.PHONY: help demo test drill audit sbom bench bench-fleet dist reference dashboards screenshot soak golden clean
+.PHONY: help demo test drill audit sbom bench bench-fleet dist reference rules dashboards screenshot soak golden clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -55,6 +55,9 @@ reference: $(READY)  ## METRICS.md, .env.sample and the table in docs/settings.m
 	$(BIN)/python -m exporter reference settings > settings.new
 	sed -i -e '/^<!-- settings -->$$/,/^<!-- \/settings -->$$/{//!d}' -e '/^<!-- settings -->$$/r settings.new' docs/settings.md
 	rm settings.new
+
+rules: $(READY)  ## the rules in monitoring/rules and monitoring/operator, from the mixin
+	$(BIN)/python -m monitoring.mixin
 
 dashboards: $(READY)  ## the dashboards for Grafana in monitoring/grafana, from the code there
 	$(BIN)/python -m monitoring.grafana

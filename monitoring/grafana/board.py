@@ -92,7 +92,10 @@ def _link(title: str, url: str) -> DashboardLink:
 
 
 def choice(name: str, label: str, query: str, *, many: bool = False, all_value: str = ".+") -> QueryVariable:
-    """Returns a variable for one value of the query, or for `many`, by default all. `.*` also matches a label that is not there."""
+    """Returns a variable for one value of the query, or for `many` of them, by default all.
+
+    All is `all_value`: `.*` also selects series without the label.
+    """
     variable = (
         QueryVariable(name)
         .label(label)

@@ -2,7 +2,7 @@
 
 from grafana_foundation_sdk.builders.dashboard import AnnotationQuery, Row
 
-from monitoring.grafana.board import PROMETHEUS, Board, choice, dashboard, moments
+from monitoring.grafana.board import PROMETHEUS, Board, choice, chosen, dashboard, moments
 from monitoring.grafana.panels import (
     LAG,
     NO_IS_GOOD,
@@ -99,7 +99,7 @@ def patroni_cluster() -> Board:
         dashboard(
             "Patroni cluster",
             "patroni-cluster",
-            "One Patroni cluster: firing alerts, members with role, state, lag, timeline and tags, failovers, configuration.",
+            "One Patroni cluster: alerts, members with role, state, lag, timeline and tags, failovers, configuration.",
             "patroni_version",
         )
         .with_variable(choice("scope", "Scope", "label_values(patroni_version{}, scope)"))
@@ -117,7 +117,7 @@ def patroni_cluster() -> Board:
             .datasource(PROMETHEUS)
             .enable(True)
             .icon_color("blue")
-            .expr('max by (scope) (changes(patroni_config_hash{scope="$scope"}[2m])) > 0')
+            .expr(chosen('max by (scope) (changes(patroni_config_hash{scope="$scope"}[2m])) > 0'))
             .title_format("Configuration changed")
             .text_format("The dynamic configuration of {{scope}}")
             .step("60s")
@@ -283,6 +283,11 @@ def _over_time(board: Board) -> Board:
                         '(max_over_time(patroni_last_timeline_switch_timestamp_seconds{scope="$scope"}[$__range]))'
                         " * 1000",
                         unit="dateTimeAsIso",
+                    ),
+                    Column(
+                        "Reason",
+                        'max by (leader, reason) (patroni_last_timeline_switch_info{scope="$scope"})',
+                        shows="reason",
                     ),
                 ),
                 width=8,

@@ -30,8 +30,8 @@ TOP = 20
 
 BY = f"by ({CLUSTER_LABELS})"
 
-# Every node reports each member, so each query takes the greatest value. Patroni before 3.2 does not tell a node its name:
-# nodes are counted by their targets.
+# Every node reports each member, so each query takes the greatest value. Nodes are counted by their targets: before
+# Patroni 3.2 a node does not know its name.
 LEADERS = f'max by ({CLUSTER_LABELS}, name) (patroni:member_leader{{scope=~"$scope"}} == 1)'
 NODES = f'count by ({CLUSTER_LABELS}, instance) (patroni_version{{scope=~"$scope"}})'
 ALERTS = (
@@ -80,7 +80,8 @@ def patroni_fleet() -> Board:
         .annotation(
             moments(
                 "New timelines",
-                f'max by ({CLUSTER_LABELS}, leader) (patroni_last_timeline_switch_timestamp_seconds{{scope=~"$scope"}}) * 1000',
+                f"max by ({CLUSTER_LABELS}, leader) "
+                '(patroni_last_timeline_switch_timestamp_seconds{scope=~"$scope"}) * 1000',
                 "New timeline of {{scope}}",
                 "Led by {{leader}}",
             )
@@ -125,7 +126,7 @@ def patroni_fleet() -> Board:
             ),
             rows(
                 "Firing alerts",
-                "Alerts on the chosen clusters and on exporters, before Alertmanager inhibits any. RUNBOOK.md explains each.",
+                "Alerts on the chosen clusters and on exporters, before Alertmanager inhibits any.",
                 (Column("Alert", ALERTS, shows="alertname"),),
                 height=7,
                 none="none",
@@ -206,7 +207,8 @@ def patroni_fleet() -> Board:
                 f"How often leadership was taken within an hour, of the {TOP} clusters where it was most often.",
                 (
                     top(
-                        f'sum {BY} (max by ({CLUSTER_LABELS}, name) (changes(patroni:member_leader{{scope=~"$scope"}}[1h])))'
+                        f"sum {BY} (max by ({CLUSTER_LABELS}, name) "
+                        '(changes(patroni:member_leader{scope=~"$scope"}[1h])))'
                     ),
                     NAME,
                 ),
