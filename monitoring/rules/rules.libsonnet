@@ -57,8 +57,8 @@
           q.cluster(p('patroni_config_standby_cluster')),
         ]),
 
-        // How many running leaders each exporter sees. Exporters of one cluster agree; those of two clusters with the same
-        // labels do not.
+        // How many running leaders each exporter sees, 0 where the cluster lists no member. Exporters of one cluster agree;
+        // those of two clusters with the same labels do not.
         q.record('patroni:target_leaders', |||
           sum %(target)s (
             max %(member)s (%(leader)s)
@@ -67,7 +67,9 @@
               or 0 * max %(member)s (%(state)s)
             )
           )
+          or 0 * max %(target)s (%(members)s)
         ||| % {
+          members: p('patroni_cluster_members'),
           target: q.by(['job', 'instance']),
           member: q.by(['name', 'job', 'instance']),
           leader: p('patroni_member_role', 'role=~"leader|standby_leader"'),

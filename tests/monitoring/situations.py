@@ -247,6 +247,10 @@ HEARD: dict[str, Situation] = {
         ),
         {14: set(), 20: {"ExporterConfigReloadFailed"}},
     ),
+    "the only member of a cluster is not listed any more": Situation(
+        lambda: series(recorded("single-node", 5), listing(recorded("single-node", 20), n1=None)),
+        {5.5: set(), 15: {"PatroniNoLeader", "PatroniMemberMissing n1"}},
+    ),
     "PostgreSQL of a replica hangs": Situation(
         lambda: series(healthy(5), recorded("postgres-frozen-replica", 20)), {7: set(), 12: {"PatroniPostgresHung n3"}}
     ),
