@@ -75,10 +75,11 @@
         '5m',
         '5m',
       ),
+      // The second name is the one of version 1.
       q.alert(
         'ExporterConfigReloadFailed',
         'warning',
-        'exporter_config_last_reload_successful == 0',
+        'patroni_staytus_exporter_config_last_reload_successful == 0 or exporter_config_last_reload_successful == 0',
         'The exporter {{ $labels.instance }} cannot load its modules file',
         'The modules file of {{ $labels.instance }} has an error; the exporter goes on with the last one that it could load.',
         '15m',

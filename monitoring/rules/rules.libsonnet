@@ -15,7 +15,7 @@
         q.record('patroni:member_listed', q.member(p('patroni_member_info'))),
         q.record('patroni:members_listed', q.cluster(p('patroni_cluster_members'))),
         q.record('exporter:target_listed', 'group %s (%s or %s)' % [q.byTarget(), p('patroni_up'), q.staytus('staytus_up')]),
-        q.record('exporter:build_listed', 'group %s (exporter_build_info)' % q.byTarget()),
+        q.record('exporter:build_listed', 'group %s (patroni_staytus_exporter_build_info or exporter_build_info)' % q.byTarget()),
       ],
     },
     {
@@ -90,7 +90,7 @@
         q.record('patroni:target_known', q.target('last_over_time(patroni:target_primary[%s])' % c.clusterMemory)),
 
         // The targets that are remembered as targets of an exporter, and those that are an exporter: a target that is
-        // probed through an exporter has no exporter_build_info.
+        // probed through an exporter has no exporter_build_info, which is the name of version 1.
         q.record('exporter:target_known', 'group %s (%s)' % [q.byTarget(), std.join(' or ', [
           'present_over_time(exporter:target_listed[%s])' % c.clusterMemory,
           'present_over_time(%s[15m])' % p('patroni_up'),
@@ -98,6 +98,7 @@
         ])]),
         q.record('exporter:build_known', 'group %s (%s)' % [q.byTarget(), std.join(' or ', [
           'present_over_time(exporter:build_listed[%s])' % c.clusterMemory,
+          'present_over_time(patroni_staytus_exporter_build_info[15m])',
           'present_over_time(exporter_build_info[15m])',
         ])]),
 

@@ -102,9 +102,7 @@ class Drill:
                     f"after {seconds:g} s {sorted(set(alerts) - self.fired())} did not fire: {sorted(self.fired())}"
                 )
             time.sleep(0.5)
-        until(
-            lambda: not self._look() and set(alerts) - self.inhibited <= self.notified(PAGER) | self.notified(TEAM), 30
-        )
+        until(lambda: set(alerts) <= self.looked() | self.notified(PAGER) | self.notified(TEAM), 30)
 
     def quiet(self, seconds: float) -> None:
         """Waits until no alert fires."""

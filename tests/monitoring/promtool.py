@@ -63,8 +63,9 @@ def picture(version: str, state: str) -> list[Moment]:
 class Phase:
     """Nodes that stay as they are for some minutes, each with a target.
 
-    `dead` nodes answer nothing to their exporter, the scrapes of `down` nodes fail. With `frozen` no node has seen its DCS
-    since the first minute. `changes` are by parts of the series, such as `patroni_member_lag_bytes{name="n2"`.
+    `dead` nodes answer nothing to their exporter, the scrapes of `down` nodes fail. With `frozen` no node has seen its
+    DCS since the first minute. The keys of `changes` select series, such as `patroni_member_lag_bytes{name="n2"}`; a
+    series that is not there is added, with the labels of the key.
     """
 
     nodes: Sequence[Moment]
@@ -83,7 +84,7 @@ class Phase:
             scraped = {} if node.node in self.down else _scrape(node)
             scraped["up", ()] = float(node.node not in self.down)
             if scraped["up", ()] and not probed:
-                scraped["exporter_build_info", ()] = 1.0
+                scraped["patroni_staytus_exporter_build_info", ()] = 1.0
             for (family, pairs), value in scraped.items():
                 target = (("instance", f"{node.node}:{port}"), ("job", "patroni"))
                 found[family, tuple(sorted((*pairs, *target)))] = value

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from exporter.collectors.document import Answer
 from tests.monitoring.promtool import INTERVAL, Phase, Series, picture, series
 from tests.monitoring.status_page import Page
-from exporter.collectors.document import Answer
 from tests.recorded import Moment
 
 
@@ -53,7 +53,7 @@ def listing(phase: Phase, **members: Mapping[str, Any] | None) -> Phase:
 def versions(minutes: float, **by_node: str) -> Phase:
     """A healthy cluster whose nodes run these versions of Patroni, which report streaming since 3.0.4."""
     reports = {name: [int(part) for part in version.split(".")] >= [3, 0, 4] for name, version in by_node.items()}
-    nodes = []
+    nodes: list[Moment] = []
     for name, version in by_node.items():
         states = {
             other: {
@@ -243,7 +243,12 @@ HEARD: dict[str, Situation] = {
     ),
     "one exporter cannot load its modules file": Situation(
         lambda: series(
-            healthy(30, changes={'exporter_config_last_reload_successful{instance="n1:9547", job="patroni"': 0.0})
+            healthy(
+                30,
+                changes={
+                    'patroni_staytus_exporter_config_last_reload_successful{instance="n1:9547", job="patroni"': 0.0
+                },
+            )
         ),
         {14: set(), 20: {"ExporterConfigReloadFailed"}},
     ),

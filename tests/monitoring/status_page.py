@@ -25,7 +25,7 @@ class Page:
         """The samples of the exporter beside it by family and labels."""
         found: dict[tuple[str, Pairs], float] = {("up", ()): 1.0, ("staytus_up", ()): float(self.answers)}
         if not probed:
-            found["exporter_build_info", ()] = 1.0
+            found["patroni_staytus_exporter_build_info", ()] = 1.0
         if self.answers:
             read = (
                 (staytus_services.COLLECTOR, staytus("services_all_ok_minor_major_maintenance")),

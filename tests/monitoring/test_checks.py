@@ -9,7 +9,7 @@ import yaml
 from tests.live.installed import needs
 from tests.live.processes import ROOT
 from tests.monitoring.promtool import RULES, Phase, alerts, rules, series
-from tests.monitoring.situations import ALL, BACK, LAG, healthy, listing, only, recorded, versions
+from tests.monitoring.situations import BACK, LAG, healthy, only, recorded, versions
 from tests.monitoring.test_rules import words
 
 DOCUMENT = (ROOT / "docs" / "check_patroni.md").read_text()

@@ -129,7 +129,10 @@ def test_duration_per_cluster() -> None:
 
 @needs("promtool")
 def test_threshold_per_cluster_is_the_first_that_matches(tmp_path: Path) -> None:
-    config = """{ lagBytes: 1e9, perCluster: [{ match: 'scope="lab"', lagBytes: 2e6 }, { match: 'scope=~".+"', lagBytes: 1 }] }"""
+    config = """{
+      lagBytes: 1e9,
+      perCluster: [{ match: 'scope="lab"', lagBytes: 2e6 }, { match: 'scope=~".+"', lagBytes: 1 }],
+    }"""
     lag = [series(healthy(20, changes={"patroni_member_replay_lag_bytes": value})) for value in (1e6, 3e6)]
     files = written(tmp_path, config)
     assert [firing(tmp_path, given, 15, files=files) for given in lag] == [

@@ -8,6 +8,7 @@ import pytest
 
 from exporter.collectors import COLLECTORS
 from exporter.scrape.families import SCRAPE_FAMILIES
+from exporter.web.self_metrics import OWN_FAMILIES
 from tests.live.installed import needs
 from tests.live.processes import ROOT
 from tests.monitoring.promtool import RULES, rules, run
@@ -24,9 +25,10 @@ FAMILIES = {
         *SCRAPE_FAMILIES.values(),
     )
 } | {
-    *("up", "exporter_build_info", "exporter_config_last_reload_successful"),
-    # Alerts on these cost nothing while the family is absent.
-    *("patroni_watchdog_failed", "patroni_logger_records_lost", "patroni_tls_certificate_not_after_timestamp_seconds"),
+    "up",
+    # Alerts on it cost nothing while the family is absent.
+    "patroni_tls_certificate_not_after_timestamp_seconds",
+    *(family.name for family in OWN_FAMILIES),
 }
 
 #: Families of `_config` that are rendered only with another configuration.
