@@ -11,7 +11,7 @@
     patroniSelector: '',
     staytusSelector: '',
     // Scrape jobs whose targets are exporters, also when none of them has ever answered.
-    exporterJobs: '(patroni|staytus).*',
+    exporterJobs: 'patroni|patroni-clusters|staytus',
     // The labels that identify an exporter in front of many targets: all targets with the same values have the same exporter.
     exporterLabels: ['job'],
 

@@ -110,7 +110,11 @@
             and %(on)s exporter:target_known
             unless %(on)s exporter:build_known
           ) == 0
-          or max by (%(job)s) (up{job=~"%(jobs)s"} unless on (%(job)s) exporter:target_known) == 0
+          or max by (%(job)s) (
+            up{job=~"%(jobs)s"}
+            unless on (%(job)s) exporter:target_known
+            unless on (%(job)s) exporter:build_known
+          ) == 0
         ||| % { job: std.join(', ', c.exporterLabels), on: q.onTarget, jobs: c.exporterJobs }),
 
         // The members that are remembered, and the greatest number of members that a cluster had.

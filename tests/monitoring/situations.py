@@ -103,6 +103,16 @@ def of_job(given: list[Series], job: str) -> list[Series]:
     ]
 
 
+def own_target(up: float, down: float, job: str) -> list[Series]:
+    """The target of an exporter itself, which has no families of Patroni."""
+    target = f'{{instance="exporter:9547", job="{job}"}}'
+    counts = round(up * 60 / INTERVAL), round(down * 60 / INTERVAL)
+    return [
+        {"series": f"up{target}", "values": f"1x{counts[0] - 1} 0x{counts[1] - 1}"},
+        {"series": f"patroni_staytus_exporter_build_info{target}", "values": f"1x{counts[0] - 1} stale _x{counts[1]}"},
+    ]
+
+
 LAG = 'patroni_member_replay_lag_bytes{name="n2"}'
 CLUSTER_LAG = 'patroni_member_lag_bytes{name="n%d"}'
 LEADER_LOST = recorded("leader-killed-during-06", 30)
@@ -390,6 +400,21 @@ QUIET: dict[str, Situation] = {
     "the exporter in front of all targets is down": Situation(
         lambda: series(healthy(10), Phase([], 60, down=ALL), probed=True),
         {14: set(), 20: {"ExporterProbesDown"}, 65: {"ExporterProbesDown"}},
+    ),
+    "the exporter in front of all targets is down, and has a target of its own": Situation(
+        lambda: [
+            *series(healthy(10), Phase([], 20, down=ALL), probed=True),
+            *own_target(10, 20, "patroni-exporter"),
+            *own_target(10, 20, "staytus"),
+        ],
+        {14: set(), 20: {"ExporterProbesDown", "ExporterDown"}},
+    ),
+    "the targets of a cluster get a namespace": Situation(
+        lambda: [
+            *series(healthy(10), Phase([], 20)),
+            *series(Phase([], 10), healthy(20), labels={"namespace": "prod"}),
+        ],
+        {9: set(), 20: set(), 29: set()},
     ),
     "the exporter in front of two clusters is down": Situation(
         lambda: [

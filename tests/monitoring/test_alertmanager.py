@@ -1,6 +1,7 @@
 """The example of Alertmanager: amtool accepts it, routes by severity, and a real Alertmanager inhibits what follows."""
 
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import yaml
 
 from tests.live.alertmanager import EXAMPLE, Alertmanager, alertmanager
 from tests.live.installed import needs, path_of
-from tests.live.processes import until
+from tests.live.processes import ROOT, until
 from tests.monitoring.promtool import RULES, Phase, alerts, named, picture, rules, series
 from tests.monitoring.situations import HEARD, QUIET
 
@@ -114,3 +115,10 @@ def test_another_cluster_is_not_inhibited(running: Alertmanager) -> None:
         [{"alertname": "PatroniDCSUnreachable", "severity": "critical", "scope": "lab", "test": "other"}, other]
     )
     until(lambda: other in running.alerts()[False])
+
+
+@needs("amtool", "prometheus-alertmanager")
+@pytest.mark.parametrize("command", re.findall(r"amtool (silence add [^`\n]+)", (ROOT / "RUNBOOK.md").read_text()))
+def test_silence_of_the_runbook(running: Alertmanager, command: str) -> None:
+    silence = amtool(f"--alertmanager.url=http://{running.address}", *shlex.split(command), "--author=test")
+    assert re.fullmatch(r"[0-9a-f-]{36}", silence)
