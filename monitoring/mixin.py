@@ -24,7 +24,7 @@ HEADER = "# Rendered from monitoring/mixin.libsonnet by `make rules`. Change its
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes expressions of several lines as such."""
+    """Writes expressions of several lines as literal blocks."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:

@@ -111,9 +111,9 @@ def choice(name: str, label: str, query: str, *, many: bool = False, all_value: 
 
 
 def moments(name: str, expr: str, title: str, text: str) -> AnnotationQuery:
-    """Returns marks at the times that are the values of the query, in milliseconds, with texts of its labels.
+    """Returns annotations at the times that are the values of the query, in milliseconds.
 
-    So they stand where something happened, and not where that was first scraped.
+    They mark when something happened, not when it was first scraped.
     """
     return (
         AnnotationQuery()

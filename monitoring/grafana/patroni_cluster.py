@@ -1,4 +1,4 @@
-"""One Patroni cluster: its members as rows, its lag and timelines over time, its failovers and its configuration."""
+"""One Patroni cluster: members, lag and timelines, failovers, configuration."""
 
 from grafana_foundation_sdk.builders.dashboard import AnnotationQuery, Row
 
@@ -17,7 +17,7 @@ from monitoring.grafana.panels import (
     states_over_time,
 )
 
-#: What Patroni itself knows as a tag; others stand in the table of all tags.
+#: The tags that Patroni knows. Others are in the table of all tags.
 TAGS = ("nofailover", "failover_priority", "noloadbalance", "nosync", "nostream", "clonefrom", "replicatefrom")
 
 # Every node reports each member, so each query takes the greatest value.
@@ -128,10 +128,12 @@ def patroni_cluster() -> Board:
 
 def _figures(board: Board) -> Board:
     return board.with_panels(
-        figure("Leader", "Who leads; two where the nodes disagree.", (LEADER, "{{name}}"), names=True, none="nobody"),
+        figure(
+            "Leader", "The leader, or several where the nodes disagree.", (LEADER, "{{name}}"), names=True, none="none"
+        ),
         figure(
             "Members",
-            "How many members the cluster lists, and how many of them stream or are in archive recovery.",
+            "Number of members, and of those that stream or are in archive recovery.",
             ('max(patroni_cluster_members{scope="$scope"})', "all"),
             (
                 'count(max by (name) (patroni_member_state{scope="$scope",state=~"streaming|in archive recovery"}))'
@@ -141,26 +143,26 @@ def _figures(board: Board) -> Board:
         ),
         figure(
             "Worst lag",
-            "Bytes that the slowest replica is behind the leader.",
+            "Greatest lag of a replica, in bytes.",
             ('max(patroni:member_lag_bytes{scope="$scope"})', ""),
             unit="bytes",
             steps=LAG,
         ),
         figure(
             "Unlocked",
-            "Whether nobody holds the leader lock, or a node cannot see it.",
+            "Whether a node sees no holder of the leader lock.",
             ('max(patroni_cluster_unlocked{scope="$scope"})', ""),
             states=NO_IS_VITAL,
         ),
         figure(
             "Paused",
-            "Whether the cluster is in maintenance mode and does not fail over by itself.",
+            "Whether the cluster is in maintenance mode, so that it does not fail over.",
             ('max(patroni_is_paused{scope="$scope"})', ""),
             states=NO_IS_GOOD,
         ),
         figure(
             "DCS last seen",
-            "Seconds since the node that is worst off reached the DCS.",
+            "Seconds since all nodes reached the DCS.",
             ('time() - min(patroni_dcs_last_seen{scope="$scope"} > 0)', ""),
             unit="s",
             steps=SEEN,
@@ -172,13 +174,13 @@ def _members(board: Board) -> Board:
     return board.with_panels(
         rows(
             "Firing alerts",
-            "Alerts on this cluster, before Alertmanager inhibits any. RUNBOOK.md explains each.",
+            "Alerts on this cluster, before inhibition. RUNBOOK.md explains each.",
             (Column("Alert", ALERTS, shows="alertname"),),
             height=6,
             none="none",
         ),
-        rows("Members", "As the cluster lists them. Tags stand at the right.", MEMBERS, none="-"),
-        rows("Nodes", "What each node says of itself to the exporter beside it.", NODES, none="-"),
+        rows("Members", "The members of /cluster, with their tags at the right.", MEMBERS, none="-"),
+        rows("Nodes", "Each target, with what its node reports in /patroni.", NODES, none="-"),
         rows(
             "All tags",
             "Every tag of every member.",
@@ -189,7 +191,7 @@ def _members(board: Board) -> Board:
         ),
         rows(
             "Waiting for a restart",
-            "The parameters that take effect only after PostgreSQL is restarted, since Patroni 3.3.",
+            "Parameters that need a restart of PostgreSQL, since Patroni 3.3.",
             (
                 Column(
                     "Parameter",
@@ -203,7 +205,7 @@ def _members(board: Board) -> Board:
         ),
         figure(
             "Scheduled",
-            "The switchover and the restarts that are to come.",
+            "The scheduled switchover and restarts.",
             (
                 'max by (from, to) (patroni_cluster_scheduled_switchover_timestamp_seconds{scope="$scope"}) * 1000',
                 "switchover {{from}} {{to}}",
@@ -225,17 +227,17 @@ def _over_time(board: Board) -> Board:
     return (
         board.with_row(Row("Over time"))
         .with_panels(
-            states_over_time("Roles", "Who led when.", ROLE_NUMBER, by_member, ROLES),
+            states_over_time("Roles", "The role of each member.", ROLE_NUMBER, by_member, ROLES),
             states_over_time("States", "The state of PostgreSQL of each member.", STATE_NUMBER, by_member, STATES),
             lines(
                 "Timeline",
-                "A step up is a failover or a switchover; who stays below is on an old timeline.",
+                "A step up is a failover or a switchover. A member that stays below is on an old timeline.",
                 ('max by (name) (patroni_member_timeline{scope="$scope"})', by_member),
                 steps=True,
             ),
             lines(
                 "Lag",
-                "Bytes behind the leader, of what is received and not replayed too. The alert reads the same record.",
+                "Bytes that are not replayed, or not received before Patroni 3.2. The alert reads the same record.",
                 ('max by (name) (patroni:member_lag_bytes{scope="$scope"})', by_member),
                 unit="bytes",
             ),
@@ -247,19 +249,19 @@ def _over_time(board: Board) -> Board:
             ),
             lines(
                 "WAL rate",
-                "Bytes of the write-ahead log that the leader writes a second.",
+                "Bytes of WAL that the leader writes per second.",
                 ('max(patroni:cluster_wal_bytes:rate5m{scope="$scope"})', "written"),
                 unit="Bps",
             ),
             lines(
                 "Not replayed",
-                "Bytes that are not replayed yet, since Patroni 4.1.",
+                "Bytes that are not replayed, as Patroni reports them since 4.1.",
                 ('max by (name) (patroni_member_replay_lag_bytes{scope="$scope"})', by_member),
                 unit="bytes",
             ),
             lines(
                 "DCS last seen",
-                "Seconds since each node reached the DCS, by its exporter.",
+                "Seconds since each node reached the DCS.",
                 ('time() - max by (instance) (patroni_dcs_last_seen{scope="$scope"} > 0)', "{{instance}}"),
                 unit="s",
             ),
@@ -275,7 +277,7 @@ def _over_time(board: Board) -> Board:
         .with_panels(
             rows(
                 "Last to lead a new timeline",
-                "When each leader last began a timeline, as far as the chosen time saw it.",
+                "When each leader last began a timeline within the selected time, and why.",
                 (
                     Column(
                         "Since",
@@ -295,7 +297,7 @@ def _over_time(board: Board) -> Board:
             ),
             figure(
                 "Failover",
-                "The times that decide how fast a failover is, and how far a replica may be behind.",
+                "Settings of the dynamic configuration that decide about a failover.",
                 ('max(patroni_config_ttl_seconds{scope="$scope"})', "ttl, s"),
                 ('max(patroni_config_loop_wait_seconds{scope="$scope"})', "loop_wait, s"),
                 ('max(patroni_config_retry_timeout_seconds{scope="$scope"})', "retry_timeout, s"),
@@ -309,7 +311,7 @@ def _over_time(board: Board) -> Board:
             ),
             figure(
                 "Modes",
-                "What is switched on in the dynamic configuration; what is not set is absent.",
+                "Modes in the dynamic configuration.",
                 ('max(patroni_config_synchronous_mode_strict{scope="$scope"})', "synchronous_mode_strict"),
                 ('max(patroni_config_failsafe_mode{scope="$scope"})', "failsafe_mode"),
                 ('max(patroni_config_standby_cluster{scope="$scope"})', "standby_cluster"),

@@ -1,4 +1,4 @@
-"""All Patroni clusters on one page: who leads, what is missing, what lags, what is switched off."""
+"""All Patroni clusters: firing alerts, leaders, lag, members that are down, versions."""
 
 from grafana_foundation_sdk.builders.dashboard import Row
 
@@ -113,20 +113,20 @@ def patroni_fleet() -> Board:
             ),
             figure(
                 "Worst lag",
-                "Bytes that the slowest replica of all is behind its leader.",
+                "Greatest lag of all replicas, in bytes.",
                 ('max(patroni:member_lag_bytes{scope=~"$scope"})', ""),
                 unit="bytes",
                 steps=LAG,
             ),
             figure(
                 "Nodes that do not answer",
-                "Targets whose Patroni does not answer, of any scope.",
+                "Targets whose Patroni does not answer, with any scope.",
                 ("count(patroni_up{} == 0) or vector(0)", ""),
                 steps=WARN_FROM_1,
             ),
             rows(
                 "Firing alerts",
-                "Alerts on the chosen clusters and on exporters, before Alertmanager inhibits any.",
+                "Alerts on the selected clusters and on exporters, before inhibition.",
                 (Column("Alert", ALERTS, shows="alertname"),),
                 height=7,
                 none="none",
@@ -163,7 +163,7 @@ def patroni_fleet() -> Board:
             ),
             rows(
                 "Versions",
-                "How many nodes run which version of Patroni and of PostgreSQL.",
+                "Number of nodes with each version of Patroni.",
                 (
                     Column(
                         "Nodes with this Patroni",
@@ -186,25 +186,25 @@ def patroni_fleet() -> Board:
         .with_panels(
             lines(
                 "Worst lag",
-                f"Bytes that the slowest replica is behind its leader, of the {TOP} worst clusters.",
+                f"Greatest lag of a replica in bytes, for the {TOP} worst clusters.",
                 (top(f'max {BY} (patroni:member_lag_bytes{{scope=~"$scope"}})'), NAME),
                 unit="bytes",
             ),
             lines(
                 "Worst lag in seconds",
-                f"Age of the last replayed transaction where there is a lag, of the {TOP} worst clusters.",
+                f"Age of the last replayed transaction where there is a lag, for the {TOP} worst clusters.",
                 (top(f'max {BY} (patroni:member_lag_seconds{{scope=~"$scope"}})'), NAME),
                 unit="s",
             ),
             lines(
                 "WAL",
-                f"Bytes a second that the leader writes, of the {TOP} busiest clusters.",
+                f"Bytes per second that the leader writes, for the {TOP} busiest clusters.",
                 (top(f'max {BY} (patroni:cluster_wal_bytes:rate5m{{scope=~"$scope"}})'), NAME),
                 unit="Bps",
             ),
             lines(
                 "Leader changes",
-                f"How often leadership was taken within an hour, of the {TOP} clusters where it was most often.",
+                f"Changes of leadership within an hour, for the {TOP} clusters with most of them.",
                 (
                     top(
                         f"sum {BY} (max by ({CLUSTER_LABELS}, name) "
@@ -216,13 +216,13 @@ def patroni_fleet() -> Board:
             ),
             lines(
                 "Members that are down",
-                f"How many members do not run, of the {TOP} clusters with most.",
+                f"Members whose PostgreSQL does not run, for the {TOP} clusters with most of them.",
                 (top(f'sum {BY} (1 - patroni:member_up{{scope=~"$scope"}})'), NAME),
                 steps=True,
             ),
             lines(
                 "DCS last seen",
-                f"Seconds since the node that is worst off reached its DCS, of the {TOP} worst clusters.",
+                f"Seconds since every node of the cluster reached its DCS, for the {TOP} worst clusters.",
                 (top(f'time() - min {BY} (patroni_dcs_last_seen{{scope=~"$scope"}} > 0)'), NAME),
                 unit="s",
             ),

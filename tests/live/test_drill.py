@@ -271,7 +271,7 @@ def test_host_of_a_replica_is_lost_and_its_target_is_removed(drill: Drill) -> No
 
 
 def test_host_of_the_leader_is_lost(drill: Drill) -> None:
-    """Behind one exporter nobody can tell that from a Patroni that is frozen."""
+    """Behind one exporter this looks the same as a frozen Patroni."""
     lost = leader(drill.prod)
     drill.prod.kill_node(lost)
     expected = {
