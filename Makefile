@@ -37,7 +37,7 @@ sbom: $(READY)  ## the bill of materials of what users install, as CycloneDX, in
 	$(BIN)/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
 		--output-format JSON --output-file dist/sbom.json requirements.txt
 
-drill: $(READY) $(SERVERS)  ## a real cluster goes wrong before a real Prometheus with the shipped rules; some three minutes
+drill: $(READY) $(SERVERS)  ## real clusters go wrong in front of a real Prometheus and Alertmanager; some ten minutes
 	$(BIN)/python -m pytest -vv tests/live/test_drill.py
 
 bench: $(READY) $(SERVERS)  ## how fast it is, as ratios within one run; some seven minutes

@@ -46,7 +46,7 @@
         'warning',
         |||
           max by (job, identifier, title) (
-            (time() - %s)
+            (time() - max by (job, instance, identifier) (%s))
             * on (job, instance, identifier) group_right () %s
           ) > %s
         ||| % [s('staytus_open_issue_updated_timestamp_seconds'), s('staytus_open_issue_info'), c.issueSeconds],

@@ -4,10 +4,13 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import yaml
+
 from exporter.collectors.document import Answer
-from tests.monitoring.promtool import INTERVAL, Phase, Series, picture, series
+from tests.monitoring.promtool import INTERVAL, RULES, Phase, Series, picture, series
 from tests.monitoring.status_page import Page
 from tests.recorded import Moment
 
@@ -92,6 +95,19 @@ def twice(given: list[Series]) -> list[Series]:
         for entry in given
         for replica in ("a", "b")
     ]
+
+
+def two_rulers(folder: Path) -> list[Path]:
+    """The rules, and the records of a second ruler."""
+    (views,) = [file for file in RULES if file.name == "views.yml"]
+    content = yaml.safe_load(views.read_text())
+    for group in content["groups"]:
+        group["name"] += "-b"
+        for rule in group["rules"]:
+            rule["labels"] = {"ruler": "b"}
+    second = folder / "views.yml"
+    second.write_text(yaml.safe_dump(content))
+    return [*RULES, second]
 
 
 def of_job(given: list[Series], job: str) -> list[Series]:

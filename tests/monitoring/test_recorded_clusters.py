@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.live.installed import needs
-from tests.monitoring.promtool import Phase, firing, picture, series
+from tests.monitoring.promtool import Phase, Series, firing, picture, series
+from tests.monitoring.situations import twice, two_rulers
 from tests.recorded import VERSIONS
 
 #: Longer than every `for` below an hour.
@@ -68,10 +69,13 @@ FIRING: dict[tuple[str, str], set[str]] = {
 DEAD = {"node-stopped": ["n3"], "paused-leader-lost": ["n1"], "patroni-dead-expired": ["n3"]}
 
 
-def fired(folder: Path, version: str, state: str, *nodes: str) -> set[str]:
+def clusters(version: str, state: str, *nodes: str) -> list[Series]:
     answering = [node for node in picture(version, state) if not nodes or node.node in nodes]
-    given = series(Phase(answering, MINUTES, dead=DEAD.get(state, ()), frozen="dcs-down" in state))
-    (found,) = firing(folder, given, MINUTES)
+    return series(Phase(answering, MINUTES, dead=DEAD.get(state, ()), frozen="dcs-down" in state))
+
+
+def fired(folder: Path, version: str, state: str, *nodes: str) -> set[str]:
+    (found,) = firing(folder, clusters(version, state, *nodes), MINUTES)
     return found
 
 
@@ -85,6 +89,13 @@ def test_nothing_fires(tmp_path: Path, version: str, state: str) -> None:
 @pytest.mark.parametrize(("version", "state"), FIRING)
 def test_these_fire(tmp_path: Path, version: str, state: str) -> None:
     assert fired(tmp_path, version, state) == FIRING[version, state]
+
+
+@needs("promtool")
+@pytest.mark.parametrize(("version", "state"), FIRING)
+def test_these_fire_with_two_prometheus_servers_and_two_rulers(tmp_path: Path, version: str, state: str) -> None:
+    (found,) = firing(tmp_path, twice(clusters(version, state)), MINUTES, files=two_rulers(tmp_path))
+    assert found == FIRING[version, state]
 
 
 @needs("promtool")

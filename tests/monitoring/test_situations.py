@@ -6,7 +6,7 @@ import pytest
 
 from tests.live.installed import needs
 from tests.monitoring.promtool import RULES, alerts, named, rules
-from tests.monitoring.situations import HEARD, QUIET
+from tests.monitoring.situations import HEARD, QUIET, twice, two_rulers
 
 SITUATIONS = {**HEARD, **QUIET}
 
@@ -38,6 +38,18 @@ def test_alerts(tmp_path: Path, situation: str) -> None:
     for alert in (alert for moment in fired for alert in moment):
         assert alert["severity"] == SEVERITIES[alert["alertname"]]
         assert alert["alertname"].startswith(OF_NO_CLUSTER) or alert["scope"] in ("lab", "dr")
+
+
+@needs("promtool")
+@pytest.mark.parametrize(
+    "situation", [name for name in SITUATIONS if "two Prometheus" not in name and "days" not in name]
+)
+def test_alerts_of_two_prometheus_servers_and_two_rulers(tmp_path: Path, situation: str) -> None:
+    """Every sample and every record is there twice, as in one Mimir or Thanos. An expression that fails is silent."""
+    given = SITUATIONS[situation]
+    last = max(given.expected)
+    (fired,) = alerts(tmp_path, twice(given.given()), last, files=two_rulers(tmp_path), interval=given.interval)
+    assert named(fired) == given.expected[last]
 
 
 def test_every_alert_fires_in_one_of_them() -> None:
