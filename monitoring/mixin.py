@@ -49,7 +49,7 @@ def render(config: str = "{}") -> dict[str, str]:
 
 
 def _yaml(content: Any) -> str:
-    return HEADER + yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return HEADER + yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
 
 
 def main() -> None:
