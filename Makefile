@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SERVERS := $(VENV)/.servers
 
-.PHONY: help demo test drill audit sbom bench bench-fleet dist reference dashboards screenshot soak golden clean
+.PHONY: help demo test drill audit sbom bench bench-fleet dist reference rules dashboards screenshot soak golden clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -15,14 +15,14 @@ help:  ## list the targets
 demo: $(READY)  ## run a real Patroni cluster, an exporter for each node, and Prometheus if it is installed
 	$(BIN)/python -m demo
 
-test: $(READY) $(SERVERS)  ## run all checks: style, types, imports, Dockerfile, dependencies, tests
+test: $(READY) $(SERVERS)  ## run all checks except the drill: style, types, imports, Dockerfile, dependencies, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile deploy/compose/patroni.Dockerfile
 	@$(MAKE) --no-print-directory audit
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore tests/live/test_drill.py
 
 audit: $(READY)  ## look up known vulnerabilities of the dependencies on osv.dev; passes if osv.dev is not reachable
 	@report=$$($(BIN)/pip-audit -r requirements.txt --require-hashes --disable-pip -s osv --progress-spinner off 2>&1); \
@@ -37,7 +37,7 @@ sbom: $(READY)  ## write the software bill of materials, as CycloneDX, to dist/s
 	$(BIN)/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
 		--output-format JSON --output-file dist/sbom.json requirements.txt
 
-drill: $(READY) $(SERVERS)  ## break a real cluster and check the alerts of a real Prometheus; about three minutes
+drill: $(READY) $(SERVERS)  ## break real clusters and check the alerts of a real Prometheus and Alertmanager; ten minutes
 	$(BIN)/python -m pytest -vv tests/live/test_drill.py
 
 bench: $(READY) $(SERVERS)  ## run the benchmark; about seven minutes
@@ -55,6 +55,9 @@ reference: $(READY)  ## generate METRICS.md, .env.sample and the table in docs/s
 	$(BIN)/python -m exporter reference settings > settings.new
 	sed -i -e '/^<!-- settings -->$$/,/^<!-- \/settings -->$$/{//!d}' -e '/^<!-- settings -->$$/r settings.new' docs/settings.md
 	rm settings.new
+
+rules: $(READY)  ## render the rules in monitoring/rules and monitoring/operator from the mixin
+	$(BIN)/python -m monitoring.mixin
 
 dashboards: $(READY)  ## generate the Grafana dashboards in monitoring/grafana
 	$(BIN)/python -m monitoring.grafana

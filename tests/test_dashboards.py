@@ -1,4 +1,4 @@
-"""The dashboards: the committed JSON is what the code writes, and its queries name only families that there are."""
+"""The dashboards: the JSON is current, its queries name families that exist, and it agrees with the alerts."""
 
 import json
 import re
@@ -13,6 +13,8 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from exporter.collectors import COLLECTORS
 from exporter.scrape.families import SCRAPE_FAMILIES
 from monitoring.grafana.__main__ import DASHBOARDS, FOLDER, text
+from monitoring.mixin import evaluate
+from tests.monitoring.promtool import RULES, rules
 
 FILES = sorted(FOLDER.glob("*.json"))
 FAMILIES = {
@@ -21,7 +23,12 @@ FAMILIES = {
     for family in [*(family for collector in collectors for family in collector.families), *SCRAPE_FAMILIES[service]]
 }
 
-#: What stands in queries beside families and labels.
+#: The labels of targets, and those of recording rules.
+TARGET = {"job", "instance", "cluster", "namespace"}
+RECORDS = {rule["record"]: {"scope", "name"} for rule in rules(RULES) if "record" in rule}
+NAMES = FAMILIES | RECORDS | {"ALERTS": {"alertname", "alertstate", "severity", "scope", "name"}}
+
+#: Functions and keywords in queries.
 WORDS = {
     "by",
     "or",
@@ -35,6 +42,8 @@ WORDS = {
     "max_over_time",
     "label_replace",
     "group_left",
+    "count_values",
+    "topk",
 }
 
 
@@ -111,21 +120,85 @@ def test_panels_lie_beside_each_other_and_each_says_what_it_shows(file: Path) ->
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_each_query_names_only_families_and_labels_that_there_are(file: Path) -> None:
+def test_queries_name_families_and_labels_that_exist(file: Path) -> None:
     for query in queries(file):
-        selectors = re.findall(r"([a-z_]+)\{([^}]*)\}", query.expr)
-        assert selectors or "{" not in query.expr
+        selectors = re.findall(r"([a-zA-Z_:0-9]+)\{([^}]*)\}", query.expr)
+        assert selectors, query
         for family, matchers in selectors:
-            labels = set(re.findall(r'(\w+)=?[=!~]+"', matchers))
-            assert labels <= FAMILIES[family] | {"instance"}, query
+            labels = set(re.findall(r'(\w+)(?:=~|!~|!=|=)"', matchers))
+            assert labels <= NAMES[family] | TARGET, query
         rest = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^]]*\]|(by|on) \([^)]*\)', " ", query.expr)
-        names = set(re.findall(r"[a-z_]+", rest)) - WORDS
+        names = set(re.findall(r"[a-zA-Z_:][a-zA-Z_:0-9]*", rest)) - WORDS
         assert names, query
-        assert names <= FAMILIES.keys(), query
-        of_families = set().union(*(FAMILIES[name] for name in names))
+        assert names <= NAMES.keys(), query
+        of_families = set().union(*(NAMES[name] for name in names))
         made = set(re.findall(r'label_replace\(.*, "(\w+)", "\$1"', query.expr))
         for grouping in re.findall(r"by \(([^)]*)\)", query.expr):
-            assert set(grouping.split(", ")) <= of_families | made | {"instance", "job"}, query
+            assert set(grouping.split(", ")) <= of_families | made | TARGET, query
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_queries_select_the_chosen_targets(file: Path) -> None:
+    """Recording rules and alerts have no job."""
+    for query in queries(file):
+        for family, matchers in re.findall(r"([a-zA-Z_:0-9]+)\{([^}]*)\}", query.expr):
+            chosen = set(re.findall(r'(\w+)=~"\$\1"', matchers)) & {"job", "cluster", "namespace"}
+            assert {"job", *chosen} == {"job", "cluster", "namespace"}, query
+            assert ("job" in chosen) == (family in FAMILIES), query
+
+
+def panel(dashboard: dict[str, Any], title: str) -> dict[str, Any]:
+    return next(panel for panel in dashboard["panels"] if panel["title"] == title)
+
+
+@pytest.mark.parametrize("file", ["patroni-fleet.json", "patroni-cluster.json"])
+def test_worst_lag_is_that_of_the_alert(file: str) -> None:
+    dashboard = json.loads((FOLDER / file).read_text())
+    worst = panel(dashboard, "Worst lag")
+    (alert,) = [rule["expr"] for rule in rules(RULES) if rule.get("alert") == "PatroniReplicaLag"]
+    record, threshold = re.findall(r"\((patroni:\w+)\) > (\d+)", alert)[0]
+    assert record in worst["targets"][0]["expr"]
+    assert [step["value"] for step in worst["fieldConfig"]["defaults"]["thresholds"]["steps"]] == [None, int(threshold)]
+
+
+def test_lines_of_the_fleet_are_bounded() -> None:
+    dashboard = json.loads((FOLDER / "patroni-fleet.json").read_text())
+    lines = [target["expr"] for p in dashboard["panels"] if p["type"] == "timeseries" for target in p["targets"]]
+    assert lines
+    assert [expr for expr in lines if not expr.startswith("topk(20, ")] == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_dashboard_has_its_variables_and_links(file: Path) -> None:
+    dashboard = json.loads(file.read_text())
+    last = ["instance"] if file.stem == "staytus" else ["scope"]
+    names = [variable["name"] for variable in dashboard["templating"]["list"]]
+    assert names == ["datasource", "job", "namespace", "cluster", *last]
+    links = ["Dashboards", "Runbook", *(["PostgreSQL"] if file.stem != "staytus" else [])]
+    assert [link["title"] for link in dashboard["links"]] == links
+    assert dashboard["editable"]
+
+
+def test_mixin_has_the_committed_dashboards() -> None:
+    assert evaluate("mixin.grafanaDashboards") == {file.name: json.loads(file.read_text()) for file in FILES}
+
+
+def test_mixin_renders_dashboards_with_other_labels_thresholds_and_links() -> None:
+    config = """{
+      clusterLabels: ['environment', 'scope'], lagBytes: 7, dcsSeconds: 8, dashboardTags: ['mine'],
+      runbookURLPattern: 'https://wiki.example.org/patroni#%s', postgresDashboardURL: 'https://grafana.example.org/d/pg',
+    }"""
+    dashboards = evaluate("mixin.grafanaDashboards", config)
+    text = json.dumps(dashboards)
+    assert "cluster, namespace, scope" not in text
+    assert "by (environment, scope)" in text
+    fleet = dashboards["patroni-fleet.json"]
+    assert panel(fleet, "Worst lag")["fieldConfig"]["defaults"]["thresholds"]["steps"][1]["value"] == 7
+    assert {link["title"]: link["url"] for link in fleet["links"] if "url" in link} == {
+        "Runbook": "https://wiki.example.org/patroni",
+        "PostgreSQL": "https://grafana.example.org/d/pg",
+    }
+    assert (fleet["tags"], fleet["links"][0]["tags"]) == (["mine"], ["mine"])
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)

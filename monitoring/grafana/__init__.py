@@ -1,1 +1,1 @@
-"""The dashboards: what is typed here is written as JSON for Grafana."""
+"""The dashboards as code, rendered as JSON for Grafana."""

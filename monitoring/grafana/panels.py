@@ -1,4 +1,4 @@
-"""What the panels of all dashboards have in common: their queries, colours and the tables' columns."""
+"""The panels of the dashboards: queries, colours and columns of tables."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from monitoring.grafana.board import PROMETHEUS
+from monitoring.grafana.board import CONFIG, PROMETHEUS, chosen
 
 #: From which value on which colour; None is from the start.
 Steps = tuple[tuple[float | None, str], ...]
@@ -39,11 +39,11 @@ Steps = tuple[tuple[float | None, str], ...]
 PLAIN: Steps = ((None, "text"),)
 WARN_FROM_1: Steps = ((None, "green"), (1, "orange"))
 ALARM_FROM_1: Steps = ((None, "green"), (1, "red"))
-LAG: Steps = ((None, "green"), (16 * 2**20, "orange"), (256 * 2**20, "red"))
-#: Seconds since something was last seen that Patroni sees every ten.
-SEEN: Steps = ((None, "green"), (30, "orange"), (60, "red"))
+#: The colours change where the alerts fire: PatroniReplicaLag and PatroniDCSNotSeen, which are warnings.
+LAG: Steps = ((None, "green"), (CONFIG["lagBytes"], "orange"))
+SEEN: Steps = ((None, "green"), (CONFIG["dcsSeconds"], "orange"))
 
-#: A state is a word and a colour, so that nobody has to tell colours apart.
+#: A state has a word and a colour, for readers who do not distinguish the colours.
 States = Mapping[int, tuple[str, str]]
 
 NO_IS_GOOD: States = {0: ("no", "green"), 1: ("yes", "orange")}
@@ -54,7 +54,7 @@ ON_OFF: States = {0: ("off", "text"), 1: ("on", "text")}
 
 @dataclass(frozen=True)
 class Column:
-    """One query of a table: what it shows is its value, or its label `shows`; the rows are joined by what they share.
+    """One query of a table. It shows its value, or its label `shows`; rows are joined by their common labels.
 
     `link` is where a click leads.
     """
@@ -69,13 +69,13 @@ class Column:
 
 
 def now(ref_id: str, expr: str, legend: str = "") -> Dataquery:
-    """Returns a query for what is so at the end of the chosen time."""
-    return Dataquery().ref_id(ref_id).expr(expr).instant().legend_format(legend).datasource(PROMETHEUS)
+    """Returns an instant query."""
+    return Dataquery().ref_id(ref_id).expr(chosen(expr)).instant().legend_format(legend).datasource(PROMETHEUS)
 
 
 def over_time(ref_id: str, expr: str, legend: str) -> Dataquery:
-    """Returns a query for what was so in the whole of the chosen time."""
-    return Dataquery().ref_id(ref_id).expr(expr).range().legend_format(legend).datasource(PROMETHEUS)
+    """Returns a range query."""
+    return Dataquery().ref_id(ref_id).expr(chosen(expr)).range().legend_format(legend).datasource(PROMETHEUS)
 
 
 def figure(
@@ -90,9 +90,9 @@ def figure(
     width: int = 4,
     height: int = 4,
 ) -> stat.Panel:
-    """Returns a panel of one large figure for each series of the queries, which are pairs of expression and legend.
+    """Returns a panel with one number for each series of the queries, which are pairs of expression and legend.
 
-    With `names` the legend stands in place of the figure; `none` stands there when there is no series.
+    With `names` it shows the legend instead of the number, and `none` when there is no series.
     """
     panel = (
         stat.Panel()
@@ -118,7 +118,7 @@ def figure(
 def rows(
     title: str, description: str, columns: Sequence[Column], *, width: int = 24, height: int = 9, none: str = ""
 ) -> table.Panel:
-    """Returns a table with a column for each label that the first query has, then one for each column's own."""
+    """Returns a table with the labels of the first query, then a column for each query."""
     panel = (
         table.Panel()
         .title(title)
@@ -173,7 +173,7 @@ def lines(
     width: int = 12,
     height: int = 8,
 ) -> timeseries.Panel:
-    """Returns a panel of lines over time, as steps where values jump, for pairs of expression and legend."""
+    """Returns a panel of lines, or of `steps`, for pairs of expression and legend."""
     panel = (
         timeseries.Panel()
         .title(title)
@@ -200,7 +200,7 @@ def lines(
 def states_over_time(
     title: str, description: str, expr: str, legend: str, states: States, *, width: int = 12, height: int = 8
 ) -> statetimeline.Panel:
-    """Returns a panel with a bar for each series that changes its word and colour with the state."""
+    """Returns a state timeline with a bar for each series."""
     return (
         statetimeline.Panel()
         .title(title)
@@ -215,7 +215,7 @@ def states_over_time(
 
 
 def thresholds(steps: Steps) -> ThresholdsConfig:
-    """Returns the steps as Grafana knows them."""
+    """Returns the steps as thresholds of Grafana."""
     return ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps([Threshold(value, color) for value, color in steps])
 
 

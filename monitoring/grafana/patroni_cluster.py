@@ -1,8 +1,8 @@
-"""One Patroni cluster: its members as rows, its lag and timelines over time, its failovers and its configuration."""
+"""One Patroni cluster: members, lag and timelines, failovers, configuration."""
 
 from grafana_foundation_sdk.builders.dashboard import AnnotationQuery, Row
 
-from monitoring.grafana.board import PROMETHEUS, Board, choice, dashboard, moments
+from monitoring.grafana.board import PROMETHEUS, Board, choice, chosen, dashboard, moments
 from monitoring.grafana.panels import (
     LAG,
     NO_IS_GOOD,
@@ -17,18 +17,20 @@ from monitoring.grafana.panels import (
     states_over_time,
 )
 
-#: What Patroni itself knows as a tag; others stand in the table of all tags.
+#: The tags that Patroni knows. Others are in the table of all tags.
 TAGS = ("nofailover", "failover_priority", "noloadbalance", "nosync", "nostream", "clonefrom", "replicatefrom")
 
-# Each member is told by the exporter of every node, so each query takes the greatest of what they tell.
-LEADER = 'max by (name) (patroni_member_role{role=~"leader|standby_leader",scope="$scope"} == 1)'
+# Every node reports each member, so each query takes the greatest value.
+LEADER = 'max by (name) (patroni:member_leader{scope="$scope"} == 1)'
+ALERTS = 'max by (alertname, severity, name) (ALERTS{alertstate="firing",alertname=~"Patroni.*",scope="$scope"})'
 
 MEMBERS = (
     Column("Member", 'max by (name) (patroni_member_info{scope="$scope"})', shows="name"),
     Column("Role", 'max by (name, role) (patroni_member_role{scope="$scope"} == 1)', shows="role"),
     Column("State", 'max by (name, state) (patroni_member_state{scope="$scope"})', shows="state"),
     Column("Timeline", 'max by (name) (patroni_member_timeline{scope="$scope"})'),
-    Column("Lag", 'max by (name) (patroni_member_lag_bytes{scope="$scope"})', unit="bytes", steps=LAG),
+    Column("Lag", 'max by (name) (patroni:member_lag_bytes{scope="$scope"})', unit="bytes", steps=LAG),
+    Column("Lag, s", 'max by (name) (patroni:member_lag_seconds{scope="$scope"})', unit="s"),
     Column("Not received", 'max by (name) (patroni_member_receive_lag_bytes{scope="$scope"})', unit="bytes"),
     Column("Not replayed", 'max by (name) (patroni_member_replay_lag_bytes{scope="$scope"})', unit="bytes"),
     Column("Waits for a restart", 'max by (name) (patroni_member_pending_restart{scope="$scope"})', states=NO_IS_GOOD),
@@ -49,12 +51,12 @@ NODES = (
     Column("Exporter", 'max by (instance) (patroni_version{scope="$scope"})', shows="instance"),
     Column("Name", 'max by (instance, name) (patroni_version{scope="$scope"})', shows="name"),
     Column("PostgreSQL runs", 'max by (instance) (patroni_postgres_running{scope="$scope"})', states=YES_IS_VITAL),
-    Column("Patroni", 'max by (instance, version) (patroni_patroni_info{scope="$scope"})', shows="version"),
+    Column("Patroni", 'max by (instance) (patroni_version{scope="$scope"})'),
     Column("PostgreSQL", 'max by (instance) (patroni_postgres_server_version{scope="$scope"} > 0)'),
     Column(
-        "Started",
-        'max by (instance) (patroni_postmaster_start_time{scope="$scope"} > 0) * 1000',
-        unit="dateTimeFromNow",
+        "Uptime",
+        'time() - max by (instance) (patroni_postmaster_start_time{scope="$scope"} > 0)',
+        unit="s",
     ),
     Column("Replay paused", 'max by (instance) (patroni_xlog_paused{scope="$scope"})', states=NO_IS_GOOD),
     Column("Failover priority", 'max by (instance) (patroni_failover_priority{scope="$scope"})'),
@@ -71,6 +73,25 @@ ROLE_NUMBER = (
     ' or patroni_member_role{scope="$scope",role="replica"} == 1)'
 )
 
+STATES = {
+    6: ("streaming", "green"),
+    5: ("running", "blue"),
+    4: ("in archive recovery", "purple"),
+    3: ("starting", "yellow"),
+    2: ("creating replica", "yellow"),
+    1: ("stopped", "red"),
+    0: ("another state", "orange"),
+}
+STATE_NUMBER = (
+    "max by (name) ("
+    + " or ".join(
+        f'patroni_member_state{{scope="$scope",state="{state}"}} * {number}'
+        for number, (state, _) in STATES.items()
+        if number
+    )
+    + ' or patroni_member_state{scope="$scope"} * 0)'
+)
+
 
 def patroni_cluster() -> Board:
     """Returns the dashboard of one cluster."""
@@ -78,9 +99,10 @@ def patroni_cluster() -> Board:
         dashboard(
             "Patroni cluster",
             "patroni-cluster",
-            "One Patroni cluster: members with role, state, lag, timeline and tags, failovers, configuration.",
+            "One Patroni cluster: alerts, members with role, state, lag, timeline and tags, failovers, configuration.",
+            "patroni_version",
         )
-        .with_variable(choice("scope", "Cluster", "label_values(patroni_version, scope)"))
+        .with_variable(choice("scope", "Scope", "label_values(patroni_version{}, scope)"))
         .annotation(
             moments(
                 "New timelines",
@@ -95,7 +117,7 @@ def patroni_cluster() -> Board:
             .datasource(PROMETHEUS)
             .enable(True)
             .icon_color("blue")
-            .expr('max by (scope) (changes(patroni_config_hash{scope="$scope"}[2m])) > 0')
+            .expr(chosen('max by (scope) (changes(patroni_config_hash{scope="$scope"}[2m])) > 0'))
             .title_format("Configuration changed")
             .text_format("The dynamic configuration of {{scope}}")
             .step("60s")
@@ -106,10 +128,12 @@ def patroni_cluster() -> Board:
 
 def _figures(board: Board) -> Board:
     return board.with_panels(
-        figure("Leader", "Who leads; two where the nodes disagree.", (LEADER, "{{name}}"), names=True, none="nobody"),
+        figure(
+            "Leader", "The leader, or several where the nodes disagree.", (LEADER, "{{name}}"), names=True, none="none"
+        ),
         figure(
             "Members",
-            "How many members the cluster lists, and how many of them stream or are in archive recovery.",
+            "Number of members, and of those that stream or are in archive recovery.",
             ('max(patroni_cluster_members{scope="$scope"})', "all"),
             (
                 'count(max by (name) (patroni_member_state{scope="$scope",state=~"streaming|in archive recovery"}))'
@@ -119,26 +143,26 @@ def _figures(board: Board) -> Board:
         ),
         figure(
             "Worst lag",
-            "Bytes that the slowest replica is behind the leader.",
-            ('max(patroni_member_lag_bytes{scope="$scope"})', ""),
+            "Greatest lag of a replica, in bytes.",
+            ('max(patroni:member_lag_bytes{scope="$scope"})', ""),
             unit="bytes",
             steps=LAG,
         ),
         figure(
             "Unlocked",
-            "Whether nobody holds the leader lock, or a node cannot see it.",
+            "Whether a node sees no holder of the leader lock.",
             ('max(patroni_cluster_unlocked{scope="$scope"})', ""),
             states=NO_IS_VITAL,
         ),
         figure(
             "Paused",
-            "Whether the cluster is in maintenance mode and does not fail over by itself.",
+            "Whether the cluster is in maintenance mode, so that it does not fail over.",
             ('max(patroni_is_paused{scope="$scope"})', ""),
             states=NO_IS_GOOD,
         ),
         figure(
             "DCS last seen",
-            "Seconds since the node that is worst off reached the DCS.",
+            "Seconds since all nodes reached the DCS.",
             ('time() - min(patroni_dcs_last_seen{scope="$scope"} > 0)', ""),
             unit="s",
             steps=SEEN,
@@ -148,8 +172,15 @@ def _figures(board: Board) -> Board:
 
 def _members(board: Board) -> Board:
     return board.with_panels(
-        rows("Members", "As the cluster lists them. Tags stand at the right.", MEMBERS, none="-"),
-        rows("Nodes", "What each node says of itself to the exporter beside it.", NODES, none="-"),
+        rows(
+            "Firing alerts",
+            "Alerts on this cluster, before inhibition. RUNBOOK.md explains each.",
+            (Column("Alert", ALERTS, shows="alertname"),),
+            height=6,
+            none="none",
+        ),
+        rows("Members", "The members of /cluster, with their tags at the right.", MEMBERS, none="-"),
+        rows("Nodes", "Each target, with what its node reports in /patroni.", NODES, none="-"),
         rows(
             "All tags",
             "Every tag of every member.",
@@ -160,7 +191,7 @@ def _members(board: Board) -> Board:
         ),
         rows(
             "Waiting for a restart",
-            "The parameters that take effect only after PostgreSQL is restarted, since Patroni 3.3.",
+            "Parameters that need a restart of PostgreSQL, since Patroni 3.3.",
             (
                 Column(
                     "Parameter",
@@ -174,7 +205,7 @@ def _members(board: Board) -> Board:
         ),
         figure(
             "Scheduled",
-            "The switchover and the restarts that are to come.",
+            "The scheduled switchover and restarts.",
             (
                 'max by (from, to) (patroni_cluster_scheduled_switchover_timestamp_seconds{scope="$scope"}) * 1000',
                 "switchover {{from}} {{to}}",
@@ -196,28 +227,41 @@ def _over_time(board: Board) -> Board:
     return (
         board.with_row(Row("Over time"))
         .with_panels(
-            states_over_time("Roles", "Who led when.", ROLE_NUMBER, by_member, ROLES),
+            states_over_time("Roles", "The role of each member.", ROLE_NUMBER, by_member, ROLES),
+            states_over_time("States", "The state of PostgreSQL of each member.", STATE_NUMBER, by_member, STATES),
             lines(
                 "Timeline",
-                "A step up is a failover or a switchover; who stays below is on an old timeline.",
+                "A step up is a failover or a switchover. A member that stays below is on an old timeline.",
                 ('max by (name) (patroni_member_timeline{scope="$scope"})', by_member),
                 steps=True,
             ),
             lines(
                 "Lag",
-                "Bytes behind the leader, from the greater of received and replayed.",
-                ('max by (name) (patroni_member_lag_bytes{scope="$scope"})', by_member),
+                "Bytes that are not replayed, or not received before Patroni 3.2. The alert reads the same record.",
+                ('max by (name) (patroni:member_lag_bytes{scope="$scope"})', by_member),
                 unit="bytes",
             ),
             lines(
+                "Lag in seconds",
+                "Age of the last replayed transaction where there is a lag.",
+                ('max by (name) (patroni:member_lag_seconds{scope="$scope"})', by_member),
+                unit="s",
+            ),
+            lines(
+                "WAL rate",
+                "Bytes of WAL that the leader writes per second.",
+                ('max(patroni:cluster_wal_bytes:rate5m{scope="$scope"})', "written"),
+                unit="Bps",
+            ),
+            lines(
                 "Not replayed",
-                "Bytes that are not replayed yet, since Patroni 4.1.",
+                "Bytes that are not replayed, as Patroni reports them since 4.1.",
                 ('max by (name) (patroni_member_replay_lag_bytes{scope="$scope"})', by_member),
                 unit="bytes",
             ),
             lines(
                 "DCS last seen",
-                "Seconds since each node reached the DCS, by its exporter.",
+                "Seconds since each node reached the DCS.",
                 ('time() - max by (instance) (patroni_dcs_last_seen{scope="$scope"} > 0)', "{{instance}}"),
                 unit="s",
             ),
@@ -233,7 +277,7 @@ def _over_time(board: Board) -> Board:
         .with_panels(
             rows(
                 "Last to lead a new timeline",
-                "When each leader last began a timeline, as far as the chosen time saw it.",
+                "When each leader last began a timeline within the selected time, and why.",
                 (
                     Column(
                         "Since",
@@ -242,13 +286,18 @@ def _over_time(board: Board) -> Board:
                         " * 1000",
                         unit="dateTimeAsIso",
                     ),
+                    Column(
+                        "Reason",
+                        'max by (leader, reason) (patroni_last_timeline_switch_info{scope="$scope"})',
+                        shows="reason",
+                    ),
                 ),
                 width=8,
                 none="none",
             ),
             figure(
                 "Failover",
-                "The times that decide how fast a failover is, and how far a replica may be behind.",
+                "Settings of the dynamic configuration that decide about a failover.",
                 ('max(patroni_config_ttl_seconds{scope="$scope"})', "ttl, s"),
                 ('max(patroni_config_loop_wait_seconds{scope="$scope"})', "loop_wait, s"),
                 ('max(patroni_config_retry_timeout_seconds{scope="$scope"})', "retry_timeout, s"),
@@ -262,7 +311,7 @@ def _over_time(board: Board) -> Board:
             ),
             figure(
                 "Modes",
-                "What is switched on in the dynamic configuration; what is not set is absent.",
+                "Modes in the dynamic configuration.",
                 ('max(patroni_config_synchronous_mode_strict{scope="$scope"})', "synchronous_mode_strict"),
                 ('max(patroni_config_failsafe_mode{scope="$scope"})', "failsafe_mode"),
                 ('max(patroni_config_standby_cluster{scope="$scope"})', "standby_cluster"),

@@ -73,8 +73,9 @@ def staytus() -> Board:
             "Staytus",
             "staytus",
             "Services by status, open issues, and whether Staytus answers the exporter.",
+            "staytus_up",
         )
-        .with_variable(choice("instance", "Exporter", "label_values(staytus_up, instance)", many=True))
+        .with_variable(choice("instance", "Exporter", "label_values(staytus_up{}, instance)", many=True))
         .annotation(
             moments(
                 "Issues",
@@ -88,14 +89,14 @@ def staytus() -> Board:
         .with_panels(
             figure(
                 "Healthy",
-                "Whether Staytus answered every chosen exporter with its services.",
+                "Whether Staytus answered all selected exporters.",
                 ('min(staytus_health{staytus_health="healthy",instance=~"$instance"})', ""),
                 states=YES_IS_VITAL,
             ),
             figure("Ok", "Services whose status is ok.", (with_status("ok"), "")),
             figure("Maintenance", "Services in maintenance.", (with_status("maintenance"), ""), steps=WARN_FROM_1),
-            figure("Minor", "Services with a minor trouble.", (with_status("minor"), ""), steps=WARN_FROM_1),
-            figure("Major", "Services with a major trouble.", (with_status("major"), ""), steps=ALARM_FROM_1),
+            figure("Minor", "Services with a minor outage.", (with_status("minor"), ""), steps=WARN_FROM_1),
+            figure("Major", "Services with a major outage.", (with_status("major"), ""), steps=ALARM_FROM_1),
             figure(
                 "Open issues",
                 "Issues that are not resolved.",
@@ -103,12 +104,12 @@ def staytus() -> Board:
                 steps=WARN_FROM_1,
             ),
             rows("Services", "One row for each service.", SERVICES, height=10, none="-"),
-            rows("Open issues", "The newest hundred that are not resolved.", ISSUES, height=8, none="none"),
+            rows("Open issues", "The newest 100 issues that are not resolved.", ISSUES, height=8, none="none"),
         )
         .with_row(Row("Over time"))
         .with_panels(
             states_over_time(
-                "Services", "Which status each service had when.", STATUS_NUMBER, "{{service_permalink}}", STATUSES
+                "Services", "The status of each service.", STATUS_NUMBER, "{{service_permalink}}", STATUSES
             ),
             lines(
                 "Open issues",
@@ -118,7 +119,7 @@ def staytus() -> Board:
             ),
             lines(
                 "Answers",
-                "Whether Staytus answers each exporter with each document: 1 is yes.",
+                "1 when the exporter reads the document, else 0.",
                 (
                     'min by (instance, collector) (staytus_scrape_collector_success{instance=~"$instance"})',
                     "{{collector}} to {{instance}}",
@@ -127,7 +128,7 @@ def staytus() -> Board:
             ),
             lines(
                 "Time to answer",
-                "Seconds until each document was there or given up.",
+                "Seconds until the document was read, or the exporter gave up.",
                 (
                     'max by (instance, collector) (staytus_scrape_collector_duration_seconds{instance=~"$instance"})',
                     "{{collector}} to {{instance}}",

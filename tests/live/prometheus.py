@@ -13,6 +13,8 @@ import yaml
 from tests.live.installed import path_of
 from tests.live.processes import Served, free_port, serving, until
 
+FIRING = 'ALERTS{alertstate="firing",alertname!="Watchdog"}'
+
 #: The labels and the value of each series.
 Vector = list[tuple[dict[str, str], float]]
 
@@ -35,17 +37,17 @@ class Prometheus:
         return [(series["metric"], float(series["value"][1])) for series in found]
 
     def firing(self) -> set[str]:
-        """The firing alerts, each with its label `name` if it has one."""
-        return {_alert(labels) for labels, _ in self.query('ALERTS{alertstate="firing"}')}
+        """The alerts that fire now but the one that always does, as `namespace alert member`."""
+        return self._named(self.api("query", query=FIRING)["result"])
 
     def fired(self, since: float, until: float) -> set[str]:
-        """The alerts that fired between two times in Unix seconds."""
-        found = self.api("query_range", query='ALERTS{alertstate="firing"}', start=since, end=until, step=1)
-        return {_alert(series["metric"]) for series in found["result"]}
+        """The alerts that fired at any time between these two, in Unix seconds."""
+        return self._named(self.api("query_range", query=FIRING, start=since, end=until, step=1)["result"])
 
-
-def _alert(labels: Mapping[str, str]) -> str:
-    return " ".join([labels["alertname"], *filter(None, [labels.get("name")])])
+    @staticmethod
+    def _named(series: list[dict[str, dict[str, str]]]) -> set[str]:
+        labels = ("namespace", "alertname", "name")
+        return {" ".join(filter(None, [each["metric"].get(label) for label in labels])) for each in series}
 
 
 @contextmanager

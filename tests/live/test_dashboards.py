@@ -1,10 +1,13 @@
 """The dashboards' queries on a real Prometheus that scrapes what real Patroni and Staytus said."""
 
 import json
+import time
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from exporter import create_app
 from exporter.collectors.document import Answer
@@ -13,6 +16,7 @@ from tests.conftest import Upstream
 from tests.live.installed import needs
 from tests.live.processes import until
 from tests.live.prometheus import Prometheus, prometheus
+from tests.monitoring.promtool import RULES
 from tests.recorded import moments, staytus
 from tests.test_dashboards import FILES, Query, queries
 
@@ -99,14 +103,33 @@ def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
             }
             for path in exporters.answers
         ]
-        configuration = {"global": {"scrape_interval": "3s", "scrape_timeout": "3s"}, "scrape_configs": scrapes}
-        with prometheus(tmp_path_factory.mktemp("prometheus"), configuration) as running:
+        folder = tmp_path_factory.mktemp("prometheus")
+        configuration = {
+            "global": {"scrape_interval": "3s", "scrape_timeout": "3s", "evaluation_interval": "1s"},
+            "scrape_configs": scrapes,
+            "rule_files": [str(file) for file in at_once(folder)],
+        }
+        with prometheus(folder, configuration) as running:
             until(lambda: len(ask(running, "up == 1")) == len(scrapes))
             status, page = exporters.answers["/lag/n1"]  # type: ignore[misc]
             before = next(line for line in page.splitlines() if line.startswith(b"patroni_config_hash{"))
             exporters.answers["/lag/n1"] = status, page.replace(before, before.split(b"}")[0] + b"} 7")
             until(lambda: ask(running, "patroni_config_hash == 7"))
+            until(lambda: ask(running, 'ALERTS{alertname="PatroniCommitsBlocked"}'))
+            until(lambda: ask(running, "patroni:cluster_wal_bytes:rate5m"))
             yield running
+
+
+def at_once(folder: Path) -> list[Path]:
+    """The rules without the time that a condition must last."""
+    files = []
+    for file in RULES:
+        rules = yaml.safe_load(file.read_text())
+        for rule in (rule for group in rules["groups"] for rule in group["rules"]):
+            rule.pop("for", None)
+        files.append(folder / file.name)
+        files[-1].write_text(yaml.safe_dump(rules))
+    return files
 
 
 def ask(watching: Prometheus, expression: str) -> list[tuple[Row, str]]:
@@ -117,7 +140,12 @@ def ask(watching: Prometheus, expression: str) -> list[tuple[Row, str]]:
 
 def put_in(query: Query, scope: str) -> str:
     """The expression with the variables replaced as Grafana does."""
-    values = {"$scope": scope, "$instance": ".+", "$__range": "1h"}
+    values = {
+        "$scope": scope,
+        "$instance": ".+",
+        "$__range": "1h",
+        **dict.fromkeys(("$job", "$namespace", "$cluster"), ".*"),
+    }
     expr = query.expr
     for variable, value in values.items():
         expr = expr.replace(variable, value)
@@ -146,9 +174,13 @@ def test_each_query_gives_something_for_a_cluster_that_has_it_and_no_error_for_o
 )
 def test_variables_offer_what_there_is(watching: Prometheus, file: str, values: dict[str, list[str]]) -> None:
     (path,) = [each for each in FILES if each.name == file]
-    for variable in json.loads(path.read_text())["templating"]["list"][1:]:
-        family, label = variable["query"].removeprefix("label_values(").removesuffix(")").split(", ")
-        status, text = watching.served.get(f"/api/v1/label/{label}/values?match[]={family}")
+    for variable in json.loads(path.read_text())["templating"]["list"]:
+        if variable["name"] not in values:
+            continue
+        query = put_in(Query(variable["name"], variable["query"]), "")
+        match, label = query.removeprefix("label_values(").removesuffix(")").rsplit(", ", 1)
+        parameters = urllib.parse.urlencode({"match[]": match})
+        status, text = watching.served.get(f"/api/v1/label/{label}/values?{parameters}")
         assert status == 200
         offered = json.loads(text)["data"]
         assert set(values[variable["name"]]) <= set(offered)
@@ -201,12 +233,17 @@ def test_members_are_rows_with_role_state_lag_timeline_and_tags(watching: Promet
     common = {"State": "streaming", "Timeline": "1", "Waits for a restart": "0", "Host": "127.0.0.1"}
     leader = {**common, "Role": "leader", "State": "running"}
     replica = {**common, "Role": "replica"}
-    assert table(watching, "patroni-cluster: Members", "name", "lag") == {
+    lagging = table(watching, "patroni-cluster: Members", "name", "lag")
+    seconds = {name: float(row.pop("Lag, s", 0)) for name, row in lagging.items()}
+    assert [name for name, lag in seconds.items() if lag > 0] == ["n2", "n3"]
+    assert lagging == {
         "n1": leader,
-        "n2": {**replica, "Lag": "0", "Not received": "0", "Not replayed": "3928392"},
+        "n2": {**replica, "Lag": "3928392", "Not received": "0", "Not replayed": "3928392"},
         "n3": {**replica, "Lag": "3928392", "Not received": "3928392", "Not replayed": "3928392"},
     }
-    assert table(watching, "patroni-cluster: Members", "name", "tags") == {
+    tagged = table(watching, "patroni-cluster: Members", "name", "tags")
+    assert {row.pop("Lag, s", "0") for row in tagged.values()} == {"0"}
+    assert tagged == {
         "n1": {**leader, "clonefrom": "true", "failover_priority": "5", "nosync": "true", "replicatefrom": "n2"},
         "n2": {
             **replica,
@@ -223,18 +260,21 @@ def test_members_are_rows_with_role_state_lag_timeline_and_tags(watching: Promet
 
 def test_nodes_are_rows_also_where_they_do_not_know_their_names(watching: Prometheus) -> None:
     rows = table(watching, "patroni-cluster: Nodes", "instance", "1.6.5")
-    started = {exporter: row.pop("Started") for exporter, row in rows.items()}
-    assert started == {"/1.6.5/n1": "1795223796718", "/1.6.5/n2": "1795223798799", "/1.6.5/n3": "1795223798523"}
+    uptimes = {exporter: float(row.pop("Uptime")) for exporter, row in rows.items()}
+    started = {exporter: time.time() - uptime for exporter, uptime in uptimes.items()}
+    assert started == pytest.approx(
+        {"/1.6.5/n1": 1795223796.718, "/1.6.5/n2": 1795223798.799, "/1.6.5/n3": 1795223798.523}, abs=10
+    )
     node = {
         "Name": "",
         "PostgreSQL runs": "1",
-        "Patroni": "1.6.5",
+        "Patroni": "10605",
         "PostgreSQL": "150018",
         "Replay paused": "0",
         "Failover priority": "1",
         "Sees the lock": "1",
     }
-    assert rows == dict.fromkeys(started, node)
+    assert rows == dict.fromkeys(uptimes, node)
 
 
 def test_services_and_open_issues_are_rows(watching: Prometheus) -> None:

@@ -169,7 +169,7 @@ def test_prometheus_with_the_rules(folder: Folder) -> None:
 
         running = [({"name": name}, "1") for name in ("n1", "n2", "n3")]
         eventually(lambda: values("max+by+(name)+(patroni_postgres_running)"), running)
-        eventually(lambda: values("max(patroni:threshold_paused_seconds)"), [({}, "3600")])
+        eventually(lambda: values("sum(patroni:member_up)"), [({}, "3")])
         process.kill()  # and it leaves nothing
     until(lambda: (folder.processes, folder.files) == ({}, []))
 

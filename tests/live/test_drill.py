@@ -1,39 +1,46 @@
-"""The drill: a cluster goes wrong before a real Prometheus with the shipped rules; these alerts fire, and no others.
+"""The drill: clusters go wrong in front of a real Prometheus and a real Alertmanager.
 
-`make drill` runs it alone. The rules are taken at another pace, as a quarter of an hour is too long for a test: how
-long something must last (`for`) is divided by PACE, the windows that are looked back over by LOOK_BACK. Patroni's times
-are as they are; its ttl is the least that it takes, 20 seconds. Some thresholds are others, as thresholds.yml is for.
+`make drill` runs it alone and prints what fired, what was inhibited and what the pager got. The rules run faster: how
+long something must last (`for`) is divided by PACE, the windows that they look back by LOOK_BACK. Patroni's `ttl` is
+the least that it allows, 20 seconds.
+
+Two clusters have the scope `main` and one etcd. `prod` has three members, found by HTTP service discovery and probed
+through one exporter. `dev` has one member with an exporter beside it.
 """
 
 import re
 import signal
+import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import yaml
 
-from demo.node import Node
+from demo.cluster import Cluster
+from demo.node import HOST, Node
 from demo.processes import send
-from tests.live.cluster import Lab, lab
+from monitoring.mixin import render
+from tests.live.alertmanager import Alertmanager, alertmanager
+from tests.live.etcd import Etcd, EtcdCluster, etcd
 from tests.live.installed import needs
-from tests.live.processes import ROOT
+from tests.live.processes import MODULE, Served, free_port, serving, until
 from tests.live.prometheus import Prometheus, prometheus
 
-pytestmark = needs("prometheus")
+pytestmark = [needs("prometheus", "prometheus-alertmanager", "etcd"), pytest.mark.timeout(600)]
 
 PACE = 8
 LOOK_BACK = 30
 
-THRESHOLDS = {
-    "patroni:threshold_lag_bytes": 8 << 20,
-    "patroni:threshold_paused_seconds": 15,
-    "patroni:threshold_leader_changed_seconds": 20,
-}
+#: Thresholds of the mixin for the drill. `for` of PatroniPaused is 15 seconds at its pace.
+CONFIG = "{ lagBytes: 8388608, candidateLagBytes: 4194304, pausedFor: '2m' }"
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+PAGER, TEAM = "pager", "team"
 
 
 def faster(duration: str, times: int) -> str:
@@ -43,147 +50,319 @@ def faster(duration: str, times: int) -> str:
 
 
 def quickened(folder: Path) -> list[Path]:
-    """The shipped rules at the pace of the drill, written into the folder; nothing else of them is changed."""
+    """The rules at the pace of the drill, written into the folder."""
     files = []
-    for shipped in sorted((ROOT / "monitoring" / "rules").glob("*.yml")):
-        document = yaml.safe_load(shipped.read_text())
-        for rule in (rule for group in document["groups"] for rule in group["rules"]):
-            rule["expr"] = re.sub(
-                r"(\[|offset )(\d+[smhd])", lambda found: found[1] + faster(found[2], LOOK_BACK), rule["expr"]
-            )
-            if "for" in rule:
-                rule["for"] = faster(rule["for"], PACE)
-            if rule.get("record") in THRESHOLDS:
-                rule["expr"] = f"vector({THRESHOLDS[rule['record']]})"
-        files.append(folder / shipped.name)
+    for name, text in render(CONFIG).items():
+        if not name.startswith("rules/"):
+            continue
+        document = yaml.safe_load(text)
+        for group in document["groups"]:
+            group.pop("interval", None)
+            for rule in group["rules"]:
+                rule["expr"] = re.sub(
+                    r"(\[|offset )(\d+[smhd])", lambda found: found[1] + faster(found[2], LOOK_BACK), rule["expr"]
+                )
+                for key in rule.keys() & {"for", "keep_firing_for"}:
+                    rule[key] = faster(rule[key], PACE)
+        files.append(folder / Path(name).name)
         files[-1].write_text(yaml.safe_dump(document))
     return files
 
 
-@dataclass(frozen=True)
+@dataclass
 class Drill:
-    """A cluster with its exporters, and the Prometheus that watches them."""
+    """The clusters, and the servers that watch them."""
 
-    lab: Lab
+    prod: Cluster
+    dev: Cluster
+    dcs: Etcd
+    sidecar: ExitStack
     prometheus: Prometheus
-    started: float
+    alertmanager: Alertmanager
+    started: float = 0
+    inhibited: set[str] = field(default_factory=set)
 
-    def expect(self, *alerts: str, seconds: float) -> None:
-        """Waits until these alerts fire, and no others."""
-        deadline = time.monotonic() + seconds
-        while (found := self.prometheus.firing()) != set(alerts):
-            if time.monotonic() > deadline:
-                pytest.fail(f"after {seconds:g} s\nexpected {sorted(alerts)},\nfiring   {sorted(found)}")
-            time.sleep(0.5)
+    def begin(self) -> None:
+        """Forgets what has fired until now."""
+        self.started = time.time()
+        self.inhibited = set()
+        self.alertmanager.notified.clear()
 
     def fired(self) -> set[str]:
-        """All that fired since the beginning of this test."""
+        """The alerts that fired since the beginning of this test, as `namespace alert member`."""
         return self.prometheus.fired(self.started, time.time())
+
+    def wait(self, *alerts: str, seconds: float) -> None:
+        """Waits until all these alerts have fired."""
+        deadline = time.monotonic() + seconds
+        while not self.fired() >= set(alerts):
+            self.looked()
+            if time.monotonic() > deadline:
+                pytest.fail(
+                    f"after {seconds:g} s {sorted(set(alerts) - self.fired())} did not fire: {sorted(self.fired())}"
+                )
+            time.sleep(0.5)
+        until(lambda: set(alerts) <= self.looked() | self.notified(PAGER) | self.notified(TEAM), 30)
+
+    def quiet(self, seconds: float) -> None:
+        """Waits until no alert fires."""
+        deadline = time.monotonic() + seconds
+        while found := self.prometheus.firing():
+            self.looked()
+            if time.monotonic() > deadline:
+                pytest.fail(f"after {seconds:g} s still firing: {sorted(found)}")
+            time.sleep(0.5)
+
+    def notified(self, receiver: str) -> set[str]:
+        """The alerts that the receiver got."""
+        return {named(labels) for labels in self.alertmanager.notified.get(receiver, [])}
+
+    def looked(self) -> set[str]:
+        """The alerts that were inhibited at any time since the beginning of this test."""
+        self.inhibited |= {named(labels) for labels in self.alertmanager.alerts()[True]}
+        return self.inhibited
+
+
+def named(labels: dict[str, str]) -> str:
+    return " ".join(filter(None, [labels.get("namespace"), labels["alertname"], labels.get("name")]))
+
+
+def exporter(folder: Path, port: int, *arguments: str) -> tuple[Path, int, list[str]]:
+    return folder, port, [*MODULE, "--bind", HOST, "--port", str(port), *arguments]
+
+
+def beside(drill: Drill, node: Node, port: int) -> Served:
+    """Starts the exporter beside the node of `dev`."""
+    folder, port, command = exporter(drill.dev.folder, port, "--patroni-url", f"{node.url}/patroni")
+    return drill.sidecar.enter_context(serving(folder, port, command, environ=drill.dev.marked))
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Prometheus]]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Drill, int]]:
     folder = tmp_path_factory.mktemp("drill")
-    with lab("4.1.5", 3) as lab_of_three:
-        targets = [f"127.0.0.1:{exporter.port}" for exporter in lab_of_three.exporters.values()]
+    with ExitStack() as stack:
+        dcs = stack.enter_context(etcd(folder))
+        prod, dev = (
+            stack.enter_context(EtcdCluster(dcs, namespace, nodes, "main", {"loop_wait": 1}))
+            for namespace, nodes in (("prod", 3), ("dev", 1))
+        )
+        port, sidecar_port = stack.enter_context(free_port()), stack.enter_context(free_port())
+        modules = folder / "modules.yml"
+        modules.write_text(
+            yaml.safe_dump({"modules": {"patroni": {"collector": "patroni", "targets": [HOST], "timeout": "2s"}}})
+        )
+        _, _, command = exporter(folder, port)
+        stack.enter_context(serving(folder, port, [*command, "--config.file", str(modules)]))
+        targets = "&".join(f"target={HOST}:{node.rest_port}" for node in prod.nodes)
+        relabel = [
+            {
+                "source_labels": ["__meta_patroni_scheme", "__address__"],
+                "separator": "://",
+                "target_label": "__param_target",
+            },
+            {"source_labels": ["__address__"], "target_label": "instance"},
+            {"target_label": "__address__", "replacement": f"{HOST}:{port}"},
+            {"target_label": "namespace", "replacement": "prod"},
+        ]
+        notifier = stack.enter_context(alertmanager(folder, group_wait="6s", group_interval="3s"))
         configuration = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(file) for file in quickened(folder)],
-            "scrape_configs": [{"job_name": "patroni", "static_configs": [{"targets": targets}]}],
+            "alerting": {"alertmanagers": [{"static_configs": [{"targets": [notifier.address]}]}]},
+            "scrape_configs": [
+                {
+                    "job_name": "patroni-clusters",
+                    "metrics_path": "/probe",
+                    "params": {"module": ["patroni"]},
+                    "scrape_interval": "2s",
+                    "scrape_timeout": "2s",
+                    "http_sd_configs": [
+                        {"url": f"http://{HOST}:{port}/sd?module=patroni&{targets}", "refresh_interval": "2s"}
+                    ],
+                    "relabel_configs": relabel,
+                },
+                {
+                    "job_name": "patroni",
+                    "static_configs": [{"targets": [f"{HOST}:{sidecar_port}"], "labels": {"namespace": "dev"}}],
+                },
+            ],
         }
-        with prometheus(folder, configuration) as running:
-            yield lab_of_three, running
+        watching = stack.enter_context(prometheus(folder, configuration))
+        drill = Drill(prod, dev, dcs, stack.enter_context(ExitStack()), watching, notifier)
+        beside(drill, dev.nodes[0], sidecar_port)
+        yield drill, sidecar_port
 
 
 @pytest.fixture
-def drill(watched: tuple[Lab, Prometheus]) -> Drill:
-    """All is well whatever the test before left, Prometheus knows every member, and no alert fires."""
-    lab_of_three, running = watched
-    for node in lab_of_three.nodes:
-        if not lab_of_three.cluster.runs(node):
-            lab_of_three.cluster.start_node(node)
-    lab_of_three.cluster.resume()
-    lab_of_three.cluster.wait_healthy(60, lab_of_three.nodes)
-    lab_of_three.cluster.wait("the members", lambda: running.query("sum(patroni:member_up)") == [({}, 3.0)], 30)
-    drill = Drill(lab_of_three, running, time.time())
-    drill.expect(seconds=90)
-    return Drill(lab_of_three, running, time.time())
+def drill(
+    running: tuple[Drill, int], request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Drill]:
+    """All is well and no alert fires; afterwards the result is printed."""
+    drill, _ = running
+    drill.prod.wait_healthy(90, drill.prod.nodes)
+    drill.dev.wait_healthy(90, drill.dev.nodes)
+    drill.prod.wait("members", lambda: drill.prometheus.query("sum(patroni:member_up)") == [({}, 4.0)], 60)
+    drill.quiet(90)
+    time.sleep(4)  # Alertmanager sends what is resolved
+    drill.begin()
+    yield drill
+    result = {"fired": drill.fired(), "inhibited": drill.inhibited & drill.fired(), "pager": drill.notified(PAGER)}
+    lines = [f"    {what:9} {', '.join(sorted(alerts)) or '-'}" for what, alerts in result.items()]
+    with capsys.disabled():
+        sys.stdout.write("\n".join(["", f"  {request.node.name.removeprefix('test_')}", *lines, ""]))
 
 
-def test_rules_at_the_pace_of_the_drill_are_the_shipped_ones(tmp_path: Path) -> None:
-    expected = {
-        "PatroniNoLeader": ("7500ms", []),
-        "PatroniMemberMissing": ("37500ms", ["[120000ms"]),
-        "PatroniFailover": ("7500ms", ["[30000ms"] * 3),
-        "PatroniReplicaLagGrowing": ("75000ms", ["[30000ms", "offset 10000ms", "[120000ms"]),
-        "PatroniPaused": (None, []),
+def test_rules_at_the_pace_of_the_drill(tmp_path: Path) -> None:
+    """Only durations differ from the rules that are rendered with the same configuration."""
+    rules = [r for file in quickened(tmp_path) for g in yaml.safe_load(file.read_text())["groups"] for r in g["rules"]]
+    found = {
+        r.get("alert"): (r.get("for"), r.get("keep_firing_for"), re.findall(r"(?:\[|offset )\d+\w+", r["expr"]))
+        for r in rules
     }
-    rules = [
-        rule for file in quickened(tmp_path) for g in yaml.safe_load(file.read_text())["groups"] for rule in g["rules"]
-    ]
-    found = {rule.get("alert"): (rule.get("for"), re.findall(r"(?:\[|offset )\d+\w+", rule["expr"])) for rule in rules}
-    assert {alert: found[alert] for alert in expected} == expected
+    assert {alert: found[alert] for alert in ("PatroniNoLeader", "PatroniReplicaLagGrowing", "PatroniPaused")} == {
+        "PatroniNoLeader": ("7500ms", None, []),
+        "PatroniReplicaLagGrowing": ("75000ms", "37500ms", ["[30000ms", "offset 10000ms", "[120000ms"]),
+        "PatroniPaused": ("15000ms", None, ["[10000ms"]),
+    }
 
 
-def test_nothing_fires_in_peace(drill: Drill) -> None:
+def test_peace(drill: Drill) -> None:
     time.sleep(12)
     assert drill.fired() == set()
 
 
-def test_switchover_is_told_as_a_change_of_the_leader_and_as_nothing_else(drill: Drill) -> None:
-    drill.lab.cluster.switchover()
-    drill.expect("PatroniLeaderChanged", seconds=20)
-    drill.expect(seconds=60)
-    assert drill.fired() == {"PatroniLeaderChanged"}
+def test_switchover(drill: Drill) -> None:
+    drill.prod.switchover()
+    time.sleep(12)
+    assert drill.fired() == set()
 
 
 def test_maintenance_with_one_replica_stopped_and_the_other_one_lagging(drill: Drill) -> None:
-    stopped, lagging = drill.lab.replicas
-    drill.lab.pause()
-    drill.lab.cluster.stop_postgres(stopped)
-    receiver = _receiver(drill.lab, lagging)
+    stopped, lagging = drill.prod.replicas()
+    drill.prod.pause()
+    drill.prod.stop_postgres(stopped)
+    receiver = int(drill.prod.sql(lagging, "SELECT pid FROM pg_stat_wal_receiver")[0][0])
     send([receiver], signal.SIGSTOP)
+    expected = {"prod PatroniPaused", f"prod PatroniReplicaLag {lagging.name}"}
     try:
-        _write(drill.lab, mebibytes=12)
-        expected = {
-            "PatroniPaused",
-            "PatroniConfigChanged",
-            f"PatroniMemberDown {stopped.name}",
-            f"PatroniReplicaLag {lagging.name}",
-            "PatroniNoFailoverCandidate",
-        }
-        drill.lab.cluster.wait("them to fire", lambda: drill.fired() >= expected, 90)
+        message = "SELECT pg_logical_emit_message(true, 'drill', repeat('x', 1048576)) FROM generate_series(1, 12)"
+        drill.prod.sql(leader(drill.prod), message)
+        drill.wait(*expected, seconds=120)
     finally:
         send([receiver], signal.SIGCONT)
-    drill.lab.cluster.resume()
-    drill.expect(seconds=90)
+        drill.prod.resume()
+    drill.prod.wait_healthy(60, drill.prod.nodes)
+    drill.quiet(120)
+    assert drill.fired() - {f"prod PatroniReplicaNotStreaming {stopped.name}"} == expected
+    assert drill.notified(PAGER) == set()
+
+
+def test_host_of_a_replica_is_lost_and_its_target_is_removed(drill: Drill) -> None:
+    lost = drill.prod.replicas()[0]
+    drill.prod.kill_node(lost)
+    expected = {f"prod PatroniMemberMissing {lost.name}"}
+    drill.wait(*expected, seconds=150)
+    assert len(drill.prometheus.query('up{namespace="prod"}')) == 2
+    drill.prod.start_node(lost)
+    drill.prod.wait_healthy(90, drill.prod.nodes)
+    drill.quiet(90)
     assert drill.fired() == expected
+    assert drill.notified(PAGER) == set()
 
 
-def test_lost_leader_is_told_until_it_is_back(drill: Drill) -> None:
-    lost = drill.lab.leader
-    drill.lab.cluster.kill_node(lost)
+def test_host_of_the_leader_is_lost(drill: Drill) -> None:
+    """Behind one exporter this looks the same as a frozen Patroni."""
+    lost = leader(drill.prod)
+    drill.prod.kill_node(lost)
     expected = {
-        "PatroniUnreachable",
-        "PatroniLeaderChanged",
-        f"PatroniFailover {lost.name}",
-        f"PatroniMemberMissing {lost.name}",
+        f"prod {alert} {lost.name}"
+        for alert in ("PatroniSplitBrainPossible", "PatroniFailover", "PatroniMemberMissing")
     }
-    drill.lab.cluster.wait("them to fire", lambda: drill.fired() >= expected, 120)
-    drill.lab.cluster.start_node(lost)
-    drill.lab.cluster.wait_healthy(60, drill.lab.nodes)
-    drill.expect(seconds=60)
+    drill.wait(*expected, seconds=150)
+    drill.prod.start_node(lost)
+    drill.prod.wait_healthy(90, drill.prod.nodes)
+    drill.quiet(120)
     assert drill.fired() == expected
+    assert drill.notified(PAGER) == {f"prod PatroniSplitBrainPossible {lost.name}"}
 
 
-def _receiver(lab_of_three: Lab, node: Node) -> int:
-    """The process that receives WAL on a replica."""
-    return int(lab_of_three.cluster.sql(node, "SELECT pid FROM pg_stat_wal_receiver")[0][0])
+def test_patroni_of_the_leader_is_frozen_and_its_postgresql_runs(drill: Drill) -> None:
+    frozen = leader(drill.prod)
+    process = drill.prod._patroni[frozen.name].pid
+    send([process], signal.SIGSTOP)
+    expected = {
+        f"prod {alert} {frozen.name}"
+        for alert in ("PatroniSplitBrainPossible", "PatroniFailover", "PatroniMemberMissing")
+    }
+    try:
+        drill.wait(*expected, seconds=150)
+        assert sorted(primary(drill.prod, node) for node in drill.prod.nodes) == [False, True, True]
+        assert primary(drill.prod, frozen)
+    finally:
+        send([process], signal.SIGCONT)
+    drill.prod.wait_healthy(120, drill.prod.nodes)
+    drill.quiet(120)
+    assert drill.fired() - {"prod PatroniMultipleLeaders"} == expected
+    assert f"prod PatroniSplitBrainPossible {frozen.name}" in drill.notified(PAGER)
 
 
-def _write(lab_of_three: Lab, mebibytes: int) -> None:
-    """Has the leader write so much WAL."""
-    statement = (
-        f"SELECT pg_logical_emit_message(true, 'drill', repeat('x', 1048576)) FROM generate_series(1, {mebibytes})"
-    )
-    lab_of_three.cluster.sql(lab_of_three.leader, statement)
+def test_dcs_is_lost(drill: Drill) -> None:
+    drill.dcs.stop()
+    causes = {"prod PatroniDCSUnreachable", "dev PatroniDCSUnreachable"}
+    follow = {
+        f"{namespace} {alert}"
+        for namespace in ("prod", "dev")
+        for alert in ("PatroniNoLeader", "PatroniClusterUnlocked")
+    }
+    follow |= {f"prod PatroniDCSNotSeen {node.name}" for node in drill.prod.nodes} | {"dev PatroniDCSNotSeen n1"}
+    try:
+        drill.wait(*causes, *follow, seconds=150)
+    finally:
+        drill.dcs.start()
+    drill.prod.wait_healthy(120, drill.prod.nodes)
+    drill.dev.wait_healthy(120, drill.dev.nodes)
+    drill.quiet(150)
+    assert causes | follow <= drill.fired()
+    assert follow <= drill.inhibited
+    assert drill.notified(PAGER) == causes
+
+
+def test_one_of_two_clusters_of_one_scope_has_no_leader(drill: Drill) -> None:
+    """PostgreSQL of `dev` hangs, so that its only member loses the leader lock."""
+    (node,) = drill.dev.nodes
+    drill.dev.freeze_postgres(node)
+    expected = {"dev PatroniNoLeader", "dev PatroniPostgresHung n1"}
+    try:
+        drill.wait(*expected, seconds=150)
+    finally:
+        drill.dev.thaw_postgres(node)
+    drill.dev.wait_healthy(120, drill.dev.nodes)
+    drill.quiet(120)
+    assert {alert.split()[0] for alert in drill.fired()} == {"dev"}
+    assert drill.notified(PAGER) >= expected
+
+
+def test_host_of_a_cluster_is_lost_with_its_exporter(drill: Drill, running: tuple[Drill, int]) -> None:
+    (node,) = drill.dev.nodes
+    drill.dev.kill_node(node)
+    drill.sidecar.close()
+    try:
+        drill.wait("dev PatroniClusterLost", "dev ExporterDown n1", seconds=150)
+    finally:
+        beside(drill, node, running[1])
+        drill.dev.start_node(node)
+    drill.dev.wait_healthy(120, drill.dev.nodes)
+    drill.quiet(120)
+    assert "dev ExporterDown n1" in drill.inhibited
+    assert drill.notified(PAGER) == {"dev PatroniClusterLost"}
+
+
+def leader(cluster: Cluster) -> Node:
+    found = cluster.leader()
+    assert found is not None
+    return found
+
+
+def primary(cluster: Cluster, node: Node) -> bool:
+    """Whether PostgreSQL of the node accepts writes."""
+    return cluster.sql(node, "SELECT pg_is_in_recovery()") == [[False]]

@@ -1,11 +1,12 @@
-"""Prometheus' own tool on our rules, fed with what real clusters said, as exporters beside their nodes tell it."""
+"""promtool on rules, with the expositions of recorded clusters as input."""
 
 import json
 import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -21,23 +22,26 @@ RULES = sorted((ROOT / "monitoring" / "rules").glob("*.yml"))
 #: Seconds between two scrapes and two evaluations.
 INTERVAL = 30
 
-#: How many minutes a picture lasts that another one follows.
-BEFORE = 5
-
-#: Families whose value is a moment; promtool's clock begins in 1970, so these are told from there.
+#: Families whose value is a time. The clock of promtool begins in 1970, so these count from there.
 SEEN = "patroni_dcs_last_seen"
-MOMENTS = (
+TIMES = (
     SEEN,
     "patroni_cluster_scheduled_switchover_timestamp_seconds",
     "patroni_last_timeline_switch_timestamp_seconds",
     "patroni_member_scheduled_restart_timestamp_seconds",
+    "patroni_xlog_replayed_timestamp",
 )
 
 Series = dict[str, str]
+Labels = dict[str, str]
+Pairs = tuple[tuple[str, str], ...]
+
+#: A new value, a value and what is added with each scrape, or None where the series is absent.
+Change = float | tuple[float, float] | None
 
 
 def run(*arguments: object) -> str:
-    """Runs promtool; returns what it says, which is empty when it has succeeded."""
+    """Runs promtool; returns its output, which is empty when it has succeeded."""
     command = [path_of("promtool"), *map(str, arguments)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     return "" if ended.returncode == 0 else ended.stdout + ended.stderr
@@ -55,66 +59,111 @@ def picture(version: str, state: str) -> list[Moment]:
     return found
 
 
-def series(
-    nodes: Sequence[Moment],
-    minutes: float,
-    *,
-    before: Sequence[Moment] = (),
-    frozen: bool = False,
-    dead: Sequence[str] = (),
-) -> list[Series]:
-    """What Prometheus would keep of these nodes had they stayed as they were for so long, an exporter beside each.
+@dataclass(frozen=True)
+class Phase:
+    """Nodes that stay as they are for some minutes, each with a target.
 
-    `before` is how they were in the five minutes before that. The DCS is seen again and again, save where it is gone:
-    `frozen` is that it was seen last in the first minute. `dead` are the nodes that answer nothing at all.
+    `dead` nodes answer nothing to their exporter, the scrapes of `down` nodes fail. With `frozen` no node has seen its
+    DCS since the first minute. The keys of `changes` select series, such as `patroni_member_lag_bytes{name="n2"}`; a
+    series that is not there is added, with the labels of the key.
     """
-    earlier = [_Picture(before, 0, _count(BEFORE))] if before else []
-    all_nodes = [*nodes, *(Moment("", "", name, {}) for name in dead)]
-    later = _Picture(all_nodes, BEFORE * 60 if before else 0, _count(minutes), frozen)
-    pictures = [*earlier, later]
-    return [
-        {"series": name, "values": " ".join(picture.values(name, kept=picture is not later) for picture in pictures)}
-        for name in dict.fromkeys(name for picture in pictures for name in picture.told)
-    ]
+
+    nodes: Sequence[Moment]
+    minutes: float
+    dead: Sequence[str] = ()
+    down: Sequence[str] = ()
+    frozen: bool = False
+    changes: Mapping[str, Change] = field(default_factory=dict)
+
+    def samples(self, probed: bool) -> dict[tuple[str, Pairs], float]:
+        """The samples of all targets by family and labels."""
+        found = {}
+        port = 8008 if probed else 9547
+        silent = [Moment("4.1.5", "", name, {}) for name in self.dead]
+        for node in [*self.nodes, *silent]:
+            scraped = {} if node.node in self.down else _scrape(node)
+            scraped["up", ()] = float(node.node not in self.down)
+            if scraped["up", ()] and not probed:
+                scraped["patroni_staytus_exporter_build_info", ()] = 1.0
+            for (family, pairs), value in scraped.items():
+                target = (("instance", f"{node.node}:{port}"), ("job", "patroni"))
+                found[family, tuple(sorted((*pairs, *target)))] = value
+        for name in set(self.down) - {node.node for node in [*self.nodes, *silent]}:
+            found["up", (("instance", f"{name}:{port}"), ("job", "patroni"))] = 0.0
+        return found
 
 
-def _count(minutes: float) -> int:
-    return round(minutes * 60 / INTERVAL)
+class Scraped(Protocol):
+    """Targets that stay as they are for some minutes."""
+
+    @property
+    def minutes(self) -> float: ...
+    @property
+    def frozen(self) -> bool: ...
+    @property
+    def changes(self) -> Mapping[str, Change]: ...
+    def samples(self, probed: bool) -> dict[tuple[str, Pairs], float]: ...
 
 
-class _Picture:
-    """What the exporters of some nodes tell, held for `count` scrapes from the second `start` on."""
+def series(
+    *phases: Scraped, labels: Mapping[str, str] = {}, probed: bool = False, interval: int = INTERVAL
+) -> list[Series]:
+    """The series that Prometheus has of one cluster after these phases; `labels` are those of its targets.
 
-    def __init__(self, nodes: Sequence[Moment], start: int, count: int, frozen: bool = False) -> None:
-        self.start, self.count, self.frozen = start, count, frozen
-        self.told: dict[str, tuple[str, float]] = {}
-        for node in nodes:
-            for (family, pairs), value in _scrape(node).items():
-                labels = {**dict(pairs), "instance": f"{node.node}:9547", "job": "patroni"}
-                self.told[f"{family}{{{_labels(labels)}}}"] = family, value
-        self.now = max((value for family, value in self.told.values() if family == SEEN), default=0.0)
+    `probed` targets have one exporter for all of them, the others an exporter each.
+    """
+    values: dict[str, list[str]] = {}
+    scrapes = 0
+    for phase in phases:
+        count = round(phase.minutes * 60 / interval)
+        samples = {
+            _name(family, {**dict(pairs), **labels}): (family, value)
+            for (family, pairs), value in phase.samples(probed).items()
+        }
+        now = max((value for family, value in samples.values() if family == SEEN), default=0.0)
+        told = {}
+        for name, (family, value) in samples.items():
+            step = 0.0
+            if family in TIMES and value:
+                value += scrapes * interval - now + (60 if phase.frozen else 0)
+                step = interval if family == SEEN and not phase.frozen else 0.0
+            told[name] = f"{value!r}+{step:g}x{count - 1}"
+        told.update(_changed(told, phase.changes, labels, count))
+        for name in {**values, **told}:
+            before = values.setdefault(name, [f"_x{scrapes}"] if scrapes else [])
+            absent = f"_x{count}" if not before or before[-1].startswith(("_", "stale")) else f"stale _x{count - 1}"
+            before.append(told.get(name) or absent)
+        scrapes += count
+    return [{"series": name, "values": " ".join(parts)} for name, parts in values.items()]
 
-    def values(self, name: str, *, kept: bool) -> str:
-        """The samples of one series, as promtool writes them; `kept` tells that more will follow."""
-        if name not in self.told:
-            return f"_x{self.count}" if kept else "stale"
-        family, value = self.told[name]
-        step = 0
-        if family in MOMENTS and value:
-            value += self.start - self.now + (60 if self.frozen else 0)
-            step = INTERVAL if family == SEEN and not self.frozen else 0
-        return f"{value!r}+{step}x{self.count - 1}"
+
+def _changed(
+    told: Mapping[str, str], changes: Mapping[str, Change], labels: Mapping[str, str], count: int
+) -> dict[str, str]:
+    changed = {}
+    for part, change in changes.items():
+        family, _, matchers = part.rstrip("}").partition("{")
+        wanted = [f'{name}="{value}"' for name, value in re.findall(r'(\w+)="([^"]*)"', matchers)]
+        found = [name for name in told if name.startswith(family + "{") and all(pair in name for pair in wanted)]
+        if change is None:
+            changed.update(dict.fromkeys(found, ""))  # absent
+            continue
+        value, step = change if isinstance(change, tuple) else (change, 0)
+        if not found:
+            found = [_name(family, {**dict(re.findall(r'(\w+)="([^"]*)"', matchers)), **labels})]
+        changed.update(dict.fromkeys(found, f"{value!r}+{step!r}x{count - 1}"))
+    return changed
 
 
 def _scrape(node: Moment) -> dict[Any, float]:
-    """The samples that an exporter beside this node gives."""
+    """The samples that an exporter beside this node exposes."""
     read, success = [], {}
     for collector in COLLECTORS["patroni"]:
         answer = node.answers.get(f"/{collector.path}")
-        if answer is None and collector.name == "failsafe" and node.version < "3":  # there is none, nobody asked
+        if answer is None and collector.name == "failsafe" and node.version < "3":  # this version does not have it
             continue
         try:
-            if answer is None:  # recorded is only what was answered
+            if answer is None:  # the recordings hold only what was answered
                 raise ParseError("no answer")
             collector.parse(answer)
         except NotSupported:
@@ -132,33 +181,66 @@ def _scrape(node: Moment) -> dict[Any, float]:
     return samples
 
 
-def _labels(labels: Mapping[str, str]) -> str:
+def _name(family: str, labels: Mapping[str, str]) -> str:
     quoted = {name: json.dumps(value, ensure_ascii=False) for name, value in labels.items()}
-    return ", ".join(f"{name}={value}" for name, value in sorted(quoted.items()))
+    return f"{family}{{{', '.join(f'{name}={value}' for name, value in sorted(quoted.items()))}}}"
 
 
-def firing(folder: Path, files: Sequence[Path], given: Sequence[Series], minutes: float) -> set[str]:
-    """The alerts that fire in these minutes' last one, each with the member that it names, if any.
+def alerts(
+    folder: Path,
+    given: Sequence[Series],
+    *minutes: float,
+    files: Sequence[Path] = RULES,
+    interval: int = INTERVAL,
+) -> list[list[Labels]]:
+    """The labels of the alerts that fire at each of these minutes.
 
-    promtool only compares: it is told that nothing fires, and what it finds instead is read from its answer.
+    promtool only compares: the test expects that nothing fires, and the alerts are read from what it reports instead.
     """
     names = sorted({rule["alert"] for rule in rules(files) if "alert" in rule})
-    at = f"{round(minutes * 60)}s"
+    groups = [group["name"] for file in files for group in yaml.safe_load(file.read_text())["groups"]]
+    times = [f"{round(minute * 60)}s" for minute in minutes]
     test = {
         "rule_files": [str(file) for file in files],
-        "group_eval_order": ["thresholds", "patroni-views", "staytus-views"],
-        "evaluation_interval": f"{INTERVAL}s",
+        "group_eval_order": sorted(groups, key=lambda name: ("memory" not in name, "views" not in name)),
+        "evaluation_interval": f"{interval}s",
         "tests": [
             {
-                "interval": f"{INTERVAL}s",
+                "interval": f"{interval}s",
                 "input_series": list(given),
-                "alert_rule_test": [{"eval_time": at, "alertname": name, "exp_alerts": []} for name in names],
+                "alert_rule_test": [
+                    {"eval_time": time, "alertname": name, "exp_alerts": []} for time in times for name in names
+                ],
             }
         ],
     }
     file = folder / "test.yml"
     file.write_text(yaml.safe_dump(test))
-    said = run("test", "rules", file)
-    found = [dict(re.findall(r'(\w+)="([^"]*)"', labels)) for labels in re.findall(r"Labels:{(.*)}", said)]
-    assert bool(said) == bool(found), said
-    return {" ".join([labels["alertname"], *filter(None, [labels.get("name")])]) for labels in found}
+    reported = run("test", "rules", file)
+    found: dict[float, list[Labels]] = {round(minute * 60): [] for minute in minutes}
+    for block in reported.split("alertname: ")[1:]:
+        time = re.search(r"time: (\w+)", block)
+        assert time, block
+        found[_seconds(time[1])] += [
+            dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels)) for labels in re.findall(r"Labels:{(.*)}", block)
+        ]
+    assert bool(reported) == any(found.values()), reported
+    assert "error expanding template" not in reported, reported
+    return list(found.values())
+
+
+def _seconds(duration: str) -> int:
+    units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([dhms])", duration))
+
+
+def named(found: Iterable[Labels]) -> set[str]:
+    """The alerts but the one that always fires, each with the member that it names, if any."""
+    return {" ".join(filter(None, [a["alertname"], a.get("name")])) for a in found if a["alertname"] != "Watchdog"}
+
+
+def firing(
+    folder: Path, given: Sequence[Series], *minutes: float, files: Sequence[Path] = RULES, interval: int = INTERVAL
+) -> list[set[str]]:
+    """The alerts that fire at each of these minutes, named as by `named`."""
+    return [named(found) for found in alerts(folder, given, *minutes, files=files, interval=interval)]

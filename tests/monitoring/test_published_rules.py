@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.installed import needs
-from tests.monitoring.promtool import firing, picture, rules, run, series
+from tests.monitoring.promtool import Phase, firing, picture, rules, run, series
 
 PUBLISHED = Path(__file__).with_name("published_rules.yml")
 MINUTES = 8
@@ -48,14 +48,12 @@ AFTER_HEALTHY: dict[tuple[str, str], set[str]] = {
 }
 
 
-def alerts(folder: Path, version: str, state: str, before: str | None = None) -> set[str]:
-    given = series(
-        picture(version, state),
-        MINUTES,
-        before=picture(version, before) if before else (),
-        frozen="dcs-down" in state,
-    )
-    return {alert.split()[0] for alert in firing(folder, [PUBLISHED], given, MINUTES)}
+def fired(folder: Path, version: str, state: str, before: str | None = None) -> set[str]:
+    phases = [Phase(picture(version, state), MINUTES, frozen="dcs-down" in state)]
+    if before:
+        phases.insert(0, Phase(picture(version, before), 5))
+    (found,) = firing(folder, series(*phases), MINUTES, files=[PUBLISHED])
+    return {alert.split()[0] for alert in found}
 
 
 @needs("promtool")
@@ -66,15 +64,15 @@ def test_promtool_accepts_them() -> None:
 @needs("promtool")
 @pytest.mark.parametrize(("version", "state"), STATES)
 def test_they_fire_on_what_is_broken_and_not_on_what_is_well(tmp_path: Path, version: str, state: str) -> None:
-    assert alerts(tmp_path, version, state) == STATES[version, state]
+    assert fired(tmp_path, version, state) == STATES[version, state]
 
 
 @needs("promtool")
 @pytest.mark.parametrize(("version", "state"), AFTER_HEALTHY)
 def test_those_on_changes_fire_when_something_has_changed(tmp_path: Path, version: str, state: str) -> None:
-    assert alerts(tmp_path, version, state, before="healthy-async") == AFTER_HEALTHY[version, state]
+    assert fired(tmp_path, version, state, before="healthy-async") == AFTER_HEALTHY[version, state]
 
 
 def test_each_of_them_is_seen_firing_but_the_one_on_two_primaries_of_which_there_is_no_recording() -> None:
-    fired = set().union(*STATES.values(), *AFTER_HEALTHY.values())
-    assert {rule["alert"] for rule in rules([PUBLISHED])} - fired == {"MoreThanOnePrimary"}
+    seen = set().union(*STATES.values(), *AFTER_HEALTHY.values())
+    assert {rule["alert"] for rule in rules([PUBLISHED])} - seen == {"MoreThanOnePrimary"}

@@ -1,0 +1,5 @@
+{ prometheusAlerts+:: { groups: [] } }
++ (import 'exporter.libsonnet')
++ (import 'cluster.libsonnet')
++ (import 'members.libsonnet')
++ (import 'staytus.libsonnet')

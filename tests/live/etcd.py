@@ -1,0 +1,80 @@
+"""A real etcd that can be lost, and Patroni clusters that use it instead of raft."""
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from demo.cluster import Cluster
+from demo.install import Programs
+from demo.node import HOST, Config, Node
+from tests.live.installed import path_of
+from tests.live.processes import Served, free_port, serving, until
+
+#: What Patroni needs to talk to etcd.
+CLIENT = ("python-etcd==0.4.5", "dnspython>=2,<3")
+
+
+class Etcd:
+    """One member on a fixed port; `start` after `stop` finds the same data."""
+
+    def __init__(self, folder: Path, port: int, peer_port: int) -> None:
+        self.port, self._folder, self._peer_port = port, folder, peer_port
+        self._running = contextlib.ExitStack()
+
+    def start(self) -> None:
+        client, peer = f"http://{HOST}:{self.port}", f"http://{HOST}:{self._peer_port}"
+        command = [
+            *(path_of("etcd"), "--name=drill", f"--data-dir={self._folder / 'etcd'}", "--unsafe-no-fsync"),
+            *(f"--listen-client-urls={client}", f"--advertise-client-urls={client}"),
+            *(f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=drill={peer}"),
+        ]
+        served: Served = self._running.enter_context(serving(self._folder, self.port, command))
+        until(lambda: served.get("/health")[0] == 200)
+
+    def stop(self) -> None:
+        """Ends it as a crash of its host does."""
+        self._running.close()
+
+
+@contextlib.contextmanager
+def etcd(folder: Path) -> Iterator[Etcd]:
+    """A running etcd."""
+    with free_port() as port, free_port() as peer_port:
+        server = Etcd(folder, port, peer_port)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+class EtcdCluster(Cluster):
+    """A cluster whose DCS is etcd; clusters of one scope differ in their namespace."""
+
+    def __init__(self, server: Etcd, namespace: str, nodes: int, scope: str, dynamic: Config) -> None:
+        super().__init__("4.1.5", nodes, scope=scope, dynamic=dynamic)
+        self.namespace, self._server = namespace, server
+
+    @property
+    def programs(self) -> Programs:
+        programs = super().programs
+        found = subprocess.run([str(programs.python), "-I", "-c", "import etcd, dns"], check=False, capture_output=True)
+        if found.returncode:
+            pip = [sys.executable, "-m", "pip", "--python", str(programs.python), "install", "-q", *CLIENT]
+            subprocess.run(pip, check=True)
+        return programs
+
+    def _config(self, node: Node) -> Config:
+        config: dict[str, Any] = super()._config(node)
+        del config["raft"]
+        return {**config, "namespace": f"/{self.namespace}/", "etcd3": {"host": f"{HOST}:{self._server.port}"}}
+
+    def _ctl_config(self) -> Config:
+        config = self._config(self.nodes[0])
+        return {key: config[key] for key in ("scope", "namespace", "restapi", "etcd3", "postgresql")}
+
+    def _wait_for_raft(self, node: Node, seconds: float = 10) -> None:
+        """There is none."""
