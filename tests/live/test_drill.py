@@ -134,7 +134,7 @@ def exporter(folder: Path, port: int, *arguments: str) -> tuple[Path, int, list[
 def beside(drill: Drill, node: Node, port: int) -> Served:
     """Starts the exporter beside the node of `dev`."""
     folder, port, command = exporter(drill.dev.folder, port, "--patroni-url", f"{node.url}/patroni")
-    return drill.sidecar.enter_context(serving(folder, port, command, environ=drill.dev.marked))
+    return drill.sidecar.enter_context(serving(folder, port, command, environ=drill.dev.environ))
 
 
 @pytest.fixture(scope="module")
