@@ -1,7 +1,6 @@
 """glibc's malloc returns freed memory to the system; by default most of what large documents took stays resident.
 
-`make soak` began with 43 MiB and ended with 249 MiB by default, with 79 MiB and two arenas, and with 54 MiB with all
-that is here.
+The soak test began with 43 MiB: without this it ended with 249 MiB after 30 s, with it with 62 MiB after 180 s.
 """
 
 import ctypes

@@ -41,7 +41,7 @@ modules:
 """
 
 #: Bounds: seconds in which 99 of 100 responses arrive, lines of the log in a minute, and MiB of memory that remain.
-P99, LINES, MEMORY = 2.0, 600, 30
+P99, LINES, MEMORY = 2.0, 300, 30
 
 #: Counters that show that the attacks took place.
 ATTACKED = (
