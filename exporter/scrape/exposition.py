@@ -9,7 +9,7 @@ from functools import cache
 
 from prometheus_client.utils import floatToGoString
 
-from exporter.scrape.families import Labels, labels_of, samples_by_family
+from exporter.scrape.families import Labels, samples_by_family
 from exporter.scrape.results import ModuleResult
 
 
@@ -17,18 +17,13 @@ def exposition(results: Iterable[ModuleResult], *, openmetrics: bool = False, na
     """Returns the families in Prometheus' text format or in OpenMetrics, `names` only when there are some."""
     parts = []
     for result in results:
-        written: dict[tuple[object, ...], str] = {}  # most families have the labels of another one
-        for family, common, samples in samples_by_family(result):
+        for family, samples in samples_by_family(result, _labels):
             name = family.name
-            if names and name not in names:
-                continue
-            parts.append(_head(name, family.help, openmetrics))
-            for values, number in samples:
-                key = (family.common_labels, family.labels, values)
-                if key not in written:
-                    written[key] = _labels(labels_of(family, common, values))
-                text = repr(number) if -1e6 < number < 1e6 else floatToGoString(number)  # type: ignore[no-untyped-call]
-                parts.append(f"{name}{written[key]} {text}\n")
+            if not names or name in names:
+                parts.append(_head(name, family.help, openmetrics))
+                for labels, number in samples:
+                    text = repr(number) if -1e6 < number < 1e6 else floatToGoString(number)  # type: ignore[no-untyped-call]
+                    parts.append(f"{name}{labels} {text}\n")
     if openmetrics:
         parts.append("# EOF\n")
     return "".join(parts)

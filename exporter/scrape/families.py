@@ -1,19 +1,21 @@
 """The families of a scrape: those of its documents, and those about the scrape itself."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 
 from exporter.collectors import COLLECTORS
-from exporter.collectors.base import AnyCollector, CommonLabels, Family, Values, gauge, gauges, stateset
+from exporter.collectors.base import AnyCollector, Family, Names, Samples, Values, gauge, gauges, stateset
 from exporter.log import Event
 from exporter.scrape.results import ModuleResult
 from exporter.upstream.target import Module
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: The labels of a sample.
 Labels = dict[str, str]
@@ -67,66 +69,63 @@ def families_of(module: Module) -> Iterator[Family[Any]]:
     yield from SCRAPE_FAMILIES[module.service]
 
 
-def samples_by_family(result: ModuleResult) -> Iterator[tuple[Family[Any], Labels, Iterable[tuple[Values, float]]]]:
-    """Returns each family with the labels that its samples have in common and with its samples.
+def samples_by_family(
+    result: ModuleResult, written: Callable[[Labels], T]
+) -> Iterator[tuple[Family[Any], list[tuple[T, float]]]]:
+    """Returns each family with its samples, whose labels are in the form that `written` returns.
 
     A family of a parsed document is also there when it has no sample. The families of a document that failed are left
     out, and those with a common label that no document has a value for.
     """
     known = result.common_labels
-    common: dict[tuple[str, ...], Labels | None] = {}
-    for document in result.documents:
-        if document.model is not None:
-            for family in document.collector.families:
-                if family.inherited and not result.module.compat_metrics:
-                    continue
-                names = family.common_labels
-                if names not in common:
-                    common[names] = {name: known[name] for name in names} if known.keys() >= set(names) else None
-                if (labels := common[names]) is not None:
-                    yield family, labels, _samples(family, document.model, known)
-    for own in SCRAPE_FAMILIES[result.module.service]:
-        yield own, {}, _samples(own, result, known)
+    common: dict[Names, Labels | None] = {}
+    labels: dict[tuple[Names, Names, Values], T] = {}  # most families have the labels of another one
+    tables = [(document.collector.families, document.model) for document in result.documents]
+    for families, model in (*tables, (SCRAPE_FAMILIES[result.module.service], result)):
+        for family in families if model is not None else ():
+            if family.inherited and not result.module.compat_metrics:
+                continue
+            names = family.common_labels
+            if names not in common:
+                common[names] = {name: known[name] for name in names} if known.keys() >= set(names) else None
+            if (shared := common[names]) is not None:
+                samples = []
+                for values, number in _distinct(family, family.samples(model, known)):
+                    key = (names, family.labels, values)
+                    if key not in labels:
+                        labels[key] = written(shared | labels_of(family, values))
+                    samples.append((labels[key], number))
+                yield family, samples
 
 
-def _samples(family: Family[Any], model: object, known: CommonLabels) -> Iterable[tuple[Values, float]]:
+def _distinct(family: Family[Any], samples: Samples) -> Samples:
+    """Returns the first sample of each label values, which other samples can repeat."""
     if not family.labels:
-        return family.samples(model, known)
-    samples: dict[Values, float] = {}
-    for values, number in family.samples(model, known):
-        if values in samples:
+        return samples
+    first: dict[Values, float] = {}
+    for values, number in samples:
+        if values in first:
             log.warning(Event("duplicate sample ignored", family=family.name, labels=str(values)))
         else:
-            samples[values] = number
-    return samples.items()
+            first[values] = number
+    return first.items()
 
 
-def labels_of(family: Family[Any], common: Labels, values: Values) -> Labels:
-    """Returns the labels of one sample: the common ones and its own."""
-    if not family.labels:
-        return common
-    if None in values:
-        return {
-            **common,
-            **{name: value for name, value in zip(family.labels, values, strict=True) if value is not None},
-        }
-    return {**common, **dict(zip(family.labels, values, strict=True))}  # type: ignore[arg-type]
+def labels_of(family: Family[Any], values: Values) -> Labels:
+    """Returns the labels of one sample, without the common ones."""
+    return {name: value for name, value in zip(family.labels, values, strict=True) if value is not None}
 
 
-def metric_of(
-    family: Family[Any], samples: Iterable[tuple[Values, float]] = (), common: Labels | None = None
-) -> Metric:
+def metric_of(family: Family[Any], samples: Iterable[tuple[Labels, float]] = ()) -> Metric:
     """Returns a family as prometheus_client represents it."""
     metric = Metric(family.name.removesuffix("_total"), family.help, family.type)
-    metric.samples = [
-        Sample(family.name, labels_of(family, common or {}, values), number) for values, number in samples
-    ]
+    metric.samples = [Sample(family.name, labels, number) for labels, number in samples]
     return metric
 
 
 def metrics(result: ModuleResult) -> Iterator[Metric]:
     """Returns the families with their samples."""
-    return (metric_of(family, samples, common) for family, common, samples in samples_by_family(result))
+    return (metric_of(family, samples) for family, samples in samples_by_family(result, lambda labels: labels))
 
 
 def descriptions(module: Module) -> Iterator[Metric]:

@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from exporter.collectors.base import Family, Names, Number, Values, gauge, gauges
 from exporter.config.modules_file import ModulesFile
-from exporter.scrape.families import metric_of
+from exporter.scrape.families import labels_of, metric_of
 from exporter.upstream.client import Client
 from exporter.version import __version__
 from exporter.web.auth import PasswordCache
@@ -94,5 +94,6 @@ class OwnCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         if self._sources.file:
             self._sources.file.get()  # reloads a changed file
-        metrics = (metric_of(family, family.samples(self._sources, {})) for family in OWN_FAMILIES)
-        return (metric for metric in metrics if metric.samples)
+        for family in OWN_FAMILIES:
+            if samples := [(labels_of(family, values), n) for values, n in family.samples(self._sources, {})]:
+                yield metric_of(family, samples)
