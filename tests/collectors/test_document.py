@@ -120,3 +120,9 @@ def test_integer_beyond_the_precision_of_a_float() -> None:
 def test_lone_surrogate_becomes_a_question_mark() -> None:
     fields = Answer(200, b'{"t": "a\\ud800b"}').fields()
     assert fields.text("t") == "a?b"
+
+
+def test_json_that_would_expand() -> None:
+    """4 MiB of empty objects would take about 110 MiB, and the list that holds them more."""
+    with pytest.raises(ParseError, match=r"^JSON that would take more than 128 MiB of memory$"):
+        Answer(200, b"[" + b"{}," * 1_400_000 + b"{}]").rows()
