@@ -223,3 +223,11 @@ def test_certificate_expiry() -> None:
             samples = scrape((module,))["patroni_tls_certificate_not_after_timestamp_seconds"]
             assert samples == {("lab", "n1"): ssl.cert_time_to_seconds(expires)}
         assert server.connections == 1
+
+
+def test_each_document_has_its_size_limit(upstream: Upstream) -> None:
+    upstream.serve({**LEADER, "/history": Answer(200, b"[" + b" " * 3_000_000 + b"]")})
+    upstream.answers["/config"] = (200, b"{" + b" " * 3_000_000 + b"}")
+    (result,) = Scrape(both(upstream)[:1], Client()).results()
+    failures = {document.collector.name: document.failure for document in result.documents if document.failure}
+    assert failures == {"config": "the response is larger than 2 MiB"}
