@@ -8,24 +8,13 @@ from tests.recorded import RECORDINGS, VERSIONS, exposition, moment, moments, sa
 
 #: Recordings of /patroni that differ, with every role and most states.
 NODES = (
-    ("1.6.5", "healthy-async", "n1"),
-    ("1.6.5", "creating-replica", "n3"),
-    ("2.0.2", "timezone", "n1"),
-    ("2.0.2", "healthy-async", "n2"),
-    ("2.1.7", "timeline-null", "n2"),
-    ("2.1.7", "paused", "n1"),
-    ("3.3.11", "pending-restart", "n2"),
-    ("3.3.11", "standby-cluster", "n1"),
-    ("3.3.11", "dcs-down-failsafe", "n1"),
-    ("4.0.11", "quorum", "n2"),
-    ("4.0.11", "replay-paused", "n2"),
-    ("4.1.5", "healthy-async", "n1"),
-    ("4.1.5", "healthy-async", "n2"),
-    ("4.1.5", "tags", "n2"),
-    ("4.1.5", "sync-2", "n2"),
-    ("4.1.5", "start-failed", "n2"),
-    ("4.1.5", "not-streaming", "n2"),
-)
+    ("1.6.5", "healthy-async", "n1"), ("1.6.5", "creating-replica", "n3"), ("2.0.2", "timezone", "n1"),
+    ("2.0.2", "healthy-async", "n2"), ("2.1.7", "timeline-null", "n2"), ("2.1.7", "paused", "n1"),
+    ("3.3.11", "pending-restart", "n2"), ("3.3.11", "standby-cluster", "n1"), ("3.3.11", "dcs-down-failsafe", "n1"),
+    ("4.0.11", "quorum", "n2"), ("4.0.11", "replay-paused", "n2"), ("4.1.5", "healthy-async", "n1"),
+    ("4.1.5", "healthy-async", "n2"), ("4.1.5", "tags", "n2"), ("4.1.5", "sync-2", "n2"),
+    ("4.1.5", "start-failed", "n2"), ("4.1.5", "not-streaming", "n2"),
+)  # fmt: skip
 
 
 def expected() -> dict[Path, str]:

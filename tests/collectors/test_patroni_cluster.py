@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from exporter.collectors.document import Answer, NotSupported, ParseError
-from exporter.collectors.patroni_cluster import COLLECTOR, FAMILIES, Cluster, Member, Switchover, parse
+from exporter.collectors.document import Answer, NotSupported
+from exporter.collectors.patroni_cluster import COLLECTOR, FAMILIES, Cluster, Switchover, parse
 from tests.recorded import moment
 
 LAG = moment("4.1.5", "lag", "n1").answers["/cluster"]
@@ -18,30 +18,6 @@ def cluster(**changes: object) -> Cluster:
 def samples(family: str, model: Cluster) -> dict[tuple[str | None, ...], float]:
     row = next(row for row in FAMILIES if row.name == family)
     return dict(row.samples(model, {"scope": "lab"}))
-
-
-def test_member() -> None:
-    model = parse(LAG)
-    assert (model.scope, model.paused, model.switchover, model.warnings) == ("lab", False, None, ())
-    assert model.members[1] == Member(
-        name="n2",
-        role="replica",
-        state="streaming",
-        host="127.0.0.1",
-        port="18222",
-        api_url="http://127.0.0.1:18202/patroni",
-        timeline=1,
-        lag=0,
-        receive_lag=0,
-        replay_lag=3928392,
-        lsn=72171008,
-        receive_lsn=72171008,
-        replay_lsn=68242616,
-        pending_restart=False,
-        pending_restart_parameters=(),
-        scheduled_restart=None,
-        tags=(),
-    )
 
 
 def test_unknown_lag_and_lsn_are_absent() -> None:
@@ -108,27 +84,3 @@ def test_scope_since_patroni_3_2() -> None:
 def test_not_supported() -> None:
     with pytest.raises(NotSupported):
         parse(Answer(503, moment("4.1.5", "lag", "n1").answers["/patroni"].body))
-
-
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        (Answer(503, b"overloaded"), "HTTP 503: expected 200"),
-        (Answer(503, b"{}"), "HTTP 503: expected 200"),
-        (Answer(404, b"{}"), "HTTP 404: expected 200"),
-        (Answer(200, b'{"members": {}}'), "members: expected an array, found an object"),
-        (Answer(200, b'{"members": [{}]}'), "members[0].name: expected a string, found nothing"),
-        (
-            Answer(200, b'{"members": [{"name": "n1", "lsn": "nowhere"}]}'),
-            "members[0].lsn: expected an LSN of the form X/Y, found a string",
-        ),
-        (
-            Answer(200, b'{"members": [{"name": "n1", "lag": "much"}]}'),
-            "members[0].lag: expected an integer, found a string",
-        ),
-    ],
-)
-def test_invalid_cluster(answer: Answer, message: str) -> None:
-    with pytest.raises(ParseError) as caught:
-        parse(answer)
-    assert str(caught.value) == message

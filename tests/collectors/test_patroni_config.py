@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from exporter.collectors.document import Answer, ParseError
+from exporter.collectors.document import Answer
 from exporter.collectors.patroni_config import COLLECTOR, FAMILIES, Config, parse
 
 
@@ -88,16 +88,3 @@ def test_hash_changes_only_with_the_configuration() -> None:
     assert one.hash == config(postgresql={"parameters": {"b": "2", "a": "1"}}, ttl=30).hash
     assert one.hash != config(ttl=30, postgresql={"parameters": {"a": "1", "b": "3"}}).hash
     assert one.hash == int(float(one.hash))
-
-
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        (Answer(502, b"<!DOCTYPE HTML>"), "HTTP 502: expected 200"),
-        (Answer(200, b"[]"), "the document: expected an object, found an array"),
-    ],
-)
-def test_invalid_configuration(answer: Answer, message: str) -> None:
-    with pytest.raises(ParseError) as caught:
-        parse(answer)
-    assert str(caught.value) == message

@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.collectors.document import Answer, NotSupported, ParseError
+from exporter.collectors.document import Answer, NotSupported
 from exporter.collectors.patroni_failsafe import FAMILIES, Failsafe, parse
 from tests.recorded import moment
 
@@ -28,8 +28,3 @@ def test_not_supported_means_no_members() -> None:
     with pytest.raises(NotSupported) as caught:
         parse(Answer(503, moment("2.1.7", "healthy-async", "n1").answers["/patroni"].body))
     assert caught.value.model == Failsafe(frozenset())
-
-
-def test_invalid_topology() -> None:
-    with pytest.raises(ParseError, match=r"^HTTP 500: expected 200$"):
-        parse(Answer(500, b""))

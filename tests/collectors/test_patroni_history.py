@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.collectors.document import Answer, ParseError
+from exporter.collectors.document import Answer
 from exporter.collectors.patroni_history import FAMILIES, History, parse
 
 TIME = "2026-11-20T23:40:19+00:00"
@@ -40,19 +40,3 @@ def test_missing_time_and_reason(history: History, timestamps: list[object], inf
         "patroni_last_timeline_switch_timestamp_seconds": timestamps,
         "patroni_last_timeline_switch_info": infos,
     }
-
-
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        (Answer(200, b"{}"), "the document: expected an array, found an object"),
-        (Answer(200, b"[7]"), "[0]: expected an array, found 7"),
-        (Answer(200, b"[[1, 7, 7]]"), "[0].reason: expected a string, found 7"),
-        (Answer(200, b'[[1, 7, "x", "soon"]]'), "[0].time: expected a timestamp, found a string"),
-        (Answer(502, b""), "HTTP 502: expected 200"),
-    ],
-)
-def test_invalid_history(answer: Answer, message: str) -> None:
-    with pytest.raises(ParseError) as caught:
-        parse(answer)
-    assert str(caught.value) == message

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.collectors import patroni_node
-from exporter.collectors.document import Answer, ParseError
+from exporter.collectors.document import Answer
 from exporter.collectors.patroni_node import OWN_FAMILIES, STATES, Node, Standby, parse, version_number
 from tests.conftest import COMPARED
 from tests.recorded import VERSIONS, Moment, moment, moments, samples
@@ -184,18 +184,6 @@ def test_identical_standbys_are_one_sample() -> None:
     )
 
 
-def test_missing_values_are_absent_in_inherited_families() -> None:
-    model = parse(moment("1.6.5", "creating-replica", "n3").answers["/patroni"])
-    assert (
-        value("patroni_postgresql_postmaster_start_time", model),
-        value("patroni_postgresql_timeline", model),
-        value("patroni_replication_info", model),
-        value("patroni_postgresql_pending_restart", model),
-        value("patroni_patroni_cluster_unlocked", model),
-        value("patroni_patroni_pause", model),
-    ) == ([], [], [], [0], [0], [0])
-
-
 def test_problems_are_absent_unless_reported() -> None:
     families = ("patroni_watchdog_failed", "patroni_logger_records_lost")
     assert [value(family, node()) for family in families] == [[], []]
@@ -206,23 +194,6 @@ def test_postgresql_info_with_missing_values() -> None:
     info = next(family for family in patroni_node.FAMILIES if family.name == "patroni_postgresql_info")
     assert list(info.samples(node(server_version=None), {})) == [(("", "7710421396321073731"), 1.0)]
     assert list(info.samples(node(server_version=None, database_system_identifier=None), {})) == []
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        (b"{}", "HTTP 200: expected the status of a Patroni node, found no key 'patroni'"),
-        (b'{"patroni": {}}', "role: expected a string, found nothing"),
-        (
-            b'{"patroni": {"version": "4.1.5"}, "role": "replica", "state": "x"}',
-            "patroni.scope: expected a string, found nothing",
-        ),
-    ],
-)
-def test_invalid_status(body: bytes, message: str) -> None:
-    with pytest.raises(ParseError) as caught:
-        parse(Answer(200, body))
-    assert str(caught.value) == message
 
 
 def test_new_keys_are_ignored() -> None:

@@ -2,9 +2,7 @@
 
 import json
 
-import pytest
-
-from exporter.collectors.document import Answer, ParseError
+from exporter.collectors.document import Answer
 from exporter.collectors.staytus_issues import COLLECTOR, FAMILIES, Issue, Issues, parse
 from tests.recorded import staytus
 
@@ -70,8 +68,3 @@ def test_duplicate_identifier() -> None:
     assert samples("staytus_issues", model)["identified",] == 1.0
     assert samples("staytus_issues", model)["resolved",] == 0.0
     assert list(COLLECTOR.warnings(model)) == ["duplicate issue 'a'"]
-
-
-def test_access_denied() -> None:
-    with pytest.raises(ParseError, match=r"^access-denied: "):
-        parse(staytus("auth_invalid_token"))

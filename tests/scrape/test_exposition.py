@@ -53,7 +53,7 @@ def test_names(upstream: Upstream) -> None:
 
 def texts() -> Iterator[str]:
     yield from (value for value in TEXTS if isinstance(value, str))
-    yield from ("\\", '"', "\n", "\r", '\\n"', "\u2028", "ü", "{}", "a,b=c")
+    yield from ("\\", '"', "\n", "\r", '\\n"', "\u2028", "ü", "{}", "a,b=c", "#", "tab\t\x00\x85", "ключ 鍵 🗝")
 
 
 @pytest.mark.parametrize("value", list(texts()))

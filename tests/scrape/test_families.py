@@ -1,22 +1,15 @@
 """The samples of families: common labels, duplicates, and label values."""
 
-import json
-
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
-from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector as PrometheusCollector
 
-from exporter.collectors import COLLECTORS
 from exporter.collectors.base import Collector, Family, gauge, info, with_labels
-from exporter.scrape.families import SCRAPE_FAMILIES, metrics
+from exporter.scrape.families import metrics
 from exporter.scrape.results import DocumentResult, ModuleResult
-from exporter.scrape.scrape import Scrape
-from exporter.upstream.client import Client
 from exporter.upstream.target import Module
-from tests.conftest import Upstream, at
-from tests.scrape.test_scrape import both, values
+from tests.conftest import at
+from tests.scrape.test_scrape import values
 
 
 def samples(*rows: Family[int], common: dict[str, str] | None = None) -> dict[str, dict[tuple[str, ...], float]]:
@@ -42,27 +35,6 @@ def test_duplicate_sample(caplog: pytest.LogCaptureFixture) -> None:
 def test_internal_error_of_a_row_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
         samples(gauge("patroni_x", "X.", lambda model: 1 // (model - 1)))
-
-
-def test_every_service_has_scrape_families() -> None:
-    assert set(COLLECTORS) == set(SCRAPE_FAMILIES)
-
-
-@pytest.mark.parametrize(
-    "text", ['"quoted"', "back\\slash", "two\nlines", "tab\t\r\x00\x85\u2028", "ключ 鍵 🗝", "{}=,", "#"]
-)
-def test_label_values_in_the_text_format(upstream: Upstream, text: str) -> None:
-    cluster = {"scope": text, "members": [{"name": text, "tags": {text: text}}]}
-    upstream.answers["/cluster"] = (200, json.dumps(cluster).encode())
-    (result,) = Scrape(both(upstream)[:1], Client()).results()
-    registry = CollectorRegistry()
-    registry.register(Fixed(list(metrics(result))))
-    parsed = {
-        sample.name: sample.labels
-        for family in text_string_to_metric_families(generate_latest(registry).decode())
-        for sample in family.samples
-    }
-    assert parsed["patroni_member_tag_info"] == {"scope": text, "name": text, "tag": text, "value": text}
 
 
 class Fixed(PrometheusCollector):

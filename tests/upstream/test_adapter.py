@@ -19,7 +19,7 @@ from exporter.upstream.client import Client
 from exporter.upstream.headers import Secret
 from exporter.upstream.target import Credentials, Header, Login
 from exporter.version import __version__
-from tests.conftest import Upstream, at, begin, error_of, value_of, whole
+from tests.conftest import Upstream, at, begin, error_of, value_of
 from tests.limits.servers import CERTIFICATE, Odd, full_backlog, saying, silent
 from tests.limits.servers import whole as response_bytes
 
@@ -99,7 +99,7 @@ def test_environment_does_not_change_a_request(
     upstream.answers["/x"] = (200, b"")
     target = at(upstream.url, auth=Credentials((Header("X-Auth-Token", Secret("t")),)))
     target.options.session.get(f"{upstream.url}/x", timeout=5)
-    value_of(begin(Client(), target, "x", whole))
+    value_of(begin(Client(), target, "x"))
     sent = {
         "Host": upstream.url.removeprefix("http://"),
         "Accept-Encoding": "identity",
@@ -201,7 +201,7 @@ def test_fifo_in_place_of_a_file(upstream: Upstream, tmp_path: Path, writer: boo
         at("https://localhost:1", verify=str(fifo)),
         at("https://localhost:1", cert=str(fifo)),
     ):
-        assert str(error_of(begin(Client(), target, "x", whole))) == f"{fifo}: not a regular file"
+        assert str(error_of(begin(Client(), target, "x"))) == f"{fifo}: not a regular file"
     if opened is not None:
         os.close(opened)
     assert upstream.requests == []
@@ -212,7 +212,7 @@ def test_internal_error_ends_one_request(
 ) -> None:
     upstream.answers.update({"/x": (200, b"x"), "/y": (200, b"y")})
     release = upstream.hold("/y")
-    other = begin(Client(), at(upstream.url), "y", whole)
+    other = begin(Client(), at(upstream.url), "y")
     while "/y" not in upstream.paths:
         pass
     original = transfer.Transfer.response
@@ -235,7 +235,7 @@ def test_thread_that_dies_ends_its_requests_and_starts_again(
 ) -> None:
     upstream.answers["/x"] = (200, b"x")
     release = upstream.hold("/x")
-    future = begin(Client(), at(upstream.url), "x", whole)
+    future = begin(Client(), at(upstream.url), "x")
     while "/x" not in upstream.paths:
         pass
 
@@ -244,7 +244,7 @@ def test_thread_that_dies_ends_its_requests_and_starts_again(
         raise MemoryError
 
     monkeypatch.setattr(adapter_module._Loop, "_start", failing)
-    other = begin(Client(), at(upstream.url), "y", whole)
+    other = begin(Client(), at(upstream.url), "y")
     reason = "an internal error ended the request; the log of the exporter has its traceback"
     assert [str(error_of(each)) for each in (future, other)] == [reason] * 2
     release.set()
@@ -261,12 +261,12 @@ def test_server_name() -> None:
         connection.sendall(response_bytes(b"ok"))
 
     with Odd(behave, tls=True) as server:
-        assert value_of(begin(Client(), at(server.url, verify=CERTIFICATE, server_name="localhost"), "x", whole)) == (
+        assert value_of(begin(Client(), at(server.url, verify=CERTIFICATE, server_name="localhost"), "x")) == (
             200,
             b"ok",
         )
         with pytest.raises(requests.exceptions.SSLError, match="not valid for other"):
-            value_of(begin(Client(), at(server.url, verify=CERTIFICATE, server_name="other"), "x", whole))
+            value_of(begin(Client(), at(server.url, verify=CERTIFICATE, server_name="other"), "x"))
     assert f"Host: {server.url.removeprefix('https://')}\r\n".encode() in seen[0]
 
 

@@ -4,7 +4,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import wait
 from http.server import BaseHTTPRequestHandler
 
 import pytest
@@ -14,7 +13,7 @@ from exporter.upstream import client as client_module
 from exporter.upstream.client import Client
 from exporter.upstream.errors import FetchError, TooManyRequests
 from exporter.upstream.target import Credentials, HeaderLines
-from tests.conftest import Upstream, at, begin, error_of, value_of, whole
+from tests.conftest import Upstream, at, begin, error_of, value_of
 
 
 @pytest.fixture
@@ -23,46 +22,41 @@ def client() -> Client:
 
 
 def test_callers_join_the_request_in_flight(upstream: Upstream, client: Client) -> None:
+    """Its response is read once for all."""
     upstream.answers["/x"] = (200, b"late")
     release = upstream.hold("/x")
-    target = at(upstream.url)
-    futures = [begin(client, target, "x", whole) for _ in range(20)]
+    read: list[bytes] = []
+
+    def reading(response: Response) -> bytes:
+        read.append(response.content)
+        return response.content
+
+    futures = [begin(client, at(upstream.url), "x", reading) for _ in range(20)]
     assert client.in_flight == 1
     release.set()
-    assert [value_of(future) for future in futures] == [(200, b"late")] * 20
-    assert upstream.paths == ["/x"]
-    assert value_of(begin(client, target, "x", whole)) == (200, b"late")
-    assert upstream.paths == ["/x", "/x"]
-    assert client.in_flight == 0
+    assert [value_of(future) for future in futures] == [b"late"] * 20
+    assert (read, upstream.paths) == ([b"late"], ["/x"])
+    assert value_of(begin(client, at(upstream.url), "x")) == (200, b"late")
+    assert (upstream.paths, client.in_flight) == (["/x", "/x"], 0)
 
 
 def test_other_targets_and_paths_do_not_wait(upstream: Upstream, client: Client) -> None:
     upstream.answers.update({"/x": (200, b"late"), "/y": (200, b"y")})
     release = upstream.hold("/x")
-    hung = begin(client, at(upstream.url), "x", whole)
-    assert value_of(begin(client, at(upstream.url), "y", whole)) == (200, b"y")
-    assert value_of(begin(client, at(upstream.url, 4), "y", whole)) == (200, b"y")
+    hung = begin(client, at(upstream.url), "x")
+    assert value_of(begin(client, at(upstream.url), "y")) == (200, b"y")
+    assert value_of(begin(client, at(upstream.url, 4), "y")) == (200, b"y")
     release.set()
     assert value_of(hung) == (200, b"late")
-
-
-def test_caller_that_gives_up(upstream: Upstream, client: Client) -> None:
-    upstream.answers["/x"] = (200, b"late")
-    release = upstream.hold("/x")
-    future = begin(client, at(upstream.url), "x", whole)
-    assert wait([future], 0.1).not_done == {future}
-    assert begin(client, at(upstream.url), "x", whole) is future
-    release.set()
-    assert value_of(future) == (200, b"late")
 
 
 def test_young_response_is_used_again(upstream: Upstream, client: Client) -> None:
     upstream.answers["/x"] = (200, b"one")
     target = at(upstream.url, interval=0.3)
-    assert value_of(begin(client, target, "x", whole)) == (200, b"one")
+    assert value_of(begin(client, target, "x")) == (200, b"one")
     upstream.answers["/x"] = (200, b"two")
-    assert value_of(begin(client, target, "x", whole)) == (200, b"one")
-    while value_of(begin(client, target, "x", whole)) == (200, b"one"):
+    assert value_of(begin(client, target, "x")) == (200, b"one")
+    while value_of(begin(client, target, "x")) == (200, b"one"):
         time.sleep(0.02)
     assert upstream.paths == ["/x", "/x"]
 
@@ -71,9 +65,9 @@ def test_failed_connection_is_tried_again_at_once(client: Client) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         target = at(f"http://127.0.0.1:{taken.getsockname()[1]}", interval=60)
-        first = begin(client, target, "x", whole)
+        first = begin(client, target, "x")
         assert isinstance(error_of(first), FetchError)
-        assert begin(client, target, "x", whole) is not first
+        assert begin(client, target, "x") is not first
 
 
 def test_request_that_never_ended_is_not_joined(
@@ -85,9 +79,9 @@ def test_request_that_never_ended_is_not_joined(
     upstream.answers["/x"] = (200, b"late")
     release = upstream.hold("/x")
     target = at(upstream.url, 0.1)
-    lost = begin(client, target, "x", whole)
+    lost = begin(client, target, "x")
     time.sleep(0.11)
-    found = begin(client, target, "x", whole)
+    found = begin(client, target, "x")
     assert found is not lost
     release.set()
 
@@ -114,8 +108,9 @@ def test_byte_by_byte_response_is_abandoned(
     monkeypatch.setattr(client_module, "ABANDON_AFTER", 0.5)
     upstream.answers["/x"] = dripping(part)
     start = time.monotonic()
-    assert str(error_of(begin(client, at(upstream.url, 0.5), "x", whole))) == "no whole response within 0.5 s"
+    assert str(error_of(begin(client, at(upstream.url, 0.5), "x"))) == "no whole response within 0.5 s"
     assert 0.4 < time.monotonic() - start < 3
+    assert (client.abandoned, client.in_flight) == (1, 0)
 
 
 def keeping(connections: list[socket.socket]) -> Callable[[BaseHTTPRequestHandler], None]:
@@ -137,7 +132,7 @@ def test_kept_connection_is_used_again(upstream: Upstream, client: Client) -> No
     connections: list[socket.socket] = []
     upstream.answers["/x"] = keeping(connections)
     for _ in range(3):
-        assert value_of(begin(client, at(upstream.url), "x", whole)) == (200, b"ok")
+        assert value_of(begin(client, at(upstream.url), "x")) == (200, b"ok")
     assert [connection is connections[0] for connection in connections] == [True] * 3
 
 
@@ -152,30 +147,15 @@ def test_stale_connection_is_replaced(upstream: Upstream, client: Client) -> Non
             answer(handler)
 
     upstream.answers["/x"] = closing
-    assert [value_of(begin(client, at(upstream.url), "x", whole)) for _ in range(2)] == [(200, b"ok")] * 2
+    assert [value_of(begin(client, at(upstream.url), "x")) for _ in range(2)] == [(200, b"ok")] * 2
     assert len(connections) == 2
 
 
 def test_new_connection_that_is_closed_is_not_tried_again(upstream: Upstream, client: Client) -> None:
     upstream.answers["/x"] = lambda handler: None
     reason = "the connection was closed without a response"
-    assert str(error_of(begin(client, at(upstream.url), "x", whole))) == reason
+    assert str(error_of(begin(client, at(upstream.url), "x"))) == reason
     assert upstream.paths == ["/x"]
-
-
-def test_response_is_read_once(upstream: Upstream, client: Client) -> None:
-    upstream.answers["/x"] = (200, b"late")
-    release = upstream.hold("/x")
-    seen: list[bytes] = []
-
-    def read(response: Response) -> bytes:
-        seen.append(response.content)
-        return response.content
-
-    futures = [begin(client, at(upstream.url), "x", read) for _ in range(5)]
-    release.set()
-    assert [value_of(future) for future in futures] == [b"late"] * 5
-    assert seen == [b"late"]
 
 
 @pytest.mark.parametrize("size", [2, 100_000])
@@ -183,7 +163,7 @@ def test_internal_error_of_a_reader(upstream: Upstream, client: Client, size: in
     upstream.answers["/x"] = (200, b"x" * size)
     error = error_of(begin(client, at(upstream.url), "x", lambda response: 1 // (response.status_code - 200)))
     assert isinstance(error, ZeroDivisionError)
-    assert value_of(begin(client, at(upstream.url), "x", whole)) == (200, b"x" * size)
+    assert value_of(begin(client, at(upstream.url), "x")) == (200, b"x" * size)
 
 
 def test_old_responses_are_removed(upstream: Upstream, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,12 +171,12 @@ def test_old_responses_are_removed(upstream: Upstream, client: Client, monkeypat
     client._most = 10
     upstream.answers.update({f"/{number}": (200, b"x") for number in range(50)})
     short, long = (at(upstream.url, interval=seconds) for seconds in (0.001, 60))
-    kept = [begin(client, long, str(number), whole) for number in range(5)]
+    kept = [begin(client, long, str(number)) for number in range(5)]
     for number in range(50):
-        assert value_of(begin(client, short, str(number), whole)) == (200, b"x")
+        assert value_of(begin(client, short, str(number))) == (200, b"x")
         time.sleep(0.002)
         assert len(client._requests) <= 10
-    assert [begin(client, long, str(number), whole) for number in range(5)] == kept
+    assert [begin(client, long, str(number)) for number in range(5)] == kept
 
 
 def test_file_that_hangs_delays_its_own_request_alone(upstream: Upstream, client: Client) -> None:
@@ -214,8 +194,8 @@ def test_file_that_hangs_delays_its_own_request_alone(upstream: Upstream, client
     reader = threading.Thread(target=begin, args=(client, hung, "x"))
     reader.start()
     assert reading.wait(5)
-    joined = begin(client, hung, "x", whole)
-    assert value_of(begin(client, at(upstream.url), "y", whole)) == (200, b"y")
+    joined = begin(client, hung, "x")
+    assert value_of(begin(client, at(upstream.url), "y")) == (200, b"y")
     assert not joined.done()
     release.set()
     reader.join(5)
@@ -252,12 +232,3 @@ def test_limit_of_the_process(upstream: Upstream, client: Client, monkeypatch: p
     assert client.refused == {"host": 0, "total": 1}
     release.set()
     assert value_of(first) == (200, b"x")
-
-
-def test_abandoned_requests_are_counted(upstream: Upstream, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "ABANDON_AFTER", 0.1)
-    upstream.answers["/x"] = (200, b"x")
-    release = upstream.hold("/x")
-    assert str(error_of(begin(client, at(upstream.url, 0.1), "x"))) == "no whole response within 0.1 s"
-    release.set()
-    assert (client.abandoned, client.in_flight) == (1, 0)
