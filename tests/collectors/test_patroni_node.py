@@ -16,11 +16,8 @@ INVALID = {"2.1.7 timeline-null n2", "3.0.4 timeline-null n2"}
 
 UNLOCKED = {"patroni_cluster_unlocked"}
 STOPPED = {
-    "patroni_postgres_running",
-    "patroni_postmaster_start_time",
-    "patroni_postgres_server_version",
-    "patroni_postgres_timeline",
-    "patroni_postgres_state",
+    *("patroni_postgres_running", "patroni_postmaster_start_time", "patroni_postgres_server_version"),
+    *("patroni_postgres_timeline", "patroni_postgres_state"),
 }
 REPLAYING = {"patroni_xlog_received_location", "patroni_xlog_replayed_location"}
 
@@ -171,17 +168,9 @@ def test_version_that_is_not_numeric() -> None:
 
 
 def test_identical_standbys_are_one_sample() -> None:
-    row = {
-        "usename": "replicator",
-        "application_name": "pg_basebackup",
-        "client_addr": None,
-        "state": "backup",
-        "sync_state": "async",
-        "sync_priority": 0,
-    }
-    assert node(replication=[row, row]).replication == (
-        Standby("replicator", "pg_basebackup", "", "backup", "async", "0"),
-    )
+    row = dict(zip(Standby._fields, ("replicator", "pg_basebackup", None, "backup", "async", 0), strict=True))
+    standby = Standby("replicator", "pg_basebackup", "", "backup", "async", "0")
+    assert node(replication=[row, row]).replication == (standby,)
 
 
 def test_problems_are_absent_unless_reported() -> None:

@@ -1,4 +1,4 @@
-"""GET /api/v1/services/all, and the errors of the Staytus API."""
+"""GET /api/v1/services/all."""
 
 import json
 

@@ -1,8 +1,6 @@
 """The samples of families: common labels, duplicates, and label values."""
 
 import pytest
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector as PrometheusCollector
 
 from exporter.collectors.base import Collector, Family, gauge, info, with_labels
 from exporter.scrape.families import metrics
@@ -35,13 +33,3 @@ def test_duplicate_sample(caplog: pytest.LogCaptureFixture) -> None:
 def test_internal_error_of_a_row_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
         samples(gauge("patroni_x", "X.", lambda model: 1 // (model - 1)))
-
-
-class Fixed(PrometheusCollector):
-    """Metrics that were collected before."""
-
-    def __init__(self, collected: list[Metric]) -> None:
-        self._collected = collected
-
-    def collect(self) -> list[Metric]:
-        return self._collected

@@ -4,11 +4,8 @@ import logging
 import math
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler
 
 import pytest
 from prometheus_client.metrics_core import Metric
@@ -95,17 +92,9 @@ def test_staytus_refuses_the_token(upstream: Upstream, caplog: pytest.LogCapture
     }
 
 
-def hanging(release: threading.Event) -> Callable[[BaseHTTPRequestHandler], None]:
-    def answer(_: BaseHTTPRequestHandler) -> None:
-        release.wait(10)
-
-    return answer
-
-
 def test_scrape_ends_at_the_module_timeout(upstream: Upstream) -> None:
-    upstream.serve(LEADER)
-    release = threading.Event()
-    upstream.answers["/api/v1/services/all"] = hanging(release)
+    upstream.serve({**LEADER, **STAYTUS})
+    release = upstream.hold("/api/v1/services/all")
     start = time.monotonic()
     scraped = scrape(both(upstream, timeout=0.3))
     took = time.monotonic() - start
@@ -117,12 +106,11 @@ def test_scrape_ends_at_the_module_timeout(upstream: Upstream) -> None:
 
 
 def test_scrape_ends_at_its_deadline(upstream: Upstream, caplog: pytest.LogCaptureFixture) -> None:
-    release = threading.Event()
     upstream.serve(LEADER)
-    upstream.answers["/patroni"] = hanging(release)
-    assert scrape(both(upstream)[:1], seconds=0.2)["patroni_up"] == {(): 0.0}
+    release = upstream.hold("/patroni")
+    assert scrape(both(upstream)[:1], seconds=0.5)["patroni_up"] == {(): 0.0}
     release.set()
-    assert [line["reason"] for line in logged(caplog)] == ["no response within 0.2 s"]
+    assert [line["reason"] for line in logged(caplog)] == ["no response within 0.5 s"]
 
 
 def test_server_that_comes_back(upstream: Upstream) -> None:
