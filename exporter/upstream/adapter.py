@@ -222,7 +222,14 @@ _EVENTS = {
 #: The loop of this process by its id, and those of its parents: closing one would end the parent's connections.
 _loops: dict[int, _Loop] = {}
 _lock = threading.Lock()
-os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+
+def _replace_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_replace_lock)  # another thread of the parent may have held it
 
 
 def _loop() -> _Loop:

@@ -29,7 +29,9 @@ def failed(
 
 def not_sent(error: OSError | ValueError, request: PreparedRequest | None = None) -> FetchError:
     """Returns the exception for a request that could not be built, such as for a file that cannot be read."""
-    reason = f"{error.filename}: {(error.strerror or '').lower()}" if isinstance(error, OSError) else str(error)
+    reason = str(error)
+    if isinstance(error, OSError):
+        reason = f"{error.filename or 'the exporter'}: {(error.strerror or reason).lower()}"
     return failed(FetchError, reason, request, sent=False)
 
 
