@@ -75,8 +75,10 @@ class Fields:
 
     def text(self, key: str) -> str | None:
         """Returns a string that can be encoded as UTF-8."""
-        value = self._value(key, "a string", str)
-        return None if value is None else encodable(value)
+        value = self._values.get(key)
+        if isinstance(value, str):
+            return encodable(value)
+        return None if value is None else _fail(self._at(key), "a string", value)
 
     def required_text(self, key: str) -> str:
         """Returns a string that must be present."""

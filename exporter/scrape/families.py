@@ -8,7 +8,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 
 from exporter.collectors import COLLECTORS
-from exporter.collectors.base import AnyCollector, Family, Names, Samples, Values, gauge, gauges, stateset
+from exporter.collectors.base import AnyCollector, CommonLabels, Family, Names, Samples, Values, gauge, gauges, stateset
 from exporter.log import Event
 from exporter.scrape.results import ModuleResult
 from exporter.upstream.target import Module
@@ -79,7 +79,7 @@ def samples_by_family(
     """
     known = result.common_labels
     common: dict[Names, Labels | None] = {}
-    labels: dict[tuple[Names, Names, Values], T] = {}  # most families have the labels of another one
+    labels: dict[tuple[Names, Names], dict[Values, T]] = {}  # most families have the labels of another one
     tables = [(document.collector.families, document.model) for document in result.documents]
     for families, model in (*tables, (SCRAPE_FAMILIES[result.module.service], result)):
         for family in families if model is not None else ():
@@ -89,21 +89,20 @@ def samples_by_family(
             if names not in common:
                 common[names] = {name: known[name] for name in names} if known.keys() >= set(names) else None
             if (shared := common[names]) is not None:
+                found = labels.setdefault((names, family.labels), {})
+                rows = _distinct(family, model, known) if family.labels else family.samples(model, known)
                 samples = []
-                for values, number in _distinct(family, family.samples(model, known)):
-                    key = (names, family.labels, values)
-                    if key not in labels:
-                        labels[key] = written(shared | labels_of(family, values))
-                    samples.append((labels[key], number))
+                for values, number in rows:
+                    if values not in found:
+                        found[values] = written(shared | labels_of(family, values))
+                    samples.append((found[values], number))
                 yield family, samples
 
 
-def _distinct(family: Family[Any], samples: Samples) -> Samples:
+def _distinct(family: Family[Any], model: object, known: CommonLabels) -> Samples:
     """Returns the first sample of each label values, which other samples can repeat."""
-    if not family.labels:
-        return samples
     first: dict[Values, float] = {}
-    for values, number in samples:
+    for values, number in family.samples(model, known):
         if values in first:
             log.warning(Event("duplicate sample ignored", family=family.name, labels=str(values)))
         else:
