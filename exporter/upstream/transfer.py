@@ -126,11 +126,9 @@ class Transfer:
     def _certificate_not_after(self, curl: pycurl.Curl) -> float | None:
         """Returns when the server's certificate expires; libcurl reports it for the first request of a connection."""
         host = self._url.split("/", 3)[2]
-        for chain in curl.getinfo(pycurl.INFO_CERTINFO):
-            dates = dict(chain)
-            with contextlib.suppress(KeyError, ValueError):
-                _expiries[host] = float(ssl.cert_time_to_seconds(dates["Expire date"]))
-            break
+        certificate = dict(next(iter(curl.getinfo(pycurl.INFO_CERTINFO)), ()))  # the first one is the server's
+        with contextlib.suppress(KeyError, ValueError):
+            _expiries[host] = float(ssl.cert_time_to_seconds(certificate["Expire date"]))
         return _expiries.get(host)
 
     def error(self, curl: pycurl.Curl, code: int, text: str) -> FetchError:
