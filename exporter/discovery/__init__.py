@@ -1,0 +1,1 @@
+"""Discovery of the clusters of a module and of their members."""
