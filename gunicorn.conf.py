@@ -18,6 +18,7 @@ if (folder := str(Path(__file__).resolve().parent)) not in sys.path:
 from exporter.config.errors import exit_on_config_error
 from exporter.config.modules_file import ModulesFile
 from exporter.config.settings import Settings
+from exporter.discovery.state import DiscoveryState
 from exporter.web.gunicorn import GunicornLogger, Worker, check_gunicorn, keep_running_on_wrong_settings
 from exporter.web.memory import set_up_malloc
 from exporter.web.web_config import ServerContext, WebConfigFile
@@ -40,6 +41,8 @@ with exit_on_config_error():
     check_gunicorn()
     settings, bind, file, web, contexts = load()
 
+if file:
+    DiscoveryState.load(file.path)  # before the workers are forked, which share it
 if web:
     Worker.error_headers = staticmethod(lambda web=web: web.get().headers)
 if contexts:

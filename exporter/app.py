@@ -10,6 +10,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from exporter.config.settings import Settings
+from exporter.discovery.discovery import ClusterDiscovery
+from exporter.discovery.state import DiscoveryState
 from exporter.log import Event, log_to_standard_error
 from exporter.upstream.client import Client
 from exporter.web.auth import PasswordCache, access_control
@@ -52,7 +54,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(health_blueprint(settings.modules, client))
     app.register_blueprint(landing_blueprint(settings.modules, client, probes=file is not None))
     app.register_blueprint(probe_blueprint(file, client, limit))
-    app.register_blueprint(discovery_blueprint(file, client, limit))
+    state = DiscoveryState.load(file.path if file else "")
+    app.register_blueprint(discovery_blueprint(file, ClusterDiscovery(client, state), limit))
     app.register_blueprint(reload_blueprint(file, settings.lifecycle))
 
     passwords = limiter = None
@@ -62,7 +65,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         passwords = PasswordCache(settings.threads)
         limiter = RateLimiter()
 
-    registry = registry_of(settings.modules, OwnCollector(Sources(client, limit, file, passwords, limiter)))
+    registry = registry_of(settings.modules, OwnCollector(Sources(client, limit, file, state, passwords, limiter)))
     exposition = scraping(make_wsgi_app(registry), settings.modules, client)
     wsgi = cast(WSGIApplication, DispatcherMiddleware(app.wsgi_app, {"/metrics": exposition}))
     if passwords and limiter:

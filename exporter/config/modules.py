@@ -8,6 +8,7 @@ from typing import Any
 from exporter.config import readers
 from exporter.config.allow_list import EXPECTED_ENTRY, AllowList, NotAllowed, Place
 from exporter.config.credentials import DuplicateHeader, client_certificate, credentials
+from exporter.config.discovery import Discovery
 from exporter.config.options import COLLECTOR_NAMES, STAYTUS_TOKENS
 from exporter.config.readers import Reader
 from exporter.config.yaml_file import TEXT_OR_NUMBER, Entry
@@ -37,6 +38,7 @@ class ProbeModule:
     allowed: AllowList = field(compare=False)
     allow_paths: bool = False
     compat_metrics: bool = True
+    discovery: Discovery | None = None
 
     def at(self, text: str) -> Module:
         """Returns the module with this target; raises TargetError or NotAllowed."""

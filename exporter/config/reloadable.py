@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -35,7 +35,7 @@ class ReloadableFile(ABC, Generic[T]):
         self._seen: dict[str, object] = {path: None}
         self._retry_at = 0.0
         self._text, self._value = self._read(None)
-        self._last_good = _SharedText(self._text)
+        self._last_good = SharedText(self._text)
 
     @classmethod
     def load(cls, path: str) -> Self:
@@ -124,10 +124,10 @@ def _stamp(path: str) -> object:
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev
 
 
-class _SharedText:
+class SharedText:
     """A text in memory shared with all processes that are forked from this one.
 
-    The lock is one of processes: only one thread of each may call `write` or `read` at a time.
+    The lock is one of processes: only one thread of each may use it at a time.
     """
 
     def __init__(self, text: str) -> None:
@@ -139,18 +139,28 @@ class _SharedText:
         self.write(text)
 
     def write(self, text: str) -> None:
-        content, now = text.encode(), time.time()
+        self.update(lambda _: text)
+
+    def update(self, change: Callable[[str], str]) -> None:
+        """Replaces the text by what `change` makes of it, while no other process does so."""
         fcntl.lockf(self._file, fcntl.LOCK_EX)
-        os.pwrite(self._file, content, 0)
-        os.truncate(self._file, len(content))
-        os.utime(self._file, (now, now))
-        fcntl.lockf(self._file, fcntl.LOCK_UN)
+        try:
+            content, now = change(self._content()).encode(), time.time()
+            os.pwrite(self._file, content, 0)
+            os.truncate(self._file, len(content))
+            os.utime(self._file, (now, now))
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
 
     def read(self) -> str:
         fcntl.lockf(self._file, fcntl.LOCK_SH)
-        content = os.pread(self._file, os.fstat(self._file).st_size, 0)
-        fcntl.lockf(self._file, fcntl.LOCK_UN)
-        return content.decode()
+        try:
+            return self._content()
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
+
+    def _content(self) -> str:
+        return os.pread(self._file, os.fstat(self._file).st_size, 0).decode()
 
     def time(self) -> float:
         return os.fstat(self._file).st_mtime

@@ -1,1 +1,4 @@
-"""Discovery of the clusters of a module and of their members."""
+"""Discovery: finds the clusters of a module, and remembers the members that vanish from them.
+
+Imports scrape, config and the packages below them. Serves no request; that is web/discovery.py.
+"""

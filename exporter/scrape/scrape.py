@@ -4,8 +4,8 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -60,16 +60,10 @@ class Scrape:
         _log_failures(result)
         return result
 
-    def as_completed(self) -> Iterator[ModuleResult]:
-        """Yields the results of all modules, each as soon as its documents are there or its deadline has passed."""
-        waiting = list(self._requests)
-        while waiting:
-            pending = [future for module in waiting for _, future in self._requests[module] if not future.done()]
-            wait(pending, min(map(self._remaining, waiting)), FIRST_COMPLETED)
-            for module in tuple(waiting):
-                if self._remaining(module) <= 0 or all(future.done() for _, future in self._requests[module]):
-                    waiting.remove(module)
-                    yield self.result(module)
+    def add_done_callback(self, module: Module, call: Callable[[], object]) -> None:
+        """Calls `call` each time that a document of this module is there, in any thread."""
+        for _, future in self._requests[module]:
+            future.add_done_callback(lambda _: call())
 
     def _seconds_of(self, module: Module) -> float:
         return min(self._seconds, module.target.options.timeout)

@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from exporter.collectors.base import Family, Names, Number, Values, gauge, gauges
 from exporter.config.modules_file import ModulesFile
+from exporter.discovery.state import DiscoveryState, Summary
 from exporter.scrape.families import labels_of, metric_of
 from exporter.upstream.client import Client
 from exporter.version import __version__
@@ -24,6 +25,7 @@ class Sources:
     client: Client
     probes: ConcurrencyLimit
     file: ModulesFile | None = None
+    discovery: DiscoveryState | None = None
     passwords: PasswordCache | None = None
     limiter: RateLimiter | None = None
 
@@ -34,6 +36,11 @@ def _file(sources: Sources, value: Callable[[ModulesFile], float]) -> list[tuple
 
 def _by_reason(counter: Mapping[str, int]) -> list[tuple[Values, Number]]:
     return [((reason,), count) for reason, count in counter.items()]
+
+
+def _by_module(sources: Sources, value: Callable[[Summary], int]) -> list[tuple[Values, Number]]:
+    summaries = sources.discovery.summaries() if sources.discovery else {}
+    return [((module,), value(summary)) for module, summary in summaries.items()]
 
 
 def _renamed(
@@ -68,6 +75,15 @@ OWN_FAMILIES: tuple[Family[Sources], ...] = (
         "Requests of /probe and /sd with status 503: EXPORTER_PROBES of them were being served (probes), or too many "
         "requests to Patroni and Staytus were in flight (requests).",
         ("reason",), lambda sources: _by_reason(sources.probes.refused)),
+    gauges("patroni_staytus_exporter_discovery_clusters",
+        "Clusters that /sd knows for a module of the modules file.", ("module",),
+        lambda sources: _by_module(sources, lambda summary: summary.clusters)),
+    gauges("patroni_staytus_exporter_discovery_clusters_stale",
+        "Clusters that the last discovery could not find, whose last known members /sd returns.", ("module",),
+        lambda sources: _by_module(sources, lambda summary: summary.stale)),
+    gauges("patroni_staytus_exporter_discovery_targets_refused",
+        "Members that /sd returns whose address the module does not allow, so that /probe refuses them.", ("module",),
+        lambda sources: _by_module(sources, lambda summary: summary.refused)),
     gauges("patroni_staytus_exporter_connections_closed_total",
         "Connections of clients that gunicorn's worker closed: at the deadline of a TLS handshake, a request or a "
         "response, and the oldest one at the limit of connections or of memory for responses.",

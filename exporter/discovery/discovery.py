@@ -1,0 +1,193 @@
+"""One discovery: from the seeds of a module, or its etcd, to its clusters and to the targets of Prometheus."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from exporter.config.allow_list import NotAllowed, TargetError
+from exporter.config.discovery import Discovery, Etcd
+from exporter.config.modules import ProbeModule
+from exporter.discovery.clusters import FoundCluster, KnownCluster, KnownClusters
+from exporter.discovery.etcd import EtcdError
+from exporter.discovery.etcd import clusters as clusters_in_etcd
+from exporter.discovery.run import Run
+from exporter.discovery.search import search_known, search_seeds, search_view
+from exporter.discovery.seeds import SeedError, resolve
+from exporter.discovery.state import DiscoveryState
+from exporter.log import Event
+from exporter.upstream.client import Client
+
+log = logging.getLogger(__name__)
+
+#: Seconds after which a seed of a known cluster is requested again: its node can be a member of another one by now.
+SEED_INTERVAL = 600.0
+
+#: Names that are looked up in the DNS at once.
+LOOKUPS = 16
+
+#: Refused targets that a line of the log names.
+MOST_NAMED = 20
+
+#: A target group of Prometheus: the addresses of its targets, and their labels.
+Group = dict[str, list[str] | dict[str, str]]
+
+
+class DiscoveryError(Exception):
+    """No cluster is known; the message is a sentence with the reasons."""
+
+
+class ClusterDiscovery:
+    """Finds the clusters of modules, and remembers them in the state of the server.
+
+    `end` is the deadline in monotonic seconds. Clusters that were not requested by then stay as they were.
+    """
+
+    def __init__(self, client: Client, state: DiscoveryState) -> None:
+        self._client = client
+        self._state = state
+        self._resolved: dict[str, list[str]] = {}  # the addresses of a seed
+        self._requested: dict[str, float] = {}  # when a seed was last requested without success
+
+    def of_targets(self, module: ProbeModule, targets: Iterable[str], end: float) -> list[Group]:
+        """Returns the members of the cluster of these nodes.
+
+        Raises DiscoveryError when no node responds and the cluster is not known, NotAllowed or TargetError.
+        """
+        urls = [module.at(target).target.url for target in targets]
+        clusters = self._state.clusters(module.name, of_targets=True)
+        run = Run(module, self._client, end)
+        searches = [(each, search_known(each)) for each in clusters if each.has_seed(urls)]
+        for known, found in run.results(searches or [(None, search_seeds(urls))]):
+            clusters.update(known, found, urls)
+        clusters.remove_expired((module.discovery or Discovery()).keep_missing)
+        self._state.write(module.name, clusters, _refused(module, clusters), of_targets=True)
+        wanted = [each for each in clusters if each.has_seed(urls)]
+        if not wanted and any(url in run.failures for url in urls):
+            raise DiscoveryError(f"no target returned its cluster: {run.reasons(urls)}")
+        return list(_groups(wanted))
+
+    def of_module(self, module: ProbeModule, discovery: Discovery, end: float) -> list[Group]:
+        """Returns the members of all clusters of a module, and the seeds that lead to no cluster.
+
+        Raises DiscoveryError when nothing is known.
+        """
+        clusters = self._state.clusters(module.name)
+        run = Run(module, self._client, end)
+        if discovery.etcd:
+            self._update_from_etcd(module, discovery.etcd, clusters, run, end)
+            unknown = []
+        else:
+            unknown = self._update_from_seeds(module, discovery, clusters, run, end)
+        clusters.remove_expired(discovery.keep_missing)
+        self._state.write(module.name, clusters, _refused(module, clusters))
+        groups = list(_groups(clusters))
+        addresses = {address for group in groups for address in group["targets"]}
+        groups += [group for group in map(_seed_group, unknown) if addresses.isdisjoint(group["targets"])]
+        if not groups and run.failures:
+            raise DiscoveryError(f"no cluster was found: {run.reasons()}")
+        return groups
+
+    def _update_from_etcd(self, module: ProbeModule, etcd: Etcd, clusters: KnownClusters, run: Run, end: float) -> None:
+        """Updates the clusters from etcd, or from their members when etcd cannot be read."""
+        try:
+            present = clusters_in_etcd(etcd, (end - time.monotonic()) / 2)
+        except EtcdError as error:
+            log.warning(Event("etcd not read", module=module.name, reason=str(error)))
+            run.failures["etcd"] = str(error)
+            self._update_known(clusters, run)
+            return
+        scopes = {each.scope for each in present}
+        for gone in [each for each in clusters if each.scope not in scopes]:
+            clusters.update(gone, FoundCluster(gone.scope, (), ""))
+        searches = (search_view(FoundCluster(each.scope, each.members, each.leader)) for each in present)
+        for scope, found in run.results(zip((each.scope for each in present), searches, strict=True)):
+            clusters.update(clusters.of_scope(scope), found)
+
+    def _update_from_seeds(
+        self, module: ProbeModule, discovery: Discovery, clusters: KnownClusters, run: Run, end: float
+    ) -> list[str]:
+        """Updates the clusters from their members and the seeds; returns the URLs of seeds that lead to no cluster."""
+        urls = list(dict.fromkeys(self._urls(module, discovery, run, end)))
+        clusters.remove_without_seed(urls)
+        due = time.monotonic() - SEED_INTERVAL
+        recent = {url for known in clusters for url, requested in known.seeds.items() if requested > due}
+        self._update_known(clusters, run)
+        seeds = sorted((url for url in urls if url not in recent), key=lambda url: self._requested.get(url, 0.0))
+        for url, found in run.results((url, search_seeds([url])) for url in seeds):
+            self._requested[url] = time.monotonic()
+            clusters.update(None, found, [url])
+        known = {url for cluster in clusters for url in cluster.seeds}
+        self._requested = {url: self._requested.get(url, 0.0) for url in urls if url not in known}
+        return list(self._requested)
+
+    def _update_known(self, clusters: KnownClusters, run: Run) -> None:
+        """Finds the known clusters again: last those that are stale, which can take the rest of the time."""
+        known = sorted(clusters, key=lambda each: (each.stale, each.requested))
+        for each, found in run.results((each, search_known(each)) for each in known):
+            clusters.update(each, found)
+
+    def _urls(self, module: ProbeModule, discovery: Discovery, run: Run, end: float) -> Iterator[str]:
+        """Returns the URLs of all seeds, with the last known addresses of a name that cannot be resolved now."""
+        lookups = [seed for seed in discovery.seeds if "+" in seed]
+        with ThreadPoolExecutor(LOOKUPS) as pool:
+            list(pool.map(lambda seed: self._resolve(module, seed, end), lookups))
+        for seed in discovery.seeds:
+            for target in self._resolved.get(seed, []) if "+" in seed else [seed]:
+                try:
+                    yield module.at(target).target.url
+                except (NotAllowed, TargetError) as error:
+                    log.warning(
+                        Event("seed refused", key=(target,), module=module.name, seed=target, reason=str(error))
+                    )
+                    run.failures[target] = str(error)
+
+    def _resolve(self, module: ProbeModule, seed: str, end: float) -> None:
+        try:
+            self._resolved[seed] = resolve(seed, (end - time.monotonic()) / 2)
+        except SeedError as error:
+            log.warning(Event("seed not resolved", key=(seed,), module=module.name, seed=seed, reason=str(error)))
+
+
+def _refused(module: ProbeModule, clusters: KnownClusters) -> int:
+    """Returns how many members have a REST API that the module does not allow, and logs which ones."""
+    members = (member for cluster in clusters for member in cluster.members.values())
+    refused = sorted({member.address for member in members if _is_refused(module, member.url)})
+    if refused:
+        names = ", ".join(refused[:MOST_NAMED]) + ", …" * (len(refused) > MOST_NAMED)
+        reason = "the targets of this module do not have these addresses, under which Patroni lists its members"
+        log.warning(Event("members refused", key=(module.name,), module=module.name, targets=names, reason=reason))
+    return len(refused)
+
+
+def _is_refused(module: ProbeModule, url: str) -> bool:
+    try:
+        module.at(url)
+    except (NotAllowed, TargetError):
+        return True
+    return False
+
+
+def _groups(clusters: Iterable[KnownCluster]) -> Iterator[Group]:
+    for cluster in clusters:
+        for name, member in cluster.members.items():
+            yield _group(
+                member.address,
+                scope=cluster.scope,
+                **member.labels,
+                cluster_view="true" if name == cluster.view else "false",
+                missing="true" if cluster.is_missing(name) else "",
+                stale="true" if cluster.stale else "",
+            )
+
+
+def _seed_group(url: str) -> Group:
+    scheme, _, address = url.partition("://")
+    return _group(address.partition("/")[0], scheme=scheme, stale="true")
+
+
+def _group(address: str, **labels: str) -> Group:
+    return {
+        "targets": [address],
+        "labels": {f"__meta_patroni_{name}": value for name, value in labels.items() if value},
+    }

@@ -1,0 +1,97 @@
+"""How one cluster is found: which nodes are requested, one after the other. `run.py` sends the requests."""
+
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from exporter.collectors import patroni_cluster, patroni_node
+from exporter.collectors.base import AnyCollector
+from exporter.collectors.patroni_cluster import Member
+from exporter.discovery.clusters import FoundCluster, KnownCluster, listed
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Requests a document from some nodes at once; the first response that can be used counts.
+
+    `share` is the part of the remaining time that it may take.
+    """
+
+    urls: Sequence[str]
+    collector: AnyCollector = patroni_cluster.COLLECTOR
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The document of the node that responded first, with the URL that was requested."""
+
+    url: str
+    model: Any
+
+
+class SearchError(Exception):
+    """The cluster of the node at `url` was not found although it responded; the message is a sentence."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(reason)
+        self.url = url
+
+
+#: Yields what to request, receives the reply or None, and returns the cluster or None.
+Search = Generator[Ask, Reply | None, FoundCluster | None]
+
+
+def search_seeds(urls: Sequence[str]) -> Search:
+    """Finds the cluster of some nodes; raises SearchError."""
+    reply = yield Ask(urls)
+    return (yield from _found(reply, "")) if reply else None
+
+
+def search_known(known: KnownCluster) -> Search:
+    """Finds a known cluster again: requests its view, and if that one does not respond its other members and seeds."""
+    view = known.members.get(known.view)
+    reply = (yield Ask([view.url], share=0.5)) if view else None
+    if reply is None:
+        others = [member.url for name, member in known.members.items() if name != known.view]
+        reply = yield Ask([*others, *known.seeds], share=0.7)
+    return (yield from _found(reply, known.scope)) if reply else None
+
+
+def search_view(cluster: FoundCluster) -> Search:
+    """Finds the view of a cluster whose view is its leader: another member if the leader does not respond."""
+    names = _names(cluster.members)
+    leader = [url for url, name in names.items() if name == cluster.view]
+    reply = yield Ask(leader, patroni_node.COLLECTOR, share=0.5)
+    if reply is None:
+        reply = yield Ask([url for url in names if url not in leader], patroni_node.COLLECTOR)
+    return replace(cluster, view=names[reply.url] if reply else _representative(cluster.members))
+
+
+def _found(reply: Reply, scope: str) -> Search:
+    """Returns the cluster as its leader describes it, or as the node does that has responded."""
+    leader = [member.url for member in listed(m for m in reply.model.members if m.is_leader)]
+    if reply.url not in leader:
+        reply = (yield Ask(leader, share=0.5)) or reply
+    if reply.url not in (names := _names(reply.model.members)):  # a seed: another name of a member, or a load balancer
+        reply = (yield Ask([url for url in names if url not in leader], share=0.7)) or reply
+        names = _names(reply.model.members)
+    scope = reply.model.scope or scope  # /cluster has it since Patroni 3.2
+    if not scope:
+        node = yield Ask([reply.url], patroni_node.COLLECTOR)
+        if node is None:
+            raise SearchError(reply.url, "the scope of its cluster is not known")
+        scope = node.model.scope
+    members = reply.model.members
+    return FoundCluster(scope, members, names.get(reply.url) or _representative(members))
+
+
+def _names(members: Iterable[Member]) -> dict[str, str]:
+    """Returns the names of the members that can be requested, by the URLs of their REST API."""
+    return {member.url: member.labels["name"] for member in listed(members)}
+
+
+def _representative(members: Sequence[Member]) -> str:
+    """Returns the name of the member that represents a cluster in which none responds: the leader, or the first."""
+    leaders = [member for member in members if member.is_leader]
+    return next(iter(_names([*leaders, *members]).values()), "")

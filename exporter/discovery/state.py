@@ -1,0 +1,70 @@
+"""What the last discovery of each module found, shared by the workers of a server."""
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from exporter.config.reloadable import SharedText
+from exporter.discovery.clusters import KnownCluster, KnownClusters, ListedMember
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The clusters of a module, those that the last discovery did not find, and the members that are not allowed."""
+
+    clusters: int
+    stale: int
+    refused: int
+
+
+class DiscoveryState:
+    """The clusters by module, those of /sd without a target apart from those with one.
+
+    Processes forked after it was made share it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._clusters = SharedText("{}")
+        self._summaries = SharedText("{}")
+
+    @classmethod
+    @cache
+    def load(cls, file: str) -> "DiscoveryState":  # noqa: ARG003
+        """Returns the state for a modules file: always the same object, also in a forked process."""
+        return cls()
+
+    def clusters(self, module: str, *, of_targets: bool = False) -> KnownClusters:
+        """Returns the known clusters of a module."""
+        with self._lock:
+            text = self._clusters.read()
+        return KnownClusters(_cluster(*row) for row in json.loads(text).get(_key(module, of_targets), ()))
+
+    def summaries(self) -> Mapping[str, Summary]:
+        """Returns the summaries of all modules by their names."""
+        with self._lock:
+            text = self._summaries.read()
+        return {module: Summary(*row) for module, row in json.loads(text).items()}
+
+    def write(self, module: str, clusters: KnownClusters, refused: int, *, of_targets: bool = False) -> None:
+        """Replaces the clusters of a module."""
+        summary = (sum(1 for _ in clusters), sum(cluster.stale for cluster in clusters), refused)
+        key, rows = _key(module, of_targets), [_row(each) for each in clusters]
+        with self._lock:
+            self._clusters.update(lambda text: json.dumps({**json.loads(text), key: rows}))
+            self._summaries.update(lambda text: json.dumps({**json.loads(text), module: summary}))
+
+
+def _key(module: str, of_targets: bool) -> str:
+    return f"{module}?target" if of_targets else module
+
+
+def _row(cluster: KnownCluster) -> list[object]:
+    members = {name: (each.address, each.labels, each.seen) for name, each in cluster.members.items()}
+    return [cluster.scope, members, cluster.view, cluster.found, cluster.requested, cluster.stale, cluster.seeds]
+
+
+def _cluster(scope: str, members: Mapping[str, tuple[str, Mapping[str, str], float]], *others: object) -> KnownCluster:
+    return KnownCluster(scope, {name: ListedMember(*row) for name, row in members.items()}, *others)  # type: ignore[arg-type]
