@@ -25,3 +25,5 @@ class ModulesFile(ReloadableFile[Mapping[str, ProbeModule]]):
         for module in self._value.values():
             if module.options.verify is False:
                 log.warning(Event("TLS certificates are not verified", module=module.name))
+            if module.discovery and module.discovery.etcd and module.discovery.etcd.options.verify is False:
+                log.warning(Event("the TLS certificate of etcd is not verified", module=module.name))

@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from logging.handlers import BufferingHandler
 
 from flask import Blueprint, Response, request
@@ -62,7 +63,7 @@ def probe_blueprint(file: ModulesFile | None, client: Client, limit: Concurrency
         targets = request.args.getlist("target")
         if len(targets) != 1 or not targets[0]:
             raise BadRequest("expected one parameter target, the host and port to probe")
-        module = requested_target(template, targets[0])
+        module = replace(requested_target(template, targets[0]), collect=_collect(template))
         debug = _debug()
         seconds = scrape_seconds(request.environ)
         with limit.one():
@@ -74,6 +75,19 @@ def probe_blueprint(file: ModulesFile | None, client: Client, limit: Concurrency
             return _response(results, wanted)
 
     return blueprint
+
+
+def _collect(module: ProbeModule) -> tuple[str, ...]:
+    """Returns the collectors that the request names, all of the module by default; raises BadRequest.
+
+    `collect` is for the relabeling of Prometheus, in which a parameter cannot have brackets.
+    """
+    wanted = request.args.getlist("collect[]") + request.args.getlist("collect")
+    for name in wanted:
+        if name not in module.collect:
+            expected = ", ".join(module.collect)
+            raise BadRequest(f"collect[]={ascii(name)[:120]}: expected a collector of module {module.name}: {expected}")
+    return tuple(name for name in module.collect if name in wanted) or module.collect
 
 
 def _response(results: list[ModuleResult], wanted: list[str]) -> Response:
