@@ -56,11 +56,11 @@ class ClusterDiscovery:
         """
         urls = [module.at(target).target.url for target in targets]
         clusters = self._state.clusters(module.name, of_targets=True)
+        clusters.remove_expired((module.discovery or Discovery()).keep_missing)
         run = Run(module, self._client, end)
         searches = [(each, search_known(each)) for each in clusters if each.has_seed(urls)]
         for known, found in run.results(searches or [(None, search_seeds(urls))]):
             clusters.update(known, found, urls)
-        clusters.remove_expired((module.discovery or Discovery()).keep_missing)
         self._state.write(module.name, clusters, _refused(module, clusters), of_targets=True)
         wanted = [each for each in clusters if each.has_seed(urls)]
         if not wanted and any(url in run.failures for url in urls):
@@ -73,13 +73,13 @@ class ClusterDiscovery:
         Raises DiscoveryError when nothing is known.
         """
         clusters = self._state.clusters(module.name)
+        clusters.remove_expired(discovery.keep_missing)
         run = Run(module, self._client, end)
         if discovery.etcd:
             self._update_from_etcd(module, discovery.etcd, clusters, run, end)
             unknown = []
         else:
             unknown = self._update_from_seeds(module, discovery, clusters, run, end)
-        clusters.remove_expired(discovery.keep_missing)
         self._state.write(module.name, clusters, _refused(module, clusters))
         groups = list(_groups(clusters))
         addresses = {address for group in groups for address in group["targets"]}

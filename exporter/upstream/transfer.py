@@ -1,6 +1,7 @@
 """One request as libcurl sends it, and the requests.Response or FetchError that comes of it."""
 
 import contextlib
+import os
 import re
 import socket
 import ssl
@@ -165,14 +166,27 @@ class Transfer:
             return int(pycurl.PREREQFUNC_ABORT)
         return int(pycurl.PREREQFUNC_OK)
 
-    def _open_socket(self, _purpose: int, address: Any) -> socket.socket | int:
+    def _open_socket(self, _purpose: int, address: Any) -> "_Descriptor | int":
         """Returns the socket for an address that libcurl has looked up, if the address is allowed."""
         family, kind, protocol, (host, port, *_) = address
         ip = ip_address(host.decode() if isinstance(host, bytes) else host)
         if self.allows and not self.allows(urlsplit(self._url).hostname or "", port, ip):
             self._refused = f"the address {ip} is not allowed"
             return int(pycurl.SOCKET_BAD)
-        return socket.socket(family, kind, protocol)
+        return _Descriptor(socket.socket(family, kind, protocol).detach())
+
+
+class _Descriptor:
+    """A file descriptor that pycurl duplicates. A socket would warn when it is closed in the end."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def fileno(self) -> int:
+        return self._number
+
+    def __del__(self) -> None:
+        os.close(self._number)
 
 
 def curl_options(request: PreparedRequest, timeout: Timeout, verify: bool | str, cert: Cert) -> dict[int, Any]:

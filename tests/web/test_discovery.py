@@ -30,14 +30,14 @@ def cluster(*members: Mapping[str, object], **more: object) -> dict[str, Answer]
     return {"/cluster": Answer(200, json.dumps({"members": members, "scope": "lab", **more}).encode())}
 
 
-MEMBER = {"name": "n1", "role": "leader", "state": "running", "api_url": "http://10.0.0.1:8008/patroni"}
+MEMBER = {"name": "n1", "role": "leader", "state": "running", "api_url": "http://192.0.2.1:8008/patroni"}
 
 
 def test_target_groups(upstream: Upstream, client: FlaskClient) -> None:
     tags = {"nofailover": True, "zone-a": "b c", "zone.a": "other", "ü": 1, "empty": ""}
     upstream.serve(
         cluster(
-            {**MEMBER, "host": "10.0.0.1", "port": 5432, "timeline": 7, "tags": tags},
+            {**MEMBER, "host": "192.0.2.1", "port": 5432, "timeline": 7, "tags": tags},
             {"name": "n2", "role": "replica", "api_url": "https://[fd00::2]:8008/patroni", "timeline": "unknown"},
             {"name": "n3", "role": "replica", "state": "starting"},
             *(
@@ -54,17 +54,18 @@ def test_target_groups(upstream: Upstream, client: FlaskClient) -> None:
         "role": "leader",
         "state": "running",
         "timeline": "7",
-        "host": "10.0.0.1",
+        "host": "192.0.2.1",
         "port": "5432",
         "scheme": "http",
         "tag_nofailover": "true",
         "tag_zone_a": "b c",
         "tag__": "1",
+        "cluster_view": "true",
     }
-    replica = {"scope": "lab", "name": "n2", "role": "replica", "scheme": "https"}
+    replica = {"scope": "lab", "name": "n2", "role": "replica", "scheme": "https", "cluster_view": "false"}
     assert response.json == [
         {"targets": [address], "labels": {f"__meta_patroni_{name}": value for name, value in labels.items()}}
-        for address, labels in (("10.0.0.1:8008", leader), ("[fd00::2]:8008", replica))
+        for address, labels in (("192.0.2.1:8008", leader), ("[fd00::2]:8008", replica))
     ]
     assert upstream.paths == ["/cluster"]
 
@@ -97,7 +98,7 @@ def test_first_response_counts(upstream: Upstream, client: FlaskClient) -> None:
         response = sd(client, hung.url, "http://127.0.0.1:1", upstream.url, hung.url, upstream.url)
         assert time.monotonic() - start < 2
         assert hung.connections == 1
-    assert [group["targets"] for group in response.json or ()] == [["10.0.0.1:8008"]]
+    assert [group["targets"] for group in response.json or ()] == [["192.0.2.1:8008"]]
     assert upstream.paths == ["/cluster"]
 
 
@@ -131,7 +132,8 @@ def test_scope_is_not_known(upstream: Upstream, client: FlaskClient) -> None:
     assert (response.status_code, response.text) == (503, reason)
 
 
-NO_TARGET = "expected one or more parameters target, each a node of the cluster"
+NO_TARGET = "expected one or more parameters target, each a node of the cluster: module patroni has no discovery"
+EMPTY = "expected the parameter target to be a node of the cluster, found an empty one"
 NOT_ALLOWED = "target 127.0.0.2:8008 is not among the targets of this module"
 
 
@@ -142,7 +144,7 @@ NOT_ALLOWED = "target 127.0.0.2:8008 is not among the targets of this module"
         ("?module=other&target=127.0.0.1", 400, "unknown module 'other': it is not in the modules file"),
         ("?module=status&target=a", 400, "module status is for Staytus, which has no members to discover"),
         ("?module=patroni", 400, NO_TARGET),
-        ("?module=patroni&target=", 400, NO_TARGET),
+        ("?module=patroni&target=", 400, EMPTY),
         (
             "?module=patroni" + "".join(f"&target=10.0.0.{number}" for number in range(51)),
             400,

@@ -1,0 +1,226 @@
+"""/sd?module=NAME with seeds: all clusters, their views, and members and clusters that are gone."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from exporter.discovery import discovery
+from exporter.discovery.clusters import FoundCluster, KnownClusters
+from exporter.discovery.state import DiscoveryState
+from tests.discovery.nodes import Cluster, cluster
+from tests.limits.servers import Odd, silent
+from tests.live.processes import until
+from tests.web.test_probe import client_of
+
+Targets = dict[str, dict[str, str]]
+Sd = Callable[..., Targets]
+
+MODULES = "modules: {{patroni: {{collector: patroni, targets: [{targets}], timeout: 1s, discovery: {discovery}}}}}"
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Cluster, Cluster]]:
+    with cluster("a", "a1", "a2", "a3") as a, cluster("b", "b1", "b2") as b:
+        yield a, b
+
+
+def client_with(folder: Path, seeds: list[str], keep_missing: str = "1h", targets: str = "127.0.0.1") -> FlaskClient:
+    found = json.dumps({"seeds": seeds, "keep_missing": keep_missing})
+    return client_of(folder, MODULES.format(targets=targets, discovery=found))
+
+
+def sd(client: FlaskClient, query: str = "", **headers: str) -> Targets:
+    """Returns the labels of each target, without __meta_patroni_ and without what all targets of a test share."""
+    response = client.get(f"/sd?module=patroni{query}", headers=headers)
+    assert response.status_code == 200, response.text
+    found = {}
+    for group in response.json or ():
+        (target,) = group["targets"]
+        assert target not in found
+        labels = {name.removeprefix("__meta_patroni_"): value for name, value in group["labels"].items()}
+        found[target] = {name: labels[name] for name in ("name", "cluster_view", "missing", "stale") if name in labels}
+    return found
+
+
+def names(targets: Targets) -> dict[str, str]:
+    """Returns for each name "view", "missing" and "stale", as far as they are true."""
+    marks = {"cluster_view": "view", "missing": "missing", "stale": "stale"}
+    return {
+        labels.get("name", "?"): " ".join(mark for label, mark in marks.items() if labels.get(label) == "true")
+        for labels in targets.values()
+    }
+
+
+def test_all_clusters(pair: tuple[Cluster, Cluster], tmp_path: Path) -> None:
+    """Once the clusters are known, each discovery is one request for each: to its leader."""
+    a, b = pair
+    client = client_with(tmp_path, [a.host("a2"), b.host("b1")])
+    expected = {
+        **{a.host(name): {"name": name, "cluster_view": "true" if name == "a1" else "false"} for name in a.nodes},
+        **{b.host(name): {"name": name, "cluster_view": "true" if name == "b1" else "false"} for name in b.nodes},
+    }
+    assert sd(client) == expected
+    assert (a.paths, b.paths) == ({"a1": ["/cluster"], "a2": ["/cluster"]}, {"b1": ["/cluster"]})
+    assert sd(client) == expected
+    assert (a.paths, b.paths) == ({"a1": ["/cluster"]}, {"b1": ["/cluster"]})
+
+
+def test_view_follows_the_leader(pair: tuple[Cluster, Cluster], tmp_path: Path) -> None:
+    a, _ = pair
+    client = client_with(tmp_path, [a.host("a1")])
+    assert names(sd(client)) == {"a1": "view", "a2": "", "a3": ""}
+    a.serve("a1", "a2", "a3", leader="a3")
+    assert names(sd(client)) == {"a1": "", "a2": "", "a3": "view"}
+    a.stop("a3")
+    view = [name for name, marks in names(sd(client)).items() if marks == "view"]
+    assert view in (["a1"], ["a2"])
+    a.stop(*view)
+    assert names(sd(client)) == {name: "view" if name not in (*view, "a3") else "" for name in a.nodes}
+
+
+def test_missing_member(pair: tuple[Cluster, Cluster], tmp_path: Path) -> None:
+    a, _ = pair
+    client = client_with(tmp_path, [a.host("a1")], keep_missing="1s")
+    sd(client)
+    a.serve("a2", "a3")
+    a.stop("a1")
+    assert names(sd(client)) == {"a1": "missing", "a2": "view", "a3": ""}
+    until(lambda: names(sd(client)) == {"a2": "view", "a3": ""})
+    a.serve("a2", "a3", "a1")
+    assert names(sd(client)) == {"a2": "view", "a3": "", "a1": ""}
+
+
+def test_cluster_that_is_down(pair: tuple[Cluster, Cluster], tmp_path: Path) -> None:
+    """Its last known members stay for keep_missing, then its seed."""
+    a, b = pair
+    client = client_with(tmp_path, [a.host("a1"), b.host("b1")], keep_missing="1s")
+    sd(client)
+    for name in b.nodes:
+        b.stop(name)
+    assert names(sd(client)) == {"a1": "view", "a2": "", "a3": "", "b1": "view stale", "b2": "stale"}
+    time.sleep(1)
+    found = sd(client)
+    assert found.pop(b.host("b1")) == {"stale": "true"}
+    assert names(found) == {"a1": "view", "a2": "", "a3": ""}
+
+
+def test_seed_that_never_responded(pair: tuple[Cluster, Cluster], tmp_path: Path) -> None:
+    a, b = pair
+    b.stop("b1")
+    client = client_with(tmp_path, [a.host("a1"), b.host("b1")])
+    assert sd(client)[b.host("b1")] == {"stale": "true"}
+    client = client_with(tmp_path, [b.host("b1"), b.host("b2")])
+    assert sd(client)[b.host("b1")] == {"name": "b1", "cluster_view": "false"}  # b2 lists it
+
+
+def test_two_clusters_of_one_scope(tmp_path: Path) -> None:
+    with cluster("same", "n1", "n2") as one, cluster("same", "n1", "n2") as other:
+        client = client_with(tmp_path, [one.host("n1"), other.host("n1")])
+        for _ in range(2):
+            assert sd(client) == {
+                each.host(name): {"name": name, "cluster_view": "true" if name == "n1" else "false"}
+                for each in (one, other)
+                for name in each.nodes
+            }
+
+
+def test_node_of_another_cluster(
+    pair: tuple[Cluster, Cluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that was set up again as a member of another cluster does not take its former one with it."""
+    a, _ = pair
+    client = client_with(tmp_path, [a.host("a1"), a.host("a2")])
+    sd(client)
+    with cluster("c", "c1") as c:
+        c.nodes["a2"] = a.nodes.pop("a2")
+        c.serve("a2", "c1")
+        a.serve("a1", "a3")
+        assert names(sd(client)) == {"a1": "view", "a2": "missing", "a3": ""}
+        monkeypatch.setattr(discovery, "SEED_INTERVAL", 0.0)
+        response = client.get("/sd?module=patroni").json or []
+        assert sorted(
+            (group["labels"]["__meta_patroni_scope"], group["labels"]["__meta_patroni_name"]) for group in response
+        ) == [("a", "a1"), ("a", "a2"), ("a", "a3"), ("c", "a2"), ("c", "c1")]
+
+
+def test_scope_is_requested_once(tmp_path: Path) -> None:
+    """Before Patroni 3.2 /cluster does not have the scope."""
+    with cluster("old", "n1", "n2", scope_in_cluster=False) as old:
+        client = client_with(tmp_path, [old.host("n1")])
+        assert names(sd(client)) == {"n1": "view", "n2": ""}
+        assert old.paths == {"n1": ["/cluster", "/patroni"]}
+        assert names(sd(client)) == {"n1": "view", "n2": ""}
+        assert old.paths == {"n1": ["/cluster"]}
+
+
+def test_hung_nodes(pair: tuple[Cluster, Cluster], tmp_path: Path) -> None:
+    """They delay no other cluster, and the response comes before the deadline."""
+    a, _ = pair
+    hung = [Odd(silent) for _ in range(3)]
+    for server in hung:
+        server.__enter__()
+    try:
+        client = client_with(tmp_path, [*(server.url for server in hung), a.host("a1")])
+        start = time.monotonic()
+        found = sd(client, **{"X-Prometheus-Refresh-Interval-Seconds": "1"})
+        assert time.monotonic() - start < 1
+        assert [found.pop(server.url.removeprefix("http://")) for server in hung] == [{"stale": "true"}] * 3
+        assert names(found) == {"a1": "view", "a2": "", "a3": ""}
+    finally:
+        for server in hung:
+            server.__exit__()
+
+
+def test_refused_members(pair: tuple[Cluster, Cluster], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Patroni lists addresses, and the module allows names: each is named once, and counted."""
+    a, _ = pair
+    port = a.host("a1").partition(":")[2]
+    client = client_with(tmp_path, [f"localhost:{port}"], targets="localhost")
+    assert names(sd(client)) == {"a1": "view", "a2": "", "a3": ""}
+    (refused,) = [record.getMessage() for record in caplog.records if "members refused" in record.getMessage()]
+    assert all(a.host(name) in refused for name in a.nodes)
+    page = client.get("/metrics").text
+    assert 'patroni_staytus_exporter_discovery_targets_refused{module="patroni"} 3.0' in page
+    assert 'patroni_staytus_exporter_discovery_clusters{module="patroni"} 1.0' in page
+    assert 'patroni_staytus_exporter_discovery_clusters_stale{module="patroni"} 0.0' in page
+
+
+def test_seed_that_is_refused(pair: tuple[Cluster, Cluster], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    a, _ = pair
+    client = client_with(tmp_path, [a.host("a1")])
+    assert sd(client)
+    response = client.get("/sd?module=patroni&target=127.0.0.2")
+    assert (response.status_code, response.text) == (
+        403,
+        "target 127.0.0.2:8008 is not among the targets of this module\n",
+    )
+
+
+def test_targets_and_module_are_apart(pair: tuple[Cluster, Cluster], tmp_path: Path) -> None:
+    a, b = pair
+    client = client_with(tmp_path, [a.host("a1")])
+    assert names(sd(client, f"&target={b.host('b2')}")) == {"b1": "view", "b2": ""}
+    assert names(sd(client)) == {"a1": "view", "a2": "", "a3": ""}
+    b.serve("b1")
+    assert names(sd(client, f"&target={b.host('b2')}")) == {"b1": "view", "b2": "missing"}
+
+
+def test_forked_processes_share_the_state() -> None:
+    """A member that vanished is known to workers which never saw it."""
+    state = DiscoveryState()
+    if not (child := os.fork()):
+        clusters: Any = KnownClusters()
+        clusters.update(None, FoundCluster("a", (), "n1"), ["http://n1"])
+        state.write("patroni", clusters, 2)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert [(each.scope, each.view, list(each.seeds)) for each in state.clusters("patroni")] == [
+        ("a", "n1", ["http://n1"])
+    ]
+    assert state.summaries()["patroni"].refused == 2
