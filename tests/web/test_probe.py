@@ -91,6 +91,20 @@ def test_collectors_and_credentials_of_the_module(upstream: Upstream, client: Fl
     )
 
 
+@pytest.mark.parametrize(
+    ("query", "paths"),
+    [
+        ("&collect[]=node", ["/patroni"]),
+        ("&collect=node", ["/patroni"]),
+        ("&collect[]=cluster&collect[]=history", ["/cluster", "/history"]),
+    ],
+)
+def test_selected_collectors(upstream: Upstream, client: FlaskClient, query: str, paths: list[str]) -> None:
+    upstream.serve(PATRONI)
+    assert "patroni_up 1.0\n" in probe(client, "patroni", host(upstream), query).text
+    assert sorted(upstream.paths) == paths
+
+
 def test_timeouts_of_the_module_and_of_prometheus(client: FlaskClient) -> None:
     with Odd(silent) as server:
         for headers, seconds in [({}, 0.4), ({"X-Prometheus-Scrape-Timeout-Seconds": "0.2"}, 0.1)]:
@@ -127,6 +141,11 @@ METADATA = (
         *((f"?module=patroni{query}", 400, NO_TARGET) for query in ("", "&target=", "&target=a&target=b")),
         ("?module=patroni&target=::1", 400, f"target '::1' {EXPECTED}"),
         ("?module=patroni&target=u:hush@127.0.0.1", 400, f"a target with a user {EXPECTED}"),
+        (
+            "?module=node&target=127.0.0.1&collect[]=cluster",
+            400,
+            "collect[]='cluster': expected a collector of module node: node",
+        ),
         ("?module=patroni&target=127.0.0.1&debug=perhaps", 400, "expected debug=true or debug=false"),
         ("?module=patroni&target=127.0.0.2", 403, "target 127.0.0.2:8008 is not among the targets of this module"),
         ("?module=patroni&target=169.254.169.254", 403, METADATA),
