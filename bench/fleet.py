@@ -6,25 +6,26 @@ python -m bench.fleet [--quick] [--targets 10000] [--interval 15] [--seconds 60]
 import argparse
 import asyncio
 import contextlib
+import json
 import socket
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from bench.__main__ import Row
 from bench.load import complete_body
-from bench.processes import BenchError, Served, cpu_seconds, exporter, pss_mib, running, upstream
+from bench.processes import BenchError, Served, Upstream, cpu_seconds, exporter, pss_mib, running, upstream
 
 #: The response of a probe contains this line: for a target that is up, and for one that is down.
 UP, DOWN = b"patroni_up 1.0\n", b"patroni_up 0.0\n"
-
-MODULES = "modules: {patroni: {collector: patroni, timeout: 5s, targets: [127.0.0.0/8]}}\n"
 
 
 @dataclass
@@ -134,39 +135,97 @@ def hanging_server() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def fleet(count: int, interval: float, seconds: float, workers: int) -> Iterator[Row]:
-    """All targets are up; each document takes 5 to 50 ms."""
+def fleet(count: int, interval: float, seconds: float, workers: int, *, view: bool) -> Iterator[Row]:
+    """All targets are up; each document takes 5 to 50 ms.
+
+    With `view` the targets are those of /sd, which is requested once a minute, and of each cluster only its view is
+    requested for all documents.
+    """
     with (
         tempfile.TemporaryDirectory() as folder,
         upstream(0.005, 0.05, "0.0.0.0") as server,  # noqa: S104 - every address is a target
-        exporter(server, workers, settings=_modules(folder)) as served,
+        exporter(server, workers, settings=_modules(folder, server, count if view else 0)) as served,
     ):
         port = urlsplit(server.patroni).port or 0
         probes, warmup = Probes(), Probes()
-        targets = [(target, UP, probes) for target in addresses(count, port)]
+        if view:
+            started = time.perf_counter()
+            discovered(served)
+            yield Row(
+                f"/sd of {count // 3} clusters: seconds for the first time", f"{time.perf_counter() - started:.1f}"
+            )
+            started = time.perf_counter()
+            targets = [(target, UP, probes) for target in discovered(served)]
+            yield Row("seconds once they are known", f"{time.perf_counter() - started:.1f}")
+            yield Row("targets", str(len(targets)), str(count // 3 * 3), len(targets) == count // 3 * 3)
+        else:
+            targets = [(target, UP, probes) for target in addresses(count, port)]
         asyncio.run(run_probes(served, [(target, UP, warmup) for target, *_ in targets], interval, min(3.0, seconds)))
-        cpu, start = cpu_seconds(served.pid), time.perf_counter()
-        asyncio.run(run_probes(served, targets, interval, seconds))
+        before, cpu, start = server.counts(), cpu_seconds(served.pid), time.perf_counter()
+        with refreshing(served) if view else contextlib.nullcontext():
+            asyncio.run(run_probes(served, targets, interval, seconds))
         elapsed, cpu = time.perf_counter() - start, cpu_seconds(served.pid) - cpu
+        requests = {path: number - before[path] for path, number in server.counts().items()}
         memory = pss_mib(served.pid)
-        one = f"{served.url}/probe?module=patroni&target={targets[0][0]}"
+        series = sum(len(samples_of(served, target)) for target, *_ in targets[:3])
+        one = f"{served.url}/probe?module=patroni&target={addresses(1, port)[0]}"
         with running("bench.bare_loop", server.patroni, one, "--probe", "--count", "50") as process:
             bare = float(process.communicate(timeout=600)[0])
     succeeded, failed = len(probes.seconds), probes.failures.total()
-    due = count / interval
+    due = len(targets) / interval
+    what = "the view of each cluster for all documents" if view else "every member for all documents"
     yield Row(
-        f"{count} targets every {interval:g} s: probes per second, of {due:.0f} that are due",
+        f"{len(targets)} targets every {interval:.3g} s, {what}: probes per second, of {due:.0f} that are due",
         f"{succeeded / elapsed:.0f}",
         "all",
         succeeded / elapsed > 0.97 * due,
     )
-    yield Row("p50 and p99 of a probe", str(probes), "p99 below 1 s", probes.quantile(0.99) < 1)
+    yield Row("p50 and p99 of a probe", str(probes), "p99 below 0.5 s", probes.quantile(0.99) < 0.5)
     yield Row(f"failed of {succeeded + failed}", str(failed), "0", not failed)
+    yield Row("CPUs used", f"{cpu / elapsed:.2f}", "below 1", cpu / elapsed < 1)
+    yield Row("requests to Patroni per second", f"{sum(requests.values()) / elapsed:.0f}")
+    yield Row("of these, /cluster, for which Patroni reads its DCS", f"{requests['/cluster'] / elapsed:.0f}")
+    yield Row("series of a cluster", str(series))
     yield Row(f"PSS of all processes, {workers} workers", f"{memory:.0f} MiB", "below 150 MiB", memory < 150)
     per_probe = cpu / max(1, succeeded + failed)
     yield Row("CPU per probe", f"{per_probe * 1000:.2f} ms, {per_probe / bare:.2f} of the bare loop")
     for reason, times in probes.failures.items():
         sys.stderr.write(f"bench.fleet: {times} x {reason}\n")
+
+
+def discovered(served: Served) -> list[str]:
+    """Returns the targets that /sd finds, with the parameter `collect` that the job of Prometheus adds to them."""
+    with urlopen(f"{served.url}/sd?module=patroni", timeout=30) as response:  # noqa: S310 - of our own process
+        groups = json.load(response)
+    return [
+        group["targets"][0] + "&collect[]=node" * (group["labels"]["__meta_patroni_cluster_view"] == "false")
+        for group in groups
+    ]
+
+
+@contextlib.contextmanager
+def refreshing(served: Served) -> Iterator[None]:
+    """Requests /sd once a minute, as Prometheus does."""
+    end = threading.Event()
+
+    def refresh() -> None:
+        while not end.wait(20):
+            discovered(served)
+            end.wait(40)
+
+    thread = threading.Thread(target=refresh)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+
+
+def samples_of(served: Served, target: str) -> list[str]:
+    """Returns the lines with a sample."""
+    with urlopen(f"{served.url}/probe?module=patroni&target={target}", timeout=30) as response:  # noqa: S310 - own
+        return [line for line in response.read().decode().splitlines() if not line.startswith("#")]
 
 
 def half_hang(count: int, interval: float, seconds: float, workers: int) -> Iterator[Row]:
@@ -225,9 +284,14 @@ def all_refuse(count: int, interval: float, seconds: float, workers: int) -> Ite
         sys.stderr.write(f"bench.fleet: {times} x {reason}\n")
 
 
-def _modules(folder: str) -> dict[str, str]:
+def _modules(folder: str, server: Upstream | None = None, count: int = 0) -> dict[str, str]:
+    """Returns the settings for a module which, with a count, discovers so many members from a seed of each cluster."""
     file = Path(folder, "modules.yml")
-    file.write_text(MODULES)
+    module: dict[str, object] = {"collector": "patroni", "timeout": "5s", "targets": ["127.0.0.0/8"]}
+    if server and count:
+        port = urlsplit(server.patroni).port or 0
+        module["discovery"] = {"seeds": addresses(count, port)[1 : count // 3 * 3 : 3]}
+    file.write_text(json.dumps({"modules": {"patroni": module}}))
     return {"EXPORTER_CONFIG_FILE": str(file)}
 
 
@@ -244,7 +308,10 @@ def main() -> int:
         arguments.targets, arguments.interval, arguments.seconds = 100, 2.0, 2.0
     rows: list[Row] = []
     try:
-        rows += fleet(arguments.targets, arguments.interval, arguments.seconds, arguments.workers)
+        for view in (False, True):
+            rows += fleet(arguments.targets, arguments.interval, arguments.seconds, arguments.workers, view=view)
+        faster = arguments.interval / 1.5
+        rows += fleet(arguments.targets, faster, arguments.seconds / 2, arguments.workers, view=True)
         rows += half_hang(max(2, arguments.targets // 10), arguments.interval, arguments.seconds, arguments.workers)
         rows += all_refuse(arguments.targets, arguments.interval, arguments.seconds, arguments.workers)
     except BenchError as error:

@@ -76,13 +76,17 @@ class Upstream:
     patroni: str
     staytus: str
 
-    def requests(self) -> int:
-        """Returns the number of requests so far."""
-        total = 0
+    def counts(self) -> dict[str, int]:
+        """Returns the number of requests so far, by path."""
+        counts: dict[str, int] = {}
         for base in (self.patroni, self.staytus):
             with urlopen(base + COUNTS, timeout=TIMEOUT) as response:  # noqa: S310 - of our own process
-                total += sum(json.load(response).values())
-        return total
+                counts |= json.load(response)
+        return counts
+
+    def requests(self) -> int:
+        """Returns the number of requests so far."""
+        return sum(self.counts().values())
 
 
 @contextlib.contextmanager

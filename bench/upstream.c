@@ -4,6 +4,8 @@
  *
  * A service is a line `service KEEP_ALIVE COUNT`, then for each document a line `PATH LENGTH` and LENGTH bytes: the HTTP
  * response with its headers. The path * is the response for all other paths. If KEEP_ALIVE is 1, connections stay open.
+ * In a response, @S@ is the number of the cluster, and @0@, @1@ and @2@ are the addresses and ports of its three members,
+ * if the client has connected to a member: 127.1.0.1, 127.1.0.2 and so on, of which every three are a cluster.
  * /counts on each port returns the number of requests of each document as JSON. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -19,7 +21,7 @@
 
 enum { SERVICES = 8, DOCUMENTS = 16, SLOTS = 4096, EVENTS = 512, DESCRIPTORS = 1 << 17 };
 
-struct document { char path[128]; char *response; size_t length; long requests; };
+struct document { char path[128]; char *response; size_t length; long requests; int is_template; };
 struct service { int listener, keep_alive, count; struct document documents[DOCUMENTS]; };
 /* A delayed response in a slot of one millisecond; dropped if the descriptor's generation has changed since. */
 struct delayed { int descriptor; unsigned generation; struct document *document; struct delayed *next; };
@@ -41,8 +43,29 @@ static void close_connection(int descriptor) {
     close(descriptor);
 }
 
+/* Writes a template for the cluster of the address that the client has connected to; returns the length. */
+static size_t fill(int descriptor, struct document *document, char *out) {
+    struct sockaddr_in at;
+    socklen_t size = sizeof at;
+    getsockname(descriptor, (struct sockaddr *)&at, &size);
+    unsigned ip = ntohl(at.sin_addr.s_addr), port = ntohs(at.sin_port);
+    int number = ((ip >> 16 & 255) - 1) * 62500 + (ip >> 8 & 255) * 250 + (ip & 255) - 1, first = number < 0 ? 0 : number / 3 * 3;
+    char *start = out;
+    for (char *in = document->response, *end = in + document->length; in < end;) {
+        if (*in != '@' || in + 2 >= end || in[2] != '@') { *out++ = *in++; continue; }
+        int member = first + in[1] - '0';
+        out += in[1] == 'S' ? sprintf(out, "%d", first / 3)
+                            : sprintf(out, "127.%d.%d.%d:%u", 1 + member / 62500, member / 250 % 250, 1 + member % 250, port);
+        in += 3;
+    }
+    return out - start;
+}
+
 static void respond(int descriptor, struct document *document) {
-    if (send(descriptor, document->response, document->length, MSG_NOSIGNAL) < 0 || !connections[descriptor]->service->keep_alive)
+    static char filled[1 << 16];
+    size_t length = document->is_template ? fill(descriptor, document, filled) : document->length;
+    char *response = document->is_template ? filled : document->response;
+    if (send(descriptor, response, length, MSG_NOSIGNAL) < 0 || !connections[descriptor]->service->keep_alive)
         close_connection(descriptor);
 }
 
@@ -122,6 +145,7 @@ static void read_services(void) {
         if (sscanf(line, "%127s %zu", document->path, &document->length) != 2) exit(2);
         document->response = malloc(document->length);
         if (fread(document->response, 1, document->length, stdin) != document->length) exit(2);
+        document->is_template = !!memmem(document->response, document->length, "@0@", 3);
     }
 }
 

@@ -1,5 +1,6 @@
 """The documents of the fake Patroni and Staytus, as input for `upstream.c`."""
 
+import json
 import subprocess
 from collections.abc import Mapping
 from functools import cache
@@ -21,6 +22,12 @@ PATRONI = {
     },
     "/history": moment("4.1.5", "history-4-timelines", "n1").answers["/history"].body,
 }
+
+#: The document with the members has their addresses and their scope in it: see upstream.c.
+_MEMBERS = json.loads(PATRONI["/cluster"])
+for _number, _member in enumerate(_MEMBERS["members"]):
+    _member["api_url"] = f"http://@{_number}@/patroni"
+PATRONI["/cluster"] = json.dumps({**_MEMBERS, "scope": "cluster-@S@"}).encode()
 
 #: Staytus 1.3.1 with a service of each status and an issue of each state.
 STAYTUS = {
