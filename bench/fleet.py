@@ -198,7 +198,7 @@ def discovered(served: Served) -> list[str]:
     with urlopen(f"{served.url}/sd?module=patroni", timeout=30) as response:  # noqa: S310 - of our own process
         groups = json.load(response)
     return [
-        group["targets"][0] + "&collect[]=node" * (group["labels"]["__meta_patroni_cluster_view"] == "false")
+        group["targets"][0] + "&collect[]=node" * (group["labels"].get("__meta_patroni_cluster_view") == "false")
         for group in groups
     ]
 

@@ -79,7 +79,13 @@ class KnownCluster:
 
     def has_seed(self, urls: Collection[str]) -> bool:
         """Whether one of these seeds led to this cluster."""
-        return not self.seeds.keys().isdisjoint(urls)
+        return any(url in urls for url in self.seeds)
+
+    def covered(self, due: float) -> Iterator[str]:
+        """Returns the URLs of its present members, and of the seeds that were requested since `due`."""
+        if not self.stale:
+            yield from (member.url for member in self.members.values() if member.seen >= self.found)
+        yield from (url for url, requested in self.seeds.items() if requested > due)
 
     def updated(self, found: FoundCluster, now: float, seeds: Iterable[str] = ()) -> "KnownCluster":
         """Returns the cluster with its present members, and with those that it does not list any more."""

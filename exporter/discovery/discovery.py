@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 
 from exporter.config.allow_list import NotAllowed, TargetError
 from exporter.config.discovery import Discovery, Etcd
@@ -47,7 +48,7 @@ class ClusterDiscovery:
         self._client = client
         self._state = state
         self._resolved: dict[str, list[str]] = {}  # the addresses of a seed
-        self._requested: dict[str, float] = {}  # when a seed was last requested without success
+        self._failed: dict[str, float] = {}  # when a request of a seed failed, in monotonic seconds
 
     def of_targets(self, module: ProbeModule, targets: Iterable[str], end: float) -> list[Group]:
         """Returns the members of the cluster of these nodes.
@@ -95,7 +96,7 @@ class ClusterDiscovery:
         except EtcdError as error:
             log.warning(Event("etcd not read", module=module.name, reason=str(error)))
             run.failures["etcd"] = str(error)
-            self._update_known(clusters, run)
+            self._update(clusters, run)
             return
         scopes = {each.scope for each in present}
         for gone in [each for each in clusters if each.scope not in scopes]:
@@ -108,24 +109,34 @@ class ClusterDiscovery:
         self, module: ProbeModule, discovery: Discovery, clusters: KnownClusters, run: Run, end: float
     ) -> list[str]:
         """Updates the clusters from their members and the seeds; returns the URLs of seeds that lead to no cluster."""
-        urls = list(dict.fromkeys(self._urls(module, discovery, run, end)))
+        urls = dict.fromkeys(self._urls(module, discovery, run, end))
         clusters.remove_without_seed(urls)
-        due = time.monotonic() - SEED_INTERVAL
-        recent = {url for known in clusters for url, requested in known.seeds.items() if requested > due}
-        self._update_known(clusters, run)
-        seeds = sorted((url for url in urls if url not in recent), key=lambda url: self._requested.get(url, 0.0))
-        for url, found in run.results((url, search_seeds([url])) for url in seeds):
-            self._requested[url] = time.monotonic()
-            clusters.update(None, found, [url])
+        self._update(clusters, run, urls)
         known = {url for cluster in clusters for url in cluster.seeds}
-        self._requested = {url: self._requested.get(url, 0.0) for url in urls if url not in known}
-        return list(self._requested)
+        self._failed = {url: failed for url, failed in self._failed.items() if url in urls and url not in known}
+        return [url for url in urls if url not in known]
 
-    def _update_known(self, clusters: KnownClusters, run: Run) -> None:
-        """Finds the known clusters again: last those that are stale, which can take the rest of the time."""
-        known = sorted(clusters, key=lambda each: (each.stale, each.requested))
-        for each, found in run.results((each, search_known(each)) for each in known):
-            clusters.update(each, found)
+    def _update(self, clusters: KnownClusters, run: Run, seeds: Iterable[str] = ()) -> None:
+        """Finds the known clusters again, and those of the seeds.
+
+        What failed comes last, because it can take all the time. Otherwise the first is what has waited longest.
+        """
+        due = time.monotonic() - SEED_INTERVAL
+        covered = {url for known in clusters for url in known.covered(due)}
+        waiting: list[tuple[bool, float, KnownCluster | None, list[str]]] = [
+            (known.stale, known.requested, known, []) for known in clusters
+        ]
+        waiting += [
+            (url in self._failed, self._failed.get(url, 0.0), None, [url]) for url in seeds if url not in covered
+        ]
+        waiting.sort(key=itemgetter(0, 1))
+        searches = (
+            ((known, urls), search_known(known) if known else search_seeds(urls)) for *_, known, urls in waiting
+        )
+        for (known, urls), found in run.results(searches):
+            clusters.update(known, found, urls)
+            if not found:
+                self._failed |= dict.fromkeys(urls, time.monotonic())
 
     def _urls(self, module: ProbeModule, discovery: Discovery, run: Run, end: float) -> Iterator[str]:
         """Returns the URLs of all seeds, with the last known addresses of a name that cannot be resolved now."""
