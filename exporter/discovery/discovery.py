@@ -101,9 +101,11 @@ class ClusterDiscovery:
         scopes = {each.scope for each in present}
         for gone in [each for each in clusters if each.scope not in scopes]:
             clusters.update(gone, FoundCluster(gone.scope, (), ""))
-        searches = (search_view(FoundCluster(each.scope, each.members, each.leader)) for each in present)
-        for scope, found in run.results(zip((each.scope for each in present), searches, strict=True)):
-            clusters.update(clusters.of_scope(scope), found)
+        found = [FoundCluster(each.scope, each.members, each.leader) for each in present]
+        for each in found:  # all members are known now; whether the leader responds is not
+            clusters.update(clusters.of_scope(each.scope), each)
+        for scope, each in run.results((each.scope, search_view(each)) for each in found):
+            clusters.update(clusters.of_scope(scope), each)
 
     def _update_from_seeds(
         self, module: ProbeModule, discovery: Discovery, clusters: KnownClusters, run: Run, end: float
