@@ -102,10 +102,10 @@ class ClusterDiscovery:
         for gone in [each for each in clusters if each.scope not in scopes]:
             clusters.update(gone, FoundCluster(gone.scope, (), ""))
         found = [FoundCluster(each.scope, each.members, each.leader) for each in present]
-        for each in found:  # all members are known now; whether the leader responds is not
-            clusters.update(clusters.of_scope(each.scope), each)
-        for scope, each in run.results((each.scope, search_view(each)) for each in found):
-            clusters.update(clusters.of_scope(scope), each)
+        for cluster in found:  # all members are known now; whether the leader responds is not
+            clusters.update(clusters.of_scope(cluster.scope), cluster)
+        for scope, with_view in run.results((cluster.scope, search_view(cluster)) for cluster in found):
+            clusters.update(clusters.of_scope(scope), with_view)
 
     def _update_from_seeds(
         self, module: ProbeModule, discovery: Discovery, clusters: KnownClusters, run: Run, end: float

@@ -2,12 +2,17 @@
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 
 from exporter.config.reloadable import SharedText
 from exporter.discovery.clusters import KnownCluster, KnownClusters, ListedMember
+
+
+#: Bytes of the clusters of a module. A cluster of three has about 1,000.
+SIZE_LIMIT = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,8 @@ class DiscoveryState:
         """Returns the known clusters of a module."""
         with self._lock:
             text = self._clusters.read()
-        return KnownClusters(_cluster(*row) for row in json.loads(text).get(_key(module, of_targets), ()))
+        rows = json.loads(text).get(_key(module, of_targets), "[]")
+        return KnownClusters(_cluster(*row) for row in json.loads(rows))
 
     def summaries(self) -> Mapping[str, Summary]:
         """Returns the summaries of all modules by their names."""
@@ -51,7 +57,7 @@ class DiscoveryState:
     def write(self, module: str, clusters: KnownClusters, refused: int, *, of_targets: bool = False) -> None:
         """Replaces the clusters of a module."""
         summary = (sum(1 for _ in clusters), sum(cluster.stale for cluster in clusters), refused)
-        key, rows = _key(module, of_targets), [_row(each) for each in clusters]
+        key, rows = _key(module, of_targets), f"[{','.join(_rows(clusters))}]"
         with self._lock:
             self._clusters.update(lambda text: json.dumps({**json.loads(text), key: rows}))
             self._summaries.update(lambda text: json.dumps({**json.loads(text), module: summary}))
@@ -61,9 +67,15 @@ def _key(module: str, of_targets: bool) -> str:
     return f"{module}?target" if of_targets else module
 
 
-def _row(cluster: KnownCluster) -> list[object]:
-    members = {name: (each.address, each.labels, each.seen) for name, each in cluster.members.items()}
-    return [cluster.scope, members, cluster.view, cluster.found, cluster.requested, cluster.stale, cluster.seeds]
+def _rows(clusters: KnownClusters) -> Iterator[str]:
+    """Returns the clusters as JSON, as far as they fit. A node can list any number of members, and others each time."""
+    size = 0
+    for each in sorted(clusters, key=attrgetter("requested"), reverse=True):
+        members = {name: (member.address, member.labels, member.seen) for name, member in each.members.items()}
+        row = json.dumps([each.scope, members, each.view, each.found, each.requested, each.stale, each.seeds])
+        if size + len(row) <= SIZE_LIMIT:
+            size += len(row)
+            yield row
 
 
 def _cluster(scope: str, members: Mapping[str, tuple[str, Mapping[str, str], float]], *others: object) -> KnownCluster:

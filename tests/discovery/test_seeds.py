@@ -224,3 +224,13 @@ def test_forked_processes_share_the_state() -> None:
         ("a", "n1", ["http://n1"])
     ]
     assert state.summaries()["patroni"].refused == 2
+
+
+def test_member_names_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that lists other members each time does not fill the memory, nor replace other clusters."""
+    monkeypatch.setattr("exporter.discovery.state.SIZE_LIMIT", 2000)
+    state, clusters = DiscoveryState(), KnownClusters()
+    clusters.update(None, FoundCluster("good", (), ""), ["http://n1"])
+    clusters.update(None, FoundCluster("x" * 2000, (), ""), ["http://n2"])
+    state.write("patroni", clusters, 0)
+    assert [each.scope for each in state.clusters("patroni")] == ["good"]
