@@ -10,7 +10,6 @@ from operator import attrgetter
 from exporter.config.reloadable import SharedText
 from exporter.discovery.clusters import KnownCluster, KnownClusters, ListedMember
 
-
 #: Bytes of the clusters of a module. A cluster of three has about 1,000.
 SIZE_LIMIT = 32 * 1024 * 1024
 
