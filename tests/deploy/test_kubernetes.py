@@ -1,14 +1,15 @@
-"""deploy/kubernetes: the published schemas accept it, and it fits the exporter."""
+"""deploy/kubernetes: kustomize builds it, the published schemas accept it, and it fits the exporter."""
 
-import base64
+import functools
 import importlib
+import json
+import operator
 import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
@@ -18,107 +19,205 @@ from exporter.__main__ import into_environment
 from exporter.config.modules import read_modules
 from exporter.config.settings import Settings
 from exporter.version import __version__
+from tests.certificates import authority
 from tests.live.processes import ROOT
 
-pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
-
+FOLDER = ROOT / "deploy" / "kubernetes"
+NAME = "patroni-staytus-exporter"
+LABELS = {"app.kubernetes.io/name": NAME}
 PORT = 9547
+
+#: The folders that `kubectl apply -k` accepts, with the kinds of their objects.
+EXPORTER = ["ConfigMap", "Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service"]
+FOLDERS = {
+    "base": EXPORTER,
+    "operator": ["ConfigMap", "ConfigMap", "ConfigMap", "PrometheusRule", "ServiceMonitor"],
+    "crunchy": [*EXPORTER, "ScrapeConfig"],
+    "stackgres": ["ScrapeConfig"],
+    "zalando": ["ScrapeConfig"],
+    "sidecar": ["PodMonitor", "PodMonitor", "PodMonitor"],
+}
+
+#: The API groups of Kubernetes itself.
+KUBERNETES = {"", "apps", "autoscaling", "networking.k8s.io", "policy", "rbac.authorization.k8s.io"}
 
 Manifest = dict[str, Any]
 
 
+@functools.cache
+def kustomizes() -> bool:
+    """Whether there is a kubectl with kustomize 4 or later; that of Debian 12 has an older one."""
+    if shutil.which("kubectl") is None:
+        return False
+    output = subprocess.run(["kubectl", "version", "--client"], capture_output=True, text=True).stdout
+    return re.search(r"Kustomize Version: v[4-9]", output) is not None
+
+
+pytestmark = pytest.mark.skipif(not kustomizes(), reason="no kubectl with kustomize 4 or later is installed")
+
+
 class Manifests:
-    """The objects of a kustomization, without the hashes in generated names."""
+    """The objects of a kustomization, without the hash in the name of the modules file."""
 
-    def __init__(self, name: str) -> None:
-        folder = ROOT / "deploy" / "kubernetes" / name
-        built = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=True).stdout
-        text = re.sub(r"(patroni-staytus-exporter-(?:modules|secrets))-[a-z0-9]{10}\b", r"\1", built)
-        self.objects: list[Manifest] = list(yaml.safe_load_all(text))
-        self.pod: Manifest = self.one("Deployment")["spec"]["template"]
-        self.container: Manifest
-        (self.container,) = self.pod["spec"]["containers"]
+    def __init__(self, folder: Path) -> None:
+        command = ["kubectl", "kustomize", str(folder)]
+        built = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert built.stderr == ""  # no deprecated field
+        self.text = re.sub(rf"({NAME}-modules)-[a-z0-9]{{10}}\b", r"\1", built.stdout)
+        self.objects: list[Manifest] = list(yaml.safe_load_all(self.text))
 
-    def one(self, kind: str) -> Manifest:
-        """The only object of this kind."""
-        (found,) = (manifest for manifest in self.objects if manifest["kind"] == kind)
+    def one(self, kind: str, name: str = "") -> Manifest:
+        """The only object of this kind, or with this name too."""
+        (found,) = (
+            manifest
+            for manifest in self.objects
+            if manifest["kind"] == kind and name in ("", manifest["metadata"]["name"])
+        )
         return found
 
-    def files(self) -> dict[str, str]:
-        """The texts of the files that are mounted from ConfigMaps and Secrets, by their paths."""
-        config_map, secret = self.one("ConfigMap"), self.one("Secret")
-        decoded = {name: base64.b64decode(text).decode() for name, text in secret["data"].items()}
-        texts = {config_map["metadata"]["name"]: config_map["data"], secret["metadata"]["name"]: decoded}
-        volumes = {
-            volume["name"]: volume["configMap"]["name"] if "configMap" in volume else volume["secret"]["secretName"]
-            for volume in self.pod["spec"]["volumes"]
-        }
-        mounts = {mount["name"]: mount["mountPath"] for mount in self.container["volumeMounts"]}
-        assert mounts.keys() == volumes.keys()
-        return {
-            f"{mounts[name]}/{file}": text for name, source in volumes.items() for file, text in texts[source].items()
-        }
+    @property
+    def pod(self) -> Manifest:
+        template: Manifest = self.one("Deployment")["spec"]["template"]
+        return template
+
+    @property
+    def container(self) -> Manifest:
+        (container,) = self.pod["spec"]["containers"]
+        found: Manifest = container
+        return found
+
+    def modules(self) -> str:
+        """The modules file that the pods have at the path of their setting."""
+        (variable,) = (one for one in self.container["env"] if one["name"] == "EXPORTER_CONFIG_FILE")
+        folder, _, file = variable["value"].rpartition("/")
+        (mount,) = (one for one in self.container["volumeMounts"] if one["mountPath"] == folder)
+        (volume,) = (one for one in self.pod["spec"]["volumes"] if one["name"] == mount["name"])
+        text: str = self.one("ConfigMap", volume["configMap"]["name"])["data"][file]
+        return text
 
 
-@pytest.fixture(scope="module")
-def base() -> Manifests:
-    return Manifests("base")
+@functools.cache
+def build(name: str) -> Manifests:
+    return Manifests(FOLDER / name)
 
 
-@pytest.fixture(scope="module")
-def operator() -> Manifests:
-    return Manifests("operator")
+def overlay(folder: Path, **fields: object) -> Manifests:
+    """A kustomization of a user, beside a link to this checkout."""
+    (folder / NAME).symlink_to(ROOT)
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(fields))
+    return Manifests(folder)
+
+
+@pytest.fixture
+def components(tmp_path: Path) -> Manifests:
+    """The base with all components."""
+    path = f"{NAME}/deploy/kubernetes"
+    return overlay(
+        tmp_path, resources=[f"{path}/base"], components=[f"{path}/components/hpa", f"{path}/components/staytus"]
+    )
+
+
+def examples() -> list[Manifest]:
+    """The manifests in docs/kubernetes.md."""
+    blocks = re.findall(
+        r"^( *)```yaml\n(.*?)```", (ROOT / "docs" / "kubernetes.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    return [one for indent, block in blocks for one in yaml.safe_load_all(re.sub(f"(?m)^{indent}", "", block))]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_kinds(name: str) -> None:
+    assert sorted(manifest["kind"] for manifest in build(name).objects) == sorted(FOLDERS[name])
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("version", ["1.27", kubernetes_validate.latest_version()])
-def test_schemas_of_kubernetes(base: Manifests, version: str) -> None:
-    for manifest in base.objects:
+def test_schemas_of_kubernetes(components: Manifests, version: str) -> None:
+    documents = [*components.objects, *examples(), *(one for name in FOLDERS for one in build(name).objects)]
+    checked = [one for one in documents if one["apiVersion"].rpartition("/")[0] in KUBERNETES]
+    assert len(checked) == 23
+    for manifest in checked:
         kubernetes_validate.validate(manifest, version, strict=True)
 
 
-@pytest.mark.parametrize("kind", ["Probe", "ScrapeConfig", "ServiceMonitor"])
-def test_schemas_of_the_prometheus_operator(operator: Manifests, kind: str) -> None:
-    manifest = operator.one(kind)
-    group, _, version = manifest["apiVersion"].partition("/")
-    assert group == "monitoring.coreos.com"
-    models = importlib.import_module(f"cloudcoil.models.prometheus_operator.{version}")
-    read = getattr(models, kind).model_validate(manifest)
-    assert read.model_dump(mode="json", by_alias=True, exclude_unset=True) == manifest  # it drops unknown fields
+def test_schemas_of_the_prometheus_operator(components: Manifests) -> None:
+    documents = [*components.objects, *(one for name in FOLDERS for one in build(name).objects)]
+    checked = [one for one in documents if one["apiVersion"].startswith("monitoring.coreos.com/")]
+    assert len(checked) == 9
+    for manifest in checked:
+        models = importlib.import_module(
+            f"cloudcoil.models.prometheus_operator.{manifest['apiVersion'].partition('/')[2]}"
+        )
+        read = getattr(models, manifest["kind"]).model_validate(manifest)
+        assert read.model_dump(mode="json", by_alias=True, exclude_unset=True) == manifest  # it drops unknown fields
 
 
-def test_selectors(base: Manifests) -> None:
-    labels = {"app.kubernetes.io/name": "patroni-staytus-exporter"}
-    assert base.pod["metadata"]["labels"] == labels
+def test_no_placeholders(components: Manifests) -> None:
+    for manifests in [components, *(build(name) for name in FOLDERS if name != "operator")]:
+        assert re.findall(r"change-?me|example\.(?:org|com)|TODO|<[a-z]+>", manifests.text) == []
+        assert [one for one in manifests.objects if one["kind"] == "Secret"] == []
+
+
+def test_namespaces() -> None:
+    for name in FOLDERS:
+        namespace = "postgres-operator" if name == "crunchy" else "monitoring"
+        assert {manifest["metadata"]["namespace"] for manifest in build(name).objects} == {namespace}
+
+
+def test_selectors(components: Manifests) -> None:
+    base = build("base")
+    assert base.pod["metadata"]["labels"] == LABELS
     selectors: dict[str, Any] = {
         "Deployment": base.one("Deployment")["spec"]["selector"]["matchLabels"],
         "Service": base.one("Service")["spec"]["selector"],
         "PodDisruptionBudget": base.one("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
         "NetworkPolicy": base.one("NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+        "Staytus": components.one("NetworkPolicy", f"{NAME}-staytus")["spec"]["podSelector"]["matchLabels"],
         "spread": base.pod["spec"]["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"],
+        "labels of the Service": base.one("Service")["metadata"]["labels"],
+        "ServiceMonitor": build("operator").one("ServiceMonitor")["spec"]["selector"]["matchLabels"],
     }
-    assert selectors == dict.fromkeys(selectors, labels)
-    deployment = base.one("Deployment")
-    assert base.one("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"] == {
+    assert selectors == dict.fromkeys(selectors, LABELS)
+
+
+def test_replicas(components: Manifests) -> None:
+    """A node can be drained, and `kubectl apply` does not undo the autoscaler."""
+    base = build("base")
+    assert base.one("PodDisruptionBudget")["spec"]["maxUnavailable"] < base.one("Deployment")["spec"]["replicas"]
+    deployment, autoscaler = components.one("Deployment"), components.one("HorizontalPodAutoscaler")["spec"]
+    assert "replicas" not in deployment["spec"]
+    assert autoscaler["minReplicas"] == base.one("Deployment")["spec"]["replicas"]
+    assert autoscaler["scaleTargetRef"] == {
         "apiVersion": deployment["apiVersion"],
         "kind": deployment["kind"],
         "name": deployment["metadata"]["name"],
     }
-    assert "replicas" not in deployment["spec"]  # `kubectl apply` would undo the autoscaler
 
 
-def test_ports_and_paths(base: Manifests, monkeypatch: pytest.MonkeyPatch) -> None:
-    container = base.container
-    files = base.files()
-    variables = {one["name"]: one["value"] for one in container["env"] if one["value"] not in files}
+def settings(manifests: Manifests, folder: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings of the container; these files and the values of Secrets are in the folder."""
+    variables = {}
+    for variable in manifests.container["env"]:
+        value = variable.get("value") or files[variable["valueFrom"]["secretKeyRef"]["key"]]
+        if value in files:
+            path = folder / value.replace("/", "_")
+            path.write_text(files[value])
+            value = str(path)
+        variables[variable["name"]] = value
     monkeypatch.setattr(os, "environ", {})
-    assert into_environment(container["args"]) == []
-    settings = Settings.load({**variables, **os.environ, "EXPORTER_ENV_FILE": os.devnull})
-    assert settings.listen().rpartition(":")[2] == str(PORT)
+    assert into_environment(manifests.container["args"]) == []
+    return Settings.load({**variables, **os.environ, "EXPORTER_ENV_FILE": os.devnull})
+
+
+def test_ports_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = build("base")
+    loaded = settings(base, tmp_path, {"/etc/exporter/modules.yml": base.modules()}, monkeypatch)
+    assert loaded.listen().rpartition(":")[2] == str(PORT)
+    container = base.container
     assert container["ports"] == [{"name": "http", "containerPort": PORT}]
     (service_port,) = base.one("Service")["spec"]["ports"]
     assert (service_port["name"], service_port["port"], service_port["targetPort"]) == ("http", PORT, "http")
-    assert base.one("NetworkPolicy")["spec"]["ingress"][0]["ports"] == [{"port": "http"}]
+    assert [one["port"] for one in build("operator").one("ServiceMonitor")["spec"]["endpoints"]] == ["http"]
     probes = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")}
     assert probes == {
         "startup": {"path": "/-/ready", "port": "http"},
@@ -128,28 +227,8 @@ def test_ports_and_paths(base: Manifests, monkeypatch: pytest.MonkeyPatch) -> No
     assert base.pod["spec"]["enableServiceLinks"] is False  # its variables would be read as settings
 
 
-def test_modules_file_and_its_secrets(operator: Manifests, tmp_path: Path) -> None:
-    """They are mounted, and the modules allow the targets of Prometheus."""
-    files = operator.files()
-    (variable,) = operator.container["env"]
-    assert variable["name"] == "EXPORTER_CONFIG_FILE"
-    text = files.pop(variable["value"])
-    assert files.keys() == set(re.findall(r"_file: (\S+)", text))
-    for path, secret in files.items():
-        (tmp_path / Path(path).name).write_text(secret)
-        text = text.replace(path, str(tmp_path / Path(path).name))
-    modules = read_modules(text, "modules.yml")
-    probe, scrape = operator.one("Probe")["spec"], operator.one("ScrapeConfig")["spec"]
-    requested = [(probe["module"], target) for target in probe["targets"]["staticConfig"]["static"]]
-    for discovery in scrape["httpSDConfigs"]:
-        query = parse_qs(urlsplit(discovery["url"]).query)
-        requested += [(query["module"][0], target) for target in query["target"]]
-    assert len(requested) == 5
-    urls = [modules[name].at(target).target.url for name, target in requested]
-    assert urls == [f"http://{target}" for _, target in requested]
-
-
-def test_security_context(base: Manifests) -> None:
+def test_security_context() -> None:
+    base = build("base")
     (user,) = re.findall(r"^USER (\d+):\1$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert base.pod["spec"]["automountServiceAccountToken"] is False
     assert base.pod["spec"]["securityContext"] == {
@@ -165,29 +244,129 @@ def test_security_context(base: Manifests) -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     assert base.container["resources"].keys() == {"requests", "limits"}
-    assert base.container["image"] == f"patroni-staytus-exporter:{__version__}"
+    assert base.container["image"] == f"{NAME}:{__version__}"
 
 
-def test_network_policy_allows_the_ports_of_the_modules(base: Manifests) -> None:
-    dns, upstreams = base.one("NetworkPolicy")["spec"]["egress"]
-    assert [(port["port"], port["protocol"]) for port in dns["ports"]] == [(53, "UDP"), (53, "TCP")]
-    modules = yaml.safe_load(base.one("ConfigMap")["data"]["modules.yml"])["modules"]
-    targets = [target for module in modules.values() for target in module["targets"]]
-    assert {int(target.rpartition(":")[2]) for target in targets} == {port["port"] for port in upstreams["ports"]}
+def test_network_policy() -> None:
+    policy = build("base").one("NetworkPolicy")["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    prometheus = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}}, "namespaceSelector": {}}
+    assert policy["ingress"] == [{"from": [prometheus], "ports": [{"port": "http"}]}]
+    dns, patroni = policy["egress"]
+    assert "to" not in dns  # any address: NodeLocal DNSCache is not a pod
+    assert [(port["port"], port["protocol"]) for port in dns["ports"][:2]] == [(53, "UDP"), (53, "TCP")]
+    assert patroni["to"] == [{"namespaceSelector": {}}]
+    allowed = {one["port"] for one in patroni["ports"]}
+    listed = re.findall(r":(\d+)(?:-(\d+))?\"?$", build("base").modules(), re.MULTILINE)
+    assert allowed == {port for first, last in listed for port in range(int(first), int(last or first) + 1)}
 
 
-def test_prometheus_requests_this_service(operator: Manifests) -> None:
-    service = operator.one("Service")["metadata"]
-    address = f"{service['name']}.{service['namespace']}.svc:{PORT}"
-    modules = yaml.safe_load(operator.one("ConfigMap")["data"]["modules.yml"])["modules"]
-    probe = operator.one("Probe")["spec"]
-    assert probe["prober"] == {"url": address, "path": "/probe"}
-    assert probe["module"] in modules
-    scrape = operator.one("ScrapeConfig")["spec"]
-    assert scrape["relabelings"][-1] == {"targetLabel": "__address__", "replacement": address}
-    assert [module in modules for module in scrape["params"]["module"]] == [True]
-    (discovery,) = scrape["httpSDConfigs"]
-    assert discovery["url"].startswith(f"http://{address}/sd?module={scrape['params']['module'][0]}&target=")
-    monitor = operator.one("ServiceMonitor")["spec"]
-    assert monitor["selector"]["matchLabels"] == service["labels"]
-    assert [endpoint["port"] for endpoint in monitor["endpoints"]] == ["http"]
+@pytest.mark.parametrize(
+    ("target", "refused"),
+    [
+        ("10.244.1.7:8008", False),  # a pod of Zalando's operator
+        ("100.64.3.1:8009", False),  # a pod of StackGres
+        ("[fd12::7]:8008", False),
+        ("10.244.1.7:5432", True),
+        ("169.254.169.254:8008", True),  # the metadata service of a cloud
+        ("203.0.113.7:8008", True),
+    ],
+)
+def test_allowed_targets(target: str, refused: bool) -> None:
+    module = read_modules(build("base").modules(), "modules.yml")["patroni"]
+    if refused:
+        with pytest.raises(Exception, match="target"):
+            module.at(target)
+    else:
+        assert module.at(target).target.url == f"http://{target}"
+
+
+def test_crunchy(tmp_path: Path) -> None:
+    """The modules file trusts the certificate that is mounted, which comes without the private key."""
+    crunchy = build("crunchy")
+    (path,) = re.findall(r"_file: (\S+)", crunchy.modules())
+    (mount,) = (one for one in crunchy.container["volumeMounts"] if one["mountPath"] == str(Path(path).parent))
+    (volume,) = (one for one in crunchy.pod["spec"]["volumes"] if one["name"] == mount["name"])
+    assert volume["secret"]["secretName"] == "pgo-root-cacert"
+    assert volume["secret"]["items"] == [{"key": "root.crt", "path": Path(path).name}]
+    authority(tmp_path / "root.crt")
+    module = read_modules(crunchy.modules().replace(path, str(tmp_path / "root.crt")), "modules.yml")["patroni"]
+    target = "https://hippo-instance1-abcd-0.hippo-pods.databases.svc:8008"
+    assert module.at(target).target.url == target
+    assert module.options.verify == str(tmp_path / "root.crt")
+    assert {one["metadata"]["name"] for one in crunchy.objects} >= {NAME}
+    assert build("base").text.count("image:") == crunchy.text.count("image:")
+
+
+def test_staytus(components: Manifests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The component adds Staytus to /metrics, with a Secret that has the three keys."""
+    (mount,) = (one for one in components.container["volumeMounts"] if one["name"] == "staytus-api")
+    (volume,) = (one for one in components.pod["spec"]["volumes"] if one["name"] == "staytus-api")
+    files = {f"{mount['mountPath']}/{item['path']}": item["key"] for item in volume["secret"]["items"]}
+    files |= {"url": "https://status.example.org", "/etc/exporter/modules.yml": components.modules()}
+    loaded = settings(components, tmp_path, files, monkeypatch)
+    (module,) = loaded.modules
+    assert (module.service, module.target.url) == ("staytus", "https://status.example.org")
+    (target,) = components.one("ScrapeConfig")["spec"]["staticConfigs"][0]["targets"]
+    service = components.one("Service")
+    assert target == f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc:{PORT}"
+    (egress,) = components.one("NetworkPolicy", f"{NAME}-staytus")["spec"]["egress"]
+    assert [port["port"] for port in egress["ports"]] == [443, 8787]
+
+
+def test_rules_and_dashboards() -> None:
+    """They are those of the mixin, with the label that Grafana's sidecar selects."""
+    built = build("operator")
+    monitoring = ROOT / "monitoring"
+    rule = yaml.safe_load((monitoring / "operator" / "prometheusrule.yaml").read_text())
+    assert built.one("PrometheusRule") == {**rule, "metadata": {**rule["metadata"], "namespace": "monitoring"}}
+    maps = [one for one in built.objects if one["kind"] == "ConfigMap"]
+    dashboards = {file.name: file.read_text() for file in (monitoring / "grafana").glob("*.json")}
+    assert {file: text for one in maps for file, text in one["data"].items()} == dashboards
+    assert [one["metadata"]["labels"] for one in maps] == [{**LABELS, "grafana_dashboard": "1"}] * 3
+    # `kubectl apply` copies an object into an annotation, which has at most 256 KiB.
+    assert max(len(json.dumps(one)) for one in built.objects) < 262_144
+
+
+def test_overlay_in_the_documentation(tmp_path: Path) -> None:
+    (example,) = (one for one in examples() if one["kind"] == "Kustomization")
+    manifests = overlay(tmp_path, **example)
+    assert manifests.container["image"] == f"{example['images'][0]['newName']}:{__version__}"
+    labels = example["labels"][0]["pairs"]
+    for manifest in manifests.objects:
+        assert manifest["metadata"]["labels"].items() >= labels.items()
+    kinds = {manifest["kind"] for manifest in manifests.objects}
+    assert kinds >= {"ScrapeConfig", "ServiceMonitor", "PrometheusRule", "HorizontalPodAutoscaler"}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("kind", "path", "monitor", "prefix", "url"),
+    [
+        ("postgresql", ("sidecars",), "patroni-zalando", "", "http://localhost:8008"),
+        ("PostgresCluster", ("instances", 0, "containers"), "patroni-crunchy", "", "https://localhost:8008"),
+        ("SGCluster", ("pods", "customContainers"), "patroni-stackgres", "custom-", "http://localhost:8009"),
+    ],
+)
+def test_sidecars(kind: str, path: tuple[Any, ...], monitor: str, prefix: str, url: str, tmp_path: Path) -> None:
+    """Their variables are settings, and the PodMonitor selects their port."""
+    (manifest,) = (one for one in examples() if one["kind"] == kind)
+    (container,) = functools.reduce(operator.getitem, path, manifest["spec"])
+    (port,) = container["ports"]
+    assert port["containerPort"] == PORT
+    assert len(prefix + port["name"]) <= 15
+    monitors = {one["metadata"]["name"]: one["spec"]["podMetricsEndpoints"] for one in build("sidecar").objects}
+    (endpoint,) = monitors[monitor]
+    assert endpoint["port"] == prefix + port["name"]
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": {"containers": [container]}}
+    kubernetes_validate.validate(pod, kubernetes_validate.latest_version(), strict=True)
+    authority(tmp_path / "ca.crt")
+    environ = {one["name"]: one["value"] for one in container["env"] if "value" in one}
+    for mount in container.get("volumeMounts", []):
+        assert environ["PATRONI_EXPORTER_REQUEST_VERIFY"] == mount["mountPath"]
+        environ["PATRONI_EXPORTER_REQUEST_VERIFY"] = str(tmp_path / "ca.crt")
+        assert environ["PATRONI_EXPORTER_SERVER_NAME"] == f"$(POD_NAME).{manifest['metadata']['name']}-pods"
+        environ["PATRONI_EXPORTER_SERVER_NAME"] = "hippo-instance1-abcd-0.hippo-pods"
+    loaded = Settings.load({**environ, "EXPORTER_ENV_FILE": os.devnull})
+    assert loaded.listen().rpartition(":")[2] == str(PORT)
+    assert [module.target.url for module in loaded.modules] == [url]
