@@ -68,7 +68,7 @@ class Cluster:
 def parse(answer: Answer) -> Cluster:
     """Returns the cluster, of members with the same name the first; raises ParseError if it is no list of members."""
     fields = require_ok(answer).fields()
-    members, warnings = distinct("member", map(_member, fields.items("members")), lambda member: member.name)
+    members, warnings = distinct("member", map(read_member, fields.items("members")), lambda member: member.name)
     return Cluster(
         scope=fields.text("scope"),  # Patroni 3.2
         paused=fields.flag("pause"),
@@ -78,7 +78,8 @@ def parse(answer: Answer) -> Cluster:
     )
 
 
-def _member(item: Fields) -> Member:
+def read_member(item: Fields) -> Member:
+    """Returns a member of the document; raises ParseError."""
     port = item.integer("port")
     reason = item.fields("pending_restart_reason")  # Patroni 3.3
     restart = item.fields("scheduled_restart")
