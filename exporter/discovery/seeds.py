@@ -79,12 +79,11 @@ def _query(name: str, kind: str, resolver: "Resolver", end: float) -> "Answer":
 
 
 def _reason(error: "DNSException", seconds: float) -> str:
-    from dns.resolver import NXDOMAIN, LifetimeTimeout, NoAnswer, NoResolverConfiguration
+    from dns.resolver import NXDOMAIN, LifetimeTimeout, NoAnswer
 
     texts = {
         NXDOMAIN: "the name does not exist",
         NoAnswer: "the name has no records of this kind",
         LifetimeTimeout: f"no answer of a name server within {seconds:g} s",
-        NoResolverConfiguration: "/etc/resolv.conf has no name server",
     }
     return texts.get(type(error)) or ascii(str(error))[1:-1][:300]

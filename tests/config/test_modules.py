@@ -144,7 +144,7 @@ def test_durations(text: str, seconds: float) -> None:
 SECONDS = "expected a duration such as 5s, 500ms or 1m30s, from 0.01 s to 1h"
 KEYS = (
     "collector, collect, timeout, interval, scheme, allow_paths, compat_metrics, tls_config, basic_auth, "
-    "authorization, http_headers, targets"
+    "authorization, http_headers, targets, discovery"
 )
 
 
