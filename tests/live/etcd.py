@@ -90,8 +90,10 @@ def etcd(folder: Path, tls: Files | None = None) -> Iterator[Etcd]:
 class EtcdCluster(Cluster):
     """A cluster whose DCS is etcd; clusters of one scope differ in their namespace."""
 
-    def __init__(self, server: Etcd, namespace: str, nodes: int, scope: str, dynamic: Config) -> None:
-        super().__init__("4.1.5", nodes, scope=scope, dynamic=dynamic)
+    def __init__(
+        self, server: Etcd, namespace: str, nodes: int, scope: str, dynamic: Config, **node_config: Config
+    ) -> None:
+        super().__init__("4.1.5", nodes, scope=scope, dynamic=dynamic, node_config=node_config)
         self.namespace, self._server = namespace, server
 
     @property
