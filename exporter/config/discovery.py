@@ -33,7 +33,7 @@ class Etcd:
 
 @dataclass(frozen=True)
 class Discovery:
-    """The clusters of a module. A member that is gone stays listed for `keep_missing` seconds."""
+    """Where clusters are found: by seeds, or in etcd. A member that is gone stays listed for `keep_missing` seconds."""
 
     seeds: tuple[str, ...] = ()
     etcd: Etcd | None = None
@@ -43,8 +43,8 @@ class Discovery:
 def read_discovery(entry: Entry) -> Discovery:
     """Returns the value of the key; raises ConfigError."""
     keys = entry.keys(("seeds", "etcd", "keep_missing"))
-    if not keys.keys() & {"seeds", "etcd"}:
-        entry.fail("expected seeds or etcd")
+    if ("seeds" in keys) == ("etcd" in keys):
+        entry.fail("expected either seeds or etcd")
     return Discovery(
         seeds=tuple(dict.fromkeys(_read(one, seed) for one in keys["seeds"].items())) if "seeds" in keys else (),
         etcd=_etcd(keys["etcd"]) if "etcd" in keys else None,
@@ -85,8 +85,7 @@ def prefix(text: str) -> str:
 def _etcd(entry: Entry) -> Etcd:
     names = ("endpoints", "prefix", "timeout", "username", "password", "password_file", "tls_config")
     keys = entry.keys(names, required=["endpoints"])
-    has_password = keys.keys() & {"password", "password_file"}
-    if has_password and "username" not in keys:
+    if "username" not in keys and keys.keys() & {"password", "password_file"}:
         entry.fail("username is missing: the password needs it")
     return Etcd(
         endpoints=tuple(dict.fromkeys(_read(one, endpoint) for one in keys["endpoints"].items())),

@@ -3,7 +3,7 @@
 import base64
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,8 +65,7 @@ class _Client:
         self._etcd = etcd
         self._endpoints = etcd.endpoints  # the one that responded last is the first
         self._gateway = GATEWAYS[0]
-        self._token = ""
-        self._has_token = False
+        self._token: str | None = None  # empty if authentication is not enabled
 
     def keys(self, end: float) -> Keys:
         """Returns the keys from the first endpoint that has them; `end` is in monotonic seconds."""
@@ -113,7 +112,7 @@ class _Client:
         """Returns the response; authenticates before if that is necessary."""
         if not self._etcd.user:
             return self._post(attempt, method, body)
-        if not self._has_token:
+        if self._token is None:
             self._authenticate(attempt)
         try:
             return self._post(attempt, method, body)
@@ -125,7 +124,7 @@ class _Client:
 
     def _authenticate(self, attempt: "_Attempt") -> None:
         """Gets a token. It expires five minutes after its last use by default, and when etcd is restarted."""
-        self._token, self._has_token = "", False
+        self._token = None
         try:
             text = self._etcd.password.read(password, password.expected) if self._etcd.password else ""
         except (OSError, ValueError) as error:
@@ -136,9 +135,9 @@ class _Client:
         except EtcdError as error:
             if not str(error).endswith("authentication is not enabled"):
                 raise
+            self._token = ""
         except ValueError:
             raise ParseError("token: expected one line of ASCII") from None
-        self._has_token = True
 
     def _post(self, attempt: "_Attempt", method: str, body: Mapping[str, Any]) -> Fields:
         """Returns the response of the first gateway that the endpoint has."""
@@ -155,7 +154,7 @@ class _Client:
                 break
         answer = Answer(response.status_code, response.content, response.headers.get("Content-Type", ""))
         if response.status_code != 200:
-            raise _error(answer)
+            raise _error(answer, hidden=(self._token, body.get("password")))
         return answer.fields()
 
 
@@ -171,7 +170,7 @@ class _Attempt:
         """Returns how many seconds its next request may take."""
         seconds = round((self.end - time.monotonic()) / self.share, 2)
         if seconds <= 0:
-            raise EtcdError("not requested, since the time is up")
+            raise EtcdError("the time is up")
         return min(most, seconds)
 
 
@@ -190,15 +189,16 @@ def _can_continue(body: dict[str, Any], reason: str) -> bool:
     return False
 
 
-def _error(answer: Answer) -> EtcdError:
-    """Returns the error in a response. Versions differ in the name of the key with the message."""
+def _error(answer: Answer, hidden: Iterable[str | None]) -> EtcdError:
+    """Returns the error in a response, without these secrets. The key of the message depends on the version."""
     try:
         fields = answer.fields()
-        code, message = fields.integer("code"), fields.text("message") or fields.text("error")
+        code, message = fields.integer("code"), fields.text("message") or fields.text("error") or ""
     except ParseError:
-        code, message = None, None
-    reason = f"HTTP {answer.status}: {ascii(message)[1:-1][:200] if message else 'expected 200'}"
-    return EtcdError(reason, code or 0)
+        code, message = None, ""
+    for secret in filter(None, hidden):
+        message = message.replace(secret, "***")
+    return EtcdError(f"HTTP {answer.status}: {ascii(message)[1:-1][:200] or 'expected 200'}", code or 0)
 
 
 def _encode(key: bytes) -> str:

@@ -29,19 +29,22 @@ def test_defaults() -> None:
     )
 
 
-def test_all_keys(tmp_path: Path) -> None:
+def test_all_keys_of_seeds() -> None:
+    seeds = ("db1", "https://a.example.org", "dns+b:8008", "dns+[::1]", "dnssrv+_patroni._tcp.c.")
+    assert read(f"{{seeds: {list(seeds)}, keep_missing: 7}}") == Discovery(seeds, keep_missing=7.0)
+
+
+def test_all_keys_of_etcd(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text(Path(certifi.where()).read_text())
     (tmp_path / "password").write_text("s3cret\n")
     text = (
-        '{seeds: [db1, "https://a.example.org", "dns+b:8008", "dns+[::1]", "dnssrv+_patroni._tcp.c."], keep_missing: 7,'
-        " etcd: {endpoints: [https://etcd1:2379], prefix: /, timeout: 500ms, username: 'a:b', password_file: password,"
+        "{etcd: {endpoints: [https://etcd1:2379], prefix: /, timeout: 500ms, username: 'a:b', password_file: password,"
         " tls_config: {ca_file: ca.pem, server_name: etcd}}}"
     )
     options = RequestOptions(0.5, verify=f"{tmp_path}/ca.pem", server_name="etcd")
+    password = Secret(file=f"{tmp_path}/password")
     assert read(text, f"{tmp_path}/m.yml") == Discovery(
-        seeds=("db1", "https://a.example.org", "dns+b:8008", "dns+[::1]", "dnssrv+_patroni._tcp.c."),
-        etcd=Etcd(("https://etcd1:2379",), "/", options, "a:b", Secret(file=f"{tmp_path}/password")),
-        keep_missing=7.0,
+        etcd=Etcd(("https://etcd1:2379",), "/", options, "a:b", password)
     )
 
 
@@ -66,8 +69,9 @@ SECONDS = "expected a duration such as 5s, 500ms or 1m30s, from"
     ("text", "expected"),
     [
         ("", ": expected a mapping, found nothing"),
-        ("{}", ": expected seeds or etcd"),
-        ("{keep_missing: 1h}", ": expected seeds or etcd"),
+        ("{}", ": expected either seeds or etcd"),
+        ("{keep_missing: 1h}", ": expected either seeds or etcd"),
+        ("{seeds: [db1], etcd: {endpoints: [http://e]}}", ": expected either seeds or etcd"),
         ("{consul: {}}", ".consul: unknown key; expected seeds, etcd, keep_missing"),
         ("{seeds: db1}", ".seeds: expected a list, found a text"),
         ("{seeds: []}", ".seeds: expected a list, found an empty list"),

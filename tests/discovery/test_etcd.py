@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -296,13 +297,35 @@ def test_all_endpoints_fail() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [("x\ny", "token: expected one line of ASCII"), (None, "token: expected a string, found nothing")],
+)
+def test_token_that_is_not_valid(token: str | None, reason: str) -> None:
+    with Odd(says({"token": token})) as server:
+        etcd = Etcd((server.url,), "/service/", RequestOptions(5.0), "u", Secret("p4ssword"))
+        assert error(etcd) == f"{server.url}: {reason}"
+
+
+def test_secrets_in_an_error() -> None:
+    with Odd(says({"message": "invalid: p4ssword p4ssword"}, "400 Bad")) as server:
+        etcd = Etcd((server.url,), "/service/", RequestOptions(5.0), "u", Secret("p4ssword"))
+        assert error(etcd) == f"{server.url}: HTTP 400: invalid: *** ***"
+
+
+def test_time_is_up() -> None:
+    with Odd(says(HEADER)) as server:
+        assert error(at(server.url), 0) == f"{server.url}: the time is up"
+    assert server.connections == 0
+
+
 def test_endless_pages() -> None:
     """The deadline ends a read of a server that repeats a page."""
     with Odd(says({**HEADER, "more": True, "kvs": [ROW]})) as server:
         start = time.monotonic()
         reason = error(at(server.url), 0.3)
         assert time.monotonic() - start < 2
-        assert reason.startswith(f"{server.url}: no")
+        assert re.fullmatch(r"http://[\d.:]+: (the time is up|no (connection|whole response) within [\d.]+ s)", reason)
 
 
 def test_any_response() -> None:
