@@ -17,8 +17,8 @@ DEV = PROJECT["dependency-groups"]["dev"]
 #: Permissive licences, as packages write them.
 PERMISSIVE = {
     "0BSD", "Apache", "Apache-2.0", "Apache Software License", "BSD-2-Clause", "BSD-3-Clause", "BSD License",
-    "ISC", "ISC License (ISCL)", "MIT", "MIT-0", "MIT License", "MPL-2.0", "Mozilla Public License 2.0 (MPL 2.0)", "PSF-2.0",
-    "Python Software Foundation License",
+    "ISC", "ISC License (ISCL)", "MIT", "MIT-0", "MIT License", "MPL-2.0", "Mozilla Public License 2.0 (MPL 2.0)",
+    "PSF-2.0", "Python Software Foundation License",
 }  # fmt: skip
 
 #: Tools that are not part of what users install.
