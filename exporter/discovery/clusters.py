@@ -50,11 +50,15 @@ def listed(members: Iterable[Member], seen: float = 0.0) -> Iterator[ListedMembe
 
 @dataclass(frozen=True)
 class FoundCluster:
-    """A cluster as it is now. `view` is the name of the member that represents it, empty when no member can."""
+    """A cluster as it is now. `view` is the name of the member that represents it, empty when no member can.
+
+    `path` is where its DCS has it, if it was found there: two clusters of a DCS can have the same scope.
+    """
 
     scope: str
     members: tuple[Member, ...]
     view: str
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class KnownCluster:
     requested: float = 0.0
     stale: bool = False
     seeds: Mapping[str, float] = field(default_factory=dict)
+    path: str = ""
 
     def is_missing(self, name: str) -> bool:
         """Whether the cluster did not list this member when it was last found."""
@@ -97,6 +102,7 @@ class KnownCluster:
             now,
             now,
             seeds={**self.seeds, **dict.fromkeys(seeds, now)},
+            path=found.path or self.path,
         )
 
 
@@ -104,16 +110,16 @@ class KnownClusters:
     """The clusters of a module. Two clusters can have the same scope."""
 
     def __init__(self, clusters: Iterable[KnownCluster] = ()) -> None:
-        self._by_scope: defaultdict[str, list[KnownCluster]] = defaultdict(list)
+        self._by_key: defaultdict[str, list[KnownCluster]] = defaultdict(list)
         for cluster in clusters:
-            self._by_scope[cluster.scope].append(cluster)
+            self._by_key[cluster.path or cluster.scope].append(cluster)
 
     def __iter__(self) -> Iterator[KnownCluster]:
-        return chain.from_iterable(self._by_scope.values())
+        return chain.from_iterable(self._by_key.values())
 
-    def of_scope(self, scope: str) -> KnownCluster | None:
-        """Returns the first cluster with this scope."""
-        return next(iter(self._by_scope[scope]), None)
+    def at(self, path: str) -> KnownCluster | None:
+        """Returns the cluster at this path of the DCS."""
+        return next(iter(self._by_key[path]), None)
 
     def update(self, known: KnownCluster | None, found: FoundCluster | None, seeds: Collection[str] = ()) -> None:
         """Updates the known cluster, or the one that was found, which can be new.
@@ -121,7 +127,7 @@ class KnownClusters:
         A known cluster is stale when it was not found. The seeds are those that led to the cluster.
         """
         now = time.monotonic()
-        if known and known not in self._by_scope[known.scope]:
+        if known and known not in self._by_key[known.path or known.scope]:
             known = None  # updated since the caller saw it
         if known and not (found and found.scope == known.scope):
             self._replace(known, replace(known, stale=True, requested=now))
@@ -146,13 +152,13 @@ class KnownClusters:
     def _same(self, found: FoundCluster, seeds: Collection[str]) -> KnownCluster | None:
         """Returns the known cluster with this scope and a seed or the REST API of a member in common."""
         urls = {member.url for member in listed(found.members)}
-        for known in self._by_scope[found.scope]:
+        for known in self._by_key[found.scope]:
             if known.has_seed(seeds) or any(member.url in urls for member in known.members.values()):
                 return known
         return None
 
     def _replace(self, known: KnownCluster | None, new: KnownCluster | None) -> None:
         if known:
-            self._by_scope[known.scope].remove(known)
+            self._by_key[known.path or known.scope].remove(known)
         if new:
-            self._by_scope[new.scope].append(new)
+            self._by_key[new.path or new.scope].append(new)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from operator import itemgetter
 
 from exporter.config.allow_list import NotAllowed, TargetError
-from exporter.config.discovery import Discovery, Etcd
+from exporter.config.discovery import NAME_PREFIXES, Discovery, Etcd
 from exporter.config.modules import ProbeModule
 from exporter.discovery.clusters import FoundCluster, KnownCluster, KnownClusters
 from exporter.discovery.etcd import EtcdError
@@ -98,14 +98,14 @@ class ClusterDiscovery:
             run.failures["etcd"] = str(error)
             self._update(clusters, run)
             return
-        scopes = {each.scope for each in present}
-        for gone in [each for each in clusters if each.scope not in scopes]:
+        paths = {each.path for each in present}
+        for gone in [each for each in clusters if each.path not in paths]:
             clusters.update(gone, FoundCluster(gone.scope, (), ""))
-        found = [FoundCluster(each.scope, each.members, each.leader) for each in present]
+        found = [FoundCluster(each.scope, each.members, each.leader, each.path) for each in present]
         for cluster in found:  # all members are known now; whether the leader responds is not
-            clusters.update(clusters.of_scope(cluster.scope), cluster)
-        for scope, with_view in run.results((cluster.scope, search_view(cluster)) for cluster in found):
-            clusters.update(clusters.of_scope(scope), with_view)
+            clusters.update(clusters.at(cluster.path), cluster)
+        for path, with_view in run.results((cluster.path, search_view(cluster)) for cluster in found):
+            clusters.update(clusters.at(path), with_view)
 
     def _update_from_seeds(
         self, module: ProbeModule, discovery: Discovery, clusters: KnownClusters, run: Run, end: float
@@ -142,11 +142,11 @@ class ClusterDiscovery:
 
     def _urls(self, module: ProbeModule, discovery: Discovery, run: Run, end: float) -> Iterator[str]:
         """Returns the URLs of all seeds, with the last known addresses of a name that cannot be resolved now."""
-        lookups = [seed for seed in discovery.seeds if "+" in seed]
+        lookups = [seed for seed in discovery.seeds if seed.startswith(NAME_PREFIXES)]
         with ThreadPoolExecutor(LOOKUPS) as pool:
             list(pool.map(lambda seed: self._resolve(module, seed, end), lookups))
         for seed in discovery.seeds:
-            for target in self._resolved.get(seed, []) if "+" in seed else [seed]:
+            for target in self._resolved.get(seed, []) if seed.startswith(NAME_PREFIXES) else [seed]:
                 try:
                     yield module.at(target).target.url
                 except (NotAllowed, TargetError) as error:

@@ -71,7 +71,9 @@ def _rows(clusters: KnownClusters) -> Iterator[str]:
     size = 0
     for each in sorted(clusters, key=attrgetter("requested"), reverse=True):
         members = {name: (member.address, member.labels, member.seen) for name, member in each.members.items()}
-        row = json.dumps([each.scope, members, each.view, each.found, each.requested, each.stale, each.seeds])
+        row = json.dumps(
+            [each.scope, members, each.view, each.found, each.requested, each.stale, each.seeds, each.path]
+        )
         if size + len(row) <= SIZE_LIMIT:
             size += len(row)
             yield row
