@@ -65,6 +65,11 @@ class Etcd:
         for start in range(0, len(puts), 100):
             self.call("/kv/txn", {"success": puts[start : start + 100]}, token)
 
+    def delete(self, key: str, *, prefix: bool = False) -> None:
+        """Deletes a key, or all keys with this prefix, which ends with a slash."""
+        end = {"range_end": encode(key[:-1].encode() + b"0")} if prefix else {}
+        self.call("/kv/deleterange", {"key": encode(key.encode()), **end})
+
     def stop(self) -> None:
         """Ends it as a crash of its host does."""
         self._running.close()
