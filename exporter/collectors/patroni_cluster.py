@@ -67,7 +67,7 @@ class Cluster:
 
 def parse(answer: Answer) -> Cluster:
     """Returns the cluster, of members with the same name the first; raises ParseError if it is no list of members."""
-    fields = require_ok(answer).fields()
+    fields = require_ok(answer, "1.6.1").fields()
     members, warnings = distinct("member", map(read_member, fields.items("members")), lambda member: member.name)
     return Cluster(
         scope=fields.text("scope"),  # Patroni 3.2

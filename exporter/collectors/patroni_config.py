@@ -40,7 +40,7 @@ def parse(answer: Answer) -> Config:
 
     Raises ParseError if the document is not an object.
     """
-    values = dict(require_ok(answer).fields())
+    values = dict(require_ok(answer, "1.0.0").fields())
     warnings: list[str] = []
 
     def read(key: str, convert: Callable[[object], T | None], expected: str) -> T | None:

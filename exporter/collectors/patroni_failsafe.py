@@ -22,7 +22,7 @@ def parse(answer: Answer) -> Failsafe:
     if answer.status == 502:
         return Failsafe(frozenset())
     try:
-        return Failsafe(frozenset(name for name, _ in require_ok(answer).fields()))
+        return Failsafe(frozenset(name for name, _ in require_ok(answer, "3.0.0").fields()))
     except NotSupported:
         raise NotSupported(Failsafe(frozenset())) from None
 

@@ -24,7 +24,7 @@ class History:
 
 def parse(answer: Answer) -> History:
     """Returns the history, empty on the first timeline; raises ParseError if the document is not a list of rows."""
-    rows = require_ok(answer).rows()
+    rows = require_ok(answer, "1.6.1").rows()
     if not rows:
         return History(0, None, "", "")
     # The time is missing if Patroni lost it; the leader is missing before Patroni 2.1.1.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from exporter.collectors.base import Collector, Family, Number, gauge, info, inherited, with_labels
 from exporter.collectors.document import Answer, Fields, ParseError
-from exporter.collectors.patroni import SCOPE_NAME
+from exporter.collectors.patroni import SCOPE_NAME, version_number
 
 # Model
 
@@ -126,12 +126,6 @@ STATES = (
     "creating replica", "running", "starting", "starting after custom bootstrap", "start failed", "restarting",
     "restart failed", "stopping", "stopped", "stop failed", "crashed",
 )  # fmt: skip
-
-
-def version_number(version: str) -> int | None:
-    """Returns a version of Patroni as a number, with two digits per part: 4.1.5 is 40105."""
-    parts = re.match(r"(\d{1,4})\.(\d{1,2})(?:\.(\d{1,2}))?", version)
-    return None if parts is None else int(parts[1]) * 10000 + int(parts[2]) * 100 + int(parts[3] or 0)
 
 
 def _own(name: str, help: str, value: Callable[[Node], Number], since: str = "") -> Family[Node]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from exporter.collectors.base import AnyCollector, CommonLabels
+from exporter.collectors.patroni import UnknownPath
 from exporter.upstream.target import Module
 
 
@@ -44,6 +45,11 @@ class ModuleResult:
     def up(self) -> bool:
         """Whether the first document was fetched and parsed."""
         return self.documents[0].success is True
+
+    @property
+    def is_wrong_url(self) -> bool:
+        """Whether the target is a Patroni, but the path in its URL is not a path of its REST API."""
+        return any(document.kind == UnknownPath.__name__ for document in self.documents)
 
     @property
     def refusal(self) -> str | None:

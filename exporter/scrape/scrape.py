@@ -90,15 +90,16 @@ class Scrape:
 
 
 def _log_failures(result: ModuleResult) -> None:
-    """Logs a line for each document that failed, or one line when all failed for the same reason."""
-    target, documents = result.module.target.url, result.documents
-    is_one = len(documents) > 1 and len({(document.kind, document.failure) for document in documents}) == 1
-    for document in documents[: 1 if is_one else None]:
-        if document.failure:
-            collector = document.collector
-            where = {"url": target} if is_one else {"collector": collector.name, "url": f"{target}/{collector.path}"}
-            key, reason = (target, where["url"], document.kind), document.failure
-            log.warning(Event("scrape failed", key=key, module=result.module.name, **where, reason=reason))
+    """Logs a line for each document that failed, or one line when all failed for one reason or the URL is wrong."""
+    target = result.module.target.url
+    failed = [document for document in result.documents if document.failure]
+    is_one = len(failed) > 1 and len({(document.kind, document.failure) for document in failed}) == 1
+    is_one = is_one and (len(failed) == len(result.documents) or result.is_wrong_url)
+    for document in failed[: 1 if is_one else None]:
+        collector, reason = document.collector, document.failure or ""
+        where = {"url": target} if is_one else {"collector": collector.name, "url": f"{target}/{collector.path}"}
+        key = (target, where["url"], document.kind)
+        log.warning(Event("scrape failed", key=key, module=result.module.name, **where, reason=reason))
 
 
 def _read(module: Module, collector: AnyCollector, response: Response) -> Any:
@@ -114,7 +115,7 @@ def _read(module: Module, collector: AnyCollector, response: Response) -> Any:
     except NotSupported as error:
         return NotSupported(error.model)
     except ParseError as error:
-        return ParseError(str(error))
+        return type(error)(str(error))
     if _text_size(collector, model, len(body)) > TEXT_LIMIT:
         return ParseError(f"its samples would take more than {TEXT_LIMIT // 1024 // 1024} MiB")
     for reason in islice(collector.warnings(model), MOST_WARNINGS):

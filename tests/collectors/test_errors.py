@@ -3,7 +3,9 @@
 import pytest
 
 from exporter.collectors import COLLECTORS
-from exporter.collectors.document import Answer, ParseError
+from exporter.collectors.document import Answer, NotSupported, ParseError
+from exporter.collectors.patroni import UnknownPath
+from exporter.collectors.patroni_failsafe import Failsafe
 from tests.recorded import staytus
 
 PARSE = {collector.name: collector.parse for collectors in COLLECTORS.values() for collector in collectors}
@@ -61,3 +63,26 @@ def test_refused_document(collector: str, answer: Answer, message: str) -> None:
     with pytest.raises(ParseError) as caught:
         PARSE[collector](answer)
     assert str(caught.value) == message
+
+
+def status_of(version: str, status: int) -> Answer:
+    """The response of this version of Patroni to an unknown path."""
+    return Answer(status, f'{{"role": "replica", "patroni": {{"version": "{version}", "scope": "lab"}}}}'.encode())
+
+
+@pytest.mark.parametrize(("collector", "since", "before"), [
+    ("cluster", "1.6.1", "1.6.0"), ("history", "1.6.1", "1.6.0"), ("config", "1.0.0", "0.99.0"),
+    ("failsafe", "3.0.0", "2.1.7"), ("cluster", "4.2.0beta1", "unknown"),
+])  # fmt: skip
+@pytest.mark.parametrize("status", [200, 503])
+def test_unknown_path(collector: str, since: str, before: str, status: int) -> None:
+    """Patroni sends its status, with 200 if the path contains the name of a health check such as /health/cluster."""
+    with pytest.raises(NotSupported):
+        PARSE[collector](status_of(before, status))
+    with pytest.raises(UnknownPath, match=r"^not a path of Patroni's REST API: expected a URL such as http://"):
+        PARSE[collector](status_of(since, status))
+
+
+def test_member_with_the_name_patroni() -> None:
+    assert PARSE["failsafe"](ok('{"patroni": "http://h:8008/patroni"}')) == Failsafe(frozenset({"patroni"}))
+    assert PARSE["cluster"](ok('{"members": [{"name": "patroni"}]}')).members[0].name == "patroni"

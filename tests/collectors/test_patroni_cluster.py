@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from exporter.collectors.document import Answer, NotSupported
+from exporter.collectors.document import Answer
 from exporter.collectors.patroni_cluster import COLLECTOR, FAMILIES, Cluster, Switchover, parse
 from tests.recorded import moment
 
@@ -79,8 +79,3 @@ def test_scheduled_switchover(scheduled: object, switchover: Switchover | None) 
 def test_scope_since_patroni_3_2() -> None:
     assert COLLECTOR.common_labels(cluster()) == {"scope": "lab"}
     assert COLLECTOR.common_labels(cluster(scope=None)) == {}
-
-
-def test_not_supported() -> None:
-    with pytest.raises(NotSupported):
-        parse(Answer(503, moment("4.1.5", "lag", "n1").answers["/patroni"].body))

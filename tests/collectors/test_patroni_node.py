@@ -7,7 +7,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.collectors import patroni_node
 from exporter.collectors.document import Answer
-from exporter.collectors.patroni_node import OWN_FAMILIES, STATES, Node, Standby, parse, version_number
+from exporter.collectors.patroni import version_number
+from exporter.collectors.patroni_node import OWN_FAMILIES, STATES, Node, Standby, parse
 from tests.conftest import COMPARED
 from tests.recorded import VERSIONS, Moment, moment, moments, samples
 

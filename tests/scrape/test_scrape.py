@@ -140,13 +140,26 @@ def test_only_the_first_document(upstream: Upstream) -> None:
 
 def test_document_that_this_version_does_not_have(upstream: Upstream, caplog: pytest.LogCaptureFixture) -> None:
     """It is neither a success nor a failure."""
-    upstream.serve({**LEADER, "/failsafe": Answer(503, LEADER["/patroni"].body)})
+    upstream.serve({**LEADER, "/failsafe": Answer(503, LEADER["/patroni"].body.replace(b"4.1.5", b"2.1.7"))})
     scraped = scrape(both(upstream)[:1])
     others = [("node",), ("cluster",), ("history",), ("config",)]
     assert scraped["patroni_scrape_collector_success"] == dict.fromkeys(others, 1.0)
     assert ("failsafe",) in scraped["patroni_scrape_collector_duration_seconds"]
     assert scraped["patroni_failsafe_member"] == {("lab", "n1"): 0.0}
     assert caplog.records == []
+
+
+def test_wrong_path_in_the_url(upstream: Upstream, caplog: pytest.LogCaptureFixture) -> None:
+    """Patroni responds to an unknown path with the JSON of /patroni."""
+    answer = Answer(503, LEADER["/patroni"].body)
+    upstream.serve({f"/patron/{each.path}": answer for each in COLLECTORS["patroni"]})
+    module = Module("patroni", "patroni", at(f"{upstream.url}/patron"), both(upstream)[0].collect)
+    scraped = scrape((module,))
+    others = [("cluster",), ("history",), ("config",), ("failsafe",)]
+    assert scraped["patroni_scrape_collector_success"] == {("node",): 1.0, **dict.fromkeys(others, 0.0)}
+    reason = "not a path of Patroni's REST API: expected a URL such as http://localhost:8008/patroni"
+    event = {"msg": "scrape failed", "module": "patroni", "url": f"{upstream.url}/patron", "reason": reason}
+    assert logged(caplog) == [event]
 
 
 def test_scope_of_another_document(upstream: Upstream) -> None:
