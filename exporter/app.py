@@ -37,7 +37,18 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     settings = settings or Settings.load()
     log_to_standard_error(settings.log_level, settings.log_format)
+    settings.log_ignored()
     for module in settings.modules:
+        log.info(
+            Event(
+                "module loaded",
+                module=module.name,
+                service=module.service,
+                url=module.target.url,
+                collectors=",".join(module.collect),
+                timeout=module.target.options.timeout,
+            )
+        )
         if module.target.url.startswith("https:") and module.target.options.verify is False:
             log.warning(Event("TLS certificate is not verified", module=module.name, url=module.target.url))
     file = settings.load_file()

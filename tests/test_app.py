@@ -10,6 +10,8 @@ import pytest
 from exporter import create_app
 from exporter.config.errors import ConfigError
 from exporter.config.settings import Settings
+from tests.config.test_settings import KEYS
+from tests.conftest import logged
 
 
 def test_bad_setting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,10 +20,27 @@ def test_bad_setting(monkeypatch: pytest.MonkeyPatch) -> None:
         create_app()
 
 
-def test_warning_without_verification(caplog: pytest.LogCaptureFixture) -> None:
-    create_app(Settings.load({"PATRONI_EXPORTER_URL": "https://h:8008", "PATRONI_EXPORTER_REQUEST_VERIFY": "false"}))
-    assert [record.getMessage() for record in caplog.records] == [
-        "TLS certificate is not verified module=patroni url=https://h:8008"
+def test_log_of_the_settings(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    create_app(
+        Settings.load(
+            {
+                "PATRONI_EXPORTER_URL": "https://us3r:p4ss@h:8008/patroni",
+                "PATRONI_EXPORTER_REQUEST_VERIFY": "false",
+                "PATRONI_EXPORTER_COLLECT": "node,cluster",
+                "PATRONI_EXPORTER_TIMOUT": "4",
+                **KEYS,
+            }
+        )
+    )
+    patroni = {"module": "patroni", "url": "https://h:8008"}
+    staytus = {"module": "staytus", "url": "http://localhost:8787"}
+    reason = "PATRONI_EXPORTER_TIMOUT is not a setting; did you mean PATRONI_EXPORTER_TIMEOUT?"
+    assert logged(caplog) == [
+        {"msg": "setting ignored", "source": "environment", "reason": reason},
+        {"msg": "module loaded", **patroni, "service": "patroni", "collectors": "node,cluster", "timeout": 5.0},
+        {"msg": "TLS certificate is not verified", **patroni},
+        {"msg": "module loaded", **staytus, "service": "staytus", "collectors": "services,issues", "timeout": 5.0},
     ]
 
 
@@ -35,8 +54,13 @@ def test_log_goes_to_standard_error() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True
     )
-    reason = 'url=http://127.0.0.1:1 reason="no connection: connection refused"'
+    url = "url=http://127.0.0.1:1"
+    collectors = "collectors=node,cluster,history,config,failsafe timeout=5.0"
     assert [re.sub("^time=[^ ]* ", "", line) for line in done.stderr.splitlines()] == [
-        f'level=WARN logger=exporter.scrape.scrape msg="scrape failed" module=patroni {reason}'
+        f'level=INFO logger=exporter.app msg="module loaded" module=patroni service=patroni {url} {collectors}',
+        f'level=INFO logger=exporter.app msg="module loaded" module=patroni service=patroni '
+        f"url=http://localhost:8008 {collectors}",
+        f'level=WARN logger=exporter.scrape.scrape msg="scrape failed" module=patroni {url} '
+        'reason="no connection: connection refused"',
     ]
     assert done.stdout == ""

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from exporter.collectors import COLLECTORS
+from exporter.config.environment import ENV_FILE
 from exporter.config.options import OPTIONS
-from exporter.config.settings import ENV_FILE
 from exporter.scrape.families import SCRAPE_FAMILIES
 from exporter.web.self_metrics import OWN_FAMILIES
 from tests.live.processes import ROOT

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from exporter.__main__ import main
+from exporter.config.allow_list import EXPECTED
 from exporter.config.options import OPTIONS
 from exporter.config.settings import Settings
 from tests.config.test_options import EXPECTED_SECONDS, KEY, REFUSED
@@ -16,6 +17,7 @@ from tests.config.test_settings import KEYS, ROWS, env_file
 from tests.live.processes import ROOT, run
 
 PROGRAM = "patroni-staytus-exporter"
+FILE = str(ROOT / "tests" / "modules.yml")
 SWITCHES = {flag for option in OPTIONS if option.is_switch for flag in option.flags}
 FLAGS = {option.variable: option.flags for option in OPTIONS if option.flags}
 
@@ -84,6 +86,7 @@ COMMANDS = "expected serve, check, scrape or reference TOPIC"
         (["reference", "bogus"], f"unknown command: 'reference bogus'; {COMMANDS}"),
         (["a\nb"], f"unknown command: 'a\\nb'; {COMMANDS}"),
         (["--port"], "argument -p/--port: expected one argument"),
+        (["--target", "n1", "scrape"], "--module and --target are for the command check"),
         (["--debug=x"], "argument -d/--debug: ignored explicit argument 'x'"),
         # The text before an @ can be a password.
         (["--patroni-urll=http://u:s3 cr/t@h"], "unknown argument: '--patroni-urll=***@h'"),
@@ -106,6 +109,23 @@ def test_bad_values(variable: str, value: str, line: str, capsys: Capture, envir
     if variable in FLAGS and FLAGS[variable][-1] not in SWITCHES:
         del environ[variable]
         assert refused(capsys, f"{FLAGS[variable][-1]}={value}") == line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--module", "db"], "--target is not set: --module needs it"),
+        (["--target", "h"], "--target needs a modules file: EXPORTER_CONFIG_FILE or --config.file is not set"),
+        (["--config.file", FILE, "--target", "h"], "--module is not set: expected one of db.prod, status"),
+        (["--config.file", FILE, "--module", "db", "--target", "h"], "--module='db': expected one of db.prod, status"),
+        (["--config.file", FILE, "--module", "db.prod", "--target", "h/x"],
+            f"--target: target 'h/x' has a path but no http:// before it: expected {EXPECTED}"),
+        (["--config.file", FILE, "--module", "db.prod", "--target", "10.9.9.9"],
+            "--target: target 10.9.9.9:8008 is not among the targets of this module"),
+    ],
+)  # fmt: skip
+def test_check_of_wrong_targets(arguments: list[str], line: str, capsys: Capture, environ: Environ) -> None:
+    assert refused(capsys, "check", *arguments) == line
 
 
 @pytest.mark.parametrize(

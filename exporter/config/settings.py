@@ -1,27 +1,24 @@
 """The settings of a process and the modules that they switch on; the only reader of the environment."""
 
+import logging
 import os
 import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from dotenv import dotenv_values
-
 from exporter.config.credentials import DuplicateHeader, client_certificate, credentials
+from exporter.config.environment import EnvFile, Ignored, ignored
 from exporter.config.errors import ConfigError
 from exporter.config.modules_file import ModulesFile
 from exporter.config.options import OPTIONS, PREFIXES, STAYTUS_TOKENS, URLS, Option
 from exporter.config.readers import patroni_base
+from exporter.log import Event
 from exporter.upstream.headers import Secret, file_content
 from exporter.upstream.target import Credentials, Header, HeaderLines, Login, Module, RequestOptions, Target
 
-#: The directory of wsgi.py, in which `.env` is looked for.
-ROOT = Path(__file__).resolve().parents[2]
-
-ENV_FILE = "EXPORTER_ENV_FILE"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class Settings:
 
     `host` is a name or an address, empty for all interfaces. `web_config_file` and `config_file`, the modules file, are
     paths or empty. `open_health` is whether /-/healthy needs no authentication, `lifecycle` whether POST /-/reload is
-    enabled.
+    enabled. `ignored` is the variables and the lines of the `.env` file that set nothing.
     """
 
     host: str
@@ -46,11 +43,19 @@ class Settings:
     open_health: bool = False
     config_file: str = ""
     lifecycle: bool = False
+    ignored: tuple[Ignored, ...] = ()
 
     @classmethod
     def load(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
         """Returns the settings of this environment and its `.env` file; raises ConfigError."""
-        return _settings({option.variable: given for option, given in given_settings(environ)})
+        file = EnvFile.load(environ)
+        given = {option.variable: given for option, given in given_settings(environ, file)}
+        return _settings(given, ignored(environ, file))
+
+    def log_ignored(self) -> None:
+        """Logs the variables and the lines that were ignored."""
+        for each in self.ignored:
+            log.warning(Event("setting ignored", source=each.source, reason=each.reason))
 
     def load_file(self) -> ModulesFile | None:
         """Returns the modules file, loaded; raises ConfigError when it cannot be used and never could."""
@@ -102,29 +107,13 @@ class Given:
         return Secret(file=self.file) if self.file else Secret(self.value)
 
 
-def given_settings(environ: Mapping[str, str]) -> list[tuple[Option, Given]]:
+def given_settings(environ: Mapping[str, str], file: EnvFile) -> list[tuple[Option, Given]]:
     """Returns every option with its value from the environment, else from the `.env` file, else its default.
 
     Raises ConfigError.
     """
-    sources = [("environment", environ), _env_file(environ)]
+    sources = [("environment", environ), (file.path, file.variables)]
     return [(option, _given(option, sources)) for option in OPTIONS]
-
-
-def _env_file(environ: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
-    named = environ.get(ENV_FILE)
-    path = Path(named) if named else ROOT / ".env"
-    try:
-        if not named and not path.exists():
-            return ".env", {}
-        with path.open(encoding="utf-8") as lines:
-            values = dotenv_values(stream=lines, interpolate=False)  # it would replace ${NAME} in passwords
-            return str(path), {name: value for name, value in values.items() if value is not None}
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise ConfigError(
-            f"{ENV_FILE}={str(path)!r}: {reason}; expected a file with lines of the form NAME=value"
-        ) from None
 
 
 def _given(option: Option, sources: list[tuple[str, Mapping[str, str]]]) -> Given:
@@ -177,7 +166,7 @@ LISTENING = {
 }
 
 
-def _settings(given: Mapping[str, Given]) -> Settings:
+def _settings(given: Mapping[str, Given], ignored: tuple[Ignored, ...]) -> Settings:
     def value(variable: str) -> Any:
         return given[variable].value
 
@@ -196,6 +185,7 @@ def _settings(given: Mapping[str, Given]) -> Settings:
         open_health=value("EXPORTER_WEB_OPEN_HEALTH"),
         config_file=value("EXPORTER_CONFIG_FILE") or "",
         lifecycle=value("EXPORTER_WEB_ENABLE_LIFECYCLE"),
+        ignored=ignored,
     )
 
 

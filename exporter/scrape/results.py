@@ -47,9 +47,9 @@ class ModuleResult:
         return self.documents[0].success is True
 
     @property
-    def is_wrong_url(self) -> bool:
-        """Whether the target is a Patroni, but the path in its URL is not a path of its REST API."""
-        return any(document.kind == UnknownPath.__name__ for document in self.documents)
+    def wrong_url(self) -> str | None:
+        """What is wrong with the URL of a target that is a Patroni, None if it has the path of its REST API."""
+        return next((each.failure for each in self.documents if each.kind == UnknownPath.__name__), None)
 
     @property
     def refusal(self) -> str | None:

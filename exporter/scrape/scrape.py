@@ -94,7 +94,7 @@ def _log_failures(result: ModuleResult) -> None:
     target = result.module.target.url
     failed = [document for document in result.documents if document.failure]
     is_one = len(failed) > 1 and len({(document.kind, document.failure) for document in failed}) == 1
-    is_one = is_one and (len(failed) == len(result.documents) or result.is_wrong_url)
+    is_one = is_one and (len(failed) == len(result.documents) or result.wrong_url is not None)
     for document in failed[: 1 if is_one else None]:
         collector, reason = document.collector, document.failure or ""
         where = {"url": target} if is_one else {"collector": collector.name, "url": f"{target}/{collector.path}"}

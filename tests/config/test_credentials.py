@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from requests import Request
 
+from exporter.config.environment import EnvFile
 from exporter.config.errors import ConfigError
 from exporter.config.settings import Settings, given_settings
 from exporter.upstream.headers import Secret
@@ -143,7 +144,7 @@ def test_no_secret_is_shown() -> None:
     }
     loaded = load(environ)
     assert loaded == settings(patroni("https://[::1]:8008", (LOGIN,)), staytus("https://h", (*tokens(), LOGIN)))
-    shown = repr(loaded) + repr(given_settings(environ))
+    shown = repr(loaded) + repr(given_settings(environ, EnvFile.load(environ)))
     assert [word for word in ("us3r", "p4ss", "dXMzcjpwNHNz", "t0ken", "s3cret") if word in shown] == []
 
 
@@ -204,7 +205,7 @@ def test_files_are_read_for_each_request(prefix: str, tmp_path: Path) -> None:
     headers = sent(loaded)
     assert headers.items() >= {"Authorization": "Basic dXMzcjrDtg==", "X-C": "d", "X-E": "f"}.items()
     assert "X-Key" not in headers
-    shown = repr(loaded) + repr(given_settings(environ))
+    shown = repr(loaded) + repr(given_settings(environ, EnvFile.load(environ)))
     assert [word for word in ("us3r", "p4ss", "dXMzcj", "X-Key") if word in shown] == []
 
 

@@ -29,6 +29,7 @@ def startup(port: int, host: str = "0.0.0.0") -> list[str]:
         f"INFO Listening at: http://{host}:{port} (N)",
         "INFO Using worker: exporter.web.gunicorn.Worker",
         "INFO Booting worker with pid: N",
+        "INFO module loaded",
     ]
 
 
@@ -47,6 +48,7 @@ def test_log_format_and_level(upstream: Upstream, tmp_path: Path, port: int) -> 
     events = [json.loads(line) for line in exporter.log.read_text().splitlines()]
     assert [(event["logger"], event["level"]) for event in events] == [
         *[("gunicorn.error", "INFO")] * 4,
+        ("exporter.app", "INFO"),
         *[("exporter.scrape.scrape", "WARN")] * 5,
         *[("gunicorn.error", "INFO")] * 3,
     ]
