@@ -18,9 +18,9 @@ from typing import Any
 
 from demo import DemoError
 from demo.cluster import Cluster
-from demo.node import HOST, Node, Ports
+from demo.node import HOST, Node, Ports, dynamic_config
 from demo.processes import end, first_response
-from demo.prometheus import prometheus
+from demo.prometheus import LOG, alert_after, prometheus
 from demo.staytus import Staytus
 
 ROOT = Path(__file__).parents[1]
@@ -100,10 +100,10 @@ def show(cluster: Cluster, running: list[Exporter]) -> None:
     """Print the URLs of all nodes and exporters, and the first scrape of each exporter."""
     scrapes = [(exporter, exporter.first_scrape().splitlines()) for exporter in running]
     leader = cluster.leader()
-    say(f"\n{'node':6}{'role':10}{'Patroni REST':26}exporter")
+    say(f"\n{'node':6}{'role':10}{'Patroni REST':34}exporter")
     for exporter in running:
         role = "leader" if exporter.node == leader else "replica"
-        say(f"{exporter.node.name:6}{role:10}{exporter.node.url:26}{exporter.url}")
+        say(f"{exporter.node.name:6}{role:10}{exporter.node.url + '/patroni':34}{exporter.url}")
     for exporter, lines in scrapes:
         say(f"\nfirst scrape of {exporter.node.name}:")
         for line in filter(SHOWN.fullmatch, lines):
@@ -113,30 +113,54 @@ def show(cluster: Cluster, running: list[Exporter]) -> None:
         say(f"  {line}")
 
 
-def stay(cluster: Cluster, running: list[Exporter]) -> None:
-    """Start Prometheus if it is installed, print the URLs, and wait for Ctrl-C."""
+def stay(cluster: Cluster, staytus: Staytus, running: list[Exporter]) -> None:
+    """Start Prometheus if it is installed, print the URLs and what to try, and wait for Ctrl-C."""
     with prometheus(cluster, [exporter.address for exporter in running]) as alerts:
         say("\nURLs:")
-        say(f"  landing page        http://{running[0].address}/")
+        for exporter in running:
+            say(f"  landing page of {exporter.node.name}  http://{exporter.address}/")
         if alerts:
-            say(f"  alerts              {alerts} (RUNBOOK.md describes each alert)")
+            say(f"  alerts              {alerts} (see RUNBOOK.md; those of Staytus fire from the start)")
         else:
             say("  alerts              none: Prometheus is not installed (no `prometheus` on PATH)")
         say("  dashboards          import the files in monitoring/grafana into Grafana")
+        token, secret = (f"-H '{name}: {value}'" for name, value in staytus.headers.items())
+        say(f"  Staytus (a fake)    curl {token} {secret} {staytus.url}api/v1/services/all")
+        say("\nlogs:")
+        for path in (*(node.log for node in cluster.nodes), *(exporter.log for exporter in running)):
+            say(f"  {path}")
+        if alerts:
+            say(f"  {cluster.folder}/{LOG}")
+            say("\ntry, in another terminal; nothing is started again:")
+            for fault in faults(cluster, running):
+                say(f"  {fault}")
         say("\npress Ctrl-C to stop everything")
         while True:
             signal.pause()
 
 
+def faults(cluster: Cluster, running: list[Exporter]) -> Iterator[str]:
+    """Commands that break something, and the alerts to expect, with the time until they fire."""
+    ttl = float(dynamic_config()["ttl"])  # seconds until the leader key of a killed leader expires
+    leader = cluster.leader()
+    replica, *_, other = (exporter for exporter in running if exporter.node != leader)
+    if leader:
+        expected = [alert_after("PatroniSplitBrainPossible", ttl), alert_after("PatroniFailover", ttl)]
+        yield f"kill -9 {cluster.pid(leader)}  # Patroni of {leader.name}, the leader: expect {', '.join(expected)}"
+    name, expected = replica.node.name, [alert_after("PatroniUnreachable")]
+    yield f"kill -9 {cluster.pid(replica.node)}  # Patroni of {name}, a replica: expect {', '.join(expected)}"
+    yield f"kill {other.process.pid}  # the exporter of {other.node.name}: expect {alert_after('ExporterDown')}"
+
+
 def demo(once: bool) -> None:
     """Run cluster, fake Staytus, exporters and Prometheus; with `once`, return after the first scrapes."""
     with Cluster(say=say) as cluster, Staytus() as staytus:
-        say(f"Staytus: {staytus.url} is a fake that replays recorded responses, not a real Staytus")
+        say("starting a fake Staytus that replays recorded responses")
         say("starting one exporter per node")
         with exporters(cluster, staytus) as running:
             show(cluster, running)
             if not once:
-                stay(cluster, running)
+                stay(cluster, staytus, running)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

@@ -56,14 +56,14 @@ def install(version: str, account: Account, say: Callable[[str], None]) -> Progr
     python = venv / "bin" / "python"
     with _locked(venv, say) as lock:
         if not ((venv / ".installed").exists() and account.can(str(python), "-I", "-c", "import patroni")):
-            say(f"installing Patroni {version} (first time only)")
+            say(f"installing Patroni {version} in {cache} (first time only; `make clean` removes it)")
             with _fresh(venv):
                 _make_venv(venv, _find_python(account), lock)
                 _quietly([*_pip(python), "install", *requirements(version)], lock)
     folder = cache / POSTGRESQL.replace("==", "-")
     with _locked(folder, say) as lock:
         if not (folder / ".installed").exists():
-            say("installing PostgreSQL (first time only)")
+            say(f"installing PostgreSQL in {cache} (first time only; `make clean` removes it)")
             with _fresh(folder):
                 _quietly([*_pip(python), "install", "--no-deps", "--target", str(folder), POSTGRESQL], lock)
     for initdb in folder.glob("**/bin/initdb"):

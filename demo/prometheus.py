@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -12,12 +13,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from demo.cluster import Cluster
 from demo.node import HOST, Ports
 from demo.processes import end, first_response
+from exporter.config.readers import duration
 
 RULES = Path(__file__).parents[1] / "monitoring" / "rules"
 PORT = 9090
+
+#: The log, in the folder of the cluster.
+LOG = "prometheus/prometheus.log"
 
 #: The path of the alerts page; Debian's package has only the classic UI.
 ALERTS = ("/alerts", "/classic/alerts")
@@ -36,7 +43,7 @@ def prometheus(cluster: Cluster, targets: Sequence[str]) -> Iterator[str | None]
         return
     folder = cluster.folder / "prometheus"
     folder.mkdir()
-    file, log = folder / "prometheus.yml", folder / "prometheus.log"
+    file, log = folder / "prometheus.yml", cluster.folder / LOG
     file.write_text(json.dumps(_config(targets)))  # JSON is YAML
     ports = Ports()
     port = ports.prefer(PORT, cluster.programs.cache)
@@ -57,6 +64,14 @@ def prometheus(cluster: Cluster, targets: Sequence[str]) -> Iterator[str | None]
         process.terminate()
         end(process)
         ports.release()
+
+
+def alert_after(name: str, seconds: float = 0) -> str:
+    """The alert and the minutes until it fires, if its expression is true after so many seconds."""
+    rules = [rule for file in RULES.glob("*.yml") for group in yaml.safe_load(file.read_text())["groups"]
+        for rule in group["rules"]]  # fmt: skip
+    (rule,) = (rule for rule in rules if rule.get("alert") == name)
+    return f"{name} in about {math.ceil((seconds + duration(rule['for'])) / 30) / 2:g} min"
 
 
 def _config(targets: Sequence[str]) -> dict[str, Any]:

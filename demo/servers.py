@@ -129,6 +129,10 @@ class Servers:
         process = self._patroni.get(node.name)
         return process is not None and process.poll() is None
 
+    def pid(self, node: Node) -> int:
+        """The process id of the Patroni of this node."""
+        return self._patroni[node.name].pid
+
     def kill_patroni(self, node: Node) -> None:
         """SIGKILL Patroni; PostgreSQL keeps running."""
         process = self._patroni[node.name]

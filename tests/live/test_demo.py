@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,9 +21,9 @@ from tests.live.processes import ROOT, until
 
 SHOWN = """\
 node role Patroni REST exporter
-n1 {n1} http://127.0.0.1:N http://127.0.0.1:N/metrics
-n2 {n2} http://127.0.0.1:N http://127.0.0.1:N/metrics
-n3 {n3} http://127.0.0.1:N http://127.0.0.1:N/metrics
+n1 {n1} http://127.0.0.1:N/patroni http://127.0.0.1:N/metrics
+n2 {n2} http://127.0.0.1:N/patroni http://127.0.0.1:N/metrics
+n3 {n3} http://127.0.0.1:N/patroni http://127.0.0.1:N/metrics
 
 first scrape of n1:
  patroni_{own[n1]}{{name="n1",scope="demo"}} 1.0
@@ -45,12 +46,31 @@ Staytus (a fake), the same from each exporter:
 
 URLS = """
 URLs:
- landing page http://127.0.0.1:N/
+ landing page of n1 http://127.0.0.1:N/
+ landing page of n2 http://127.0.0.1:N/
+ landing page of n3 http://127.0.0.1:N/
  alerts {alerts}
  dashboards import the files in monitoring/grafana into Grafana
+ Staytus (a fake) curl -H 'X-Auth-Token: demo-token' -H 'X-Auth-Secret: demo-secret' \
+http://127.0.0.1:N/api/v1/services/all
 
-press Ctrl-C to stop everything
+logs:
+ FOLDER/n1/patroni.log
+ FOLDER/n2/patroni.log
+ FOLDER/n3/patroni.log
+ FOLDER/exporter-n1.log
+ FOLDER/exporter-n2.log
+ FOLDER/exporter-n3.log
 """
+FAULTS = """\
+ FOLDER/prometheus/prometheus.log
+
+try, in another terminal; nothing is started again:
+ kill -9 PID # Patroni of {leader}, the leader: expect PatroniSplitBrainPossible in N min, PatroniFailover in N min
+ kill -9 PID # Patroni of {replica}, a replica: expect PatroniUnreachable in N min
+ kill PID # the exporter of {other}: expect ExporterDown in N min
+"""
+END = "\npress Ctrl-C to stop everything\n"
 
 RUNNING = "press Ctrl-C to stop everything\n"
 
@@ -123,8 +143,11 @@ def get(url: str) -> str:
 
 
 def shown(output: str) -> str:
-    """The overview in the output, without ports and columns."""
-    return re.sub(r" +", " ", re.sub(r":\d+", ":N", output[output.index("node  ") :]))
+    """The overview in the output, without ports, columns, folders, process ids and durations."""
+    text = re.sub(r":\d+", ":N", output[output.index("node  ") :])
+    text = re.sub(r"/.*/patroni-demo-\w+/", "FOLDER/", text)
+    text = re.sub(r"in about [\d.]+ min", "in N min", re.sub(r"(kill(?: -9)?) \d+", r"\1 PID", text))
+    return re.sub(r" +", " ", text)
 
 
 def expected(text: str) -> str:
@@ -146,21 +169,33 @@ def test_once(folder: Folder) -> None:
     assert text == expected(text) + "everything is stopped\n"
 
 
-@needs("prometheus")
+@needs("prometheus", "curl")
 def test_prometheus_with_the_rules(folder: Folder) -> None:
     with demo(folder) as process:
         output = read(process, RUNNING)
         text = shown(output).replace("/classic/alerts", "/alerts")
-        alerts = "http://127.0.0.1:N/alerts (RUNBOOK.md describes each alert)"
-        assert text == expected(text) + URLS.format(alerts=alerts)
+        alerts = "http://127.0.0.1:N/alerts (see RUNBOOK.md; those of Staytus fire from the start)"
+        (leader,) = re.findall(r"^(n\d) leader ", text, re.MULTILINE)
+        replica, other = sorted({"n1", "n2", "n3"} - {leader})
+        faults = FAULTS.format(leader=leader, replica=replica, other=other)
+        assert text == expected(text) + URLS.format(alerts=alerts) + faults + END
         assert [name.startswith("patroni-demo-") for name in folder.files] == [True]
         commands = "".join(folder.processes.values())
         assert [commands.count(f"{file}/patroni.yml") for file in ("n1", "n2", "n3")] == [1, 1, 1]
         assert commands.count(" -m exporter ") >= 3
         assert commands.count("/prometheus.yml ") == 1
-        page, alerts = re.findall(r"^  \w.* (http://[^ \n]+)", output.partition("\nURLs:")[2], re.MULTILINE)
-        assert "<h1>Patroni and Staytus exporter</h1>" in get(page)
-        assert "<html" in get(alerts)
+        pages = {url: get(url) for url in re.findall(r"http://\S+", output)}  # raises unless it is 200
+        assert sum("<h1>Patroni and Staytus exporter</h1>" in page for page in pages.values()) == 3
+        (alerts,) = (url for url in pages if url.endswith("/alerts"))
+        (curl,) = re.findall(r"curl .*", output)
+        services = json.loads(subprocess.check_output([path_of("curl"), "-s", *shlex.split(curl)[1:]]))
+        assert services["status"] == "success"
+        killed = [folder.processes[int(pid)].strip() for pid in re.findall(r"kill (?:-9 )?(\d+)", output)]
+        assert [command.rpartition("/")[0][-2:] for command in killed[:2]] == [leader, replica]
+        (url,) = re.findall(rf"^{other} .* (http://\S+)/patroni ", output, re.MULTILINE)
+        assert killed[2].endswith(f"--patroni-url {url}/patroni")
+        logs = re.findall(r"^  (/.*\.log)$", output, re.MULTILINE)
+        assert [Path(log).is_file() for log in logs] == [True] * 7
 
         def values(query: str) -> list[tuple[dict[str, str], str]]:
             url = alerts.removesuffix("/alerts").removesuffix("/classic") + f"/api/v1/query?query={query}"
@@ -181,7 +216,7 @@ def test_without_prometheus(folder: Folder) -> None:
     with demo(folder, PATH=str(programs)) as process:
         text = shown(read(process, RUNNING))
         alerts = "none: Prometheus is not installed (no `prometheus` on PATH)"
-        assert text == expected(text) + URLS.format(alerts=alerts)
+        assert text == expected(text) + URLS.format(alerts=alerts) + END
         process.send_signal(signal.SIGINT)
         assert read(process) == "\nstopping everything\neverything is stopped\n"
         assert process.wait(20) == 0
