@@ -104,4 +104,4 @@ $(SERVERS): tests/servers.txt $(READY)
 		echo "the tests start servers: apt-get install" $$missing && \
 		export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 && apt-get update -qq && \
 		apt-get install -qq --no-install-recommends $$missing >/dev/null && touch $@; \
-	else echo "not installed (requires root): apt-get install $$missing" >&2; fi
+	else echo "not installed (requires root): apt-get install" $$missing >&2; fi
