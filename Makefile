@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SERVERS := $(VENV)/.servers
 
-.PHONY: help demo test drill audit sbom bench bench-fleet dist reference rules dashboards screenshot soak golden servers clean
+.PHONY: help demo test drill audit sbom bench bench-fleet dist reference rules dashboards screenshot soak golden clean
 .DEFAULT_GOAL := help
 
 DEMO_CACHE ?= /var/tmp/patroni-staytus-exporter-lab-$(shell id -u)
@@ -75,6 +75,7 @@ soak: $(READY)  ## attack a real gunicorn for three minutes, with faults of its 
 golden: $(READY)  ## regenerate the expositions that the tests expect; review the diff
 	$(BIN)/python -m tests.golden
 
+.PHONY: servers
 servers: $(SERVERS)  ## install the servers that the tests start, Debian packages, as root; `make test SERVERS=` goes without them
 
 # The programs of the demo are outside the checkout, so that all checkouts and other users of the machine can run them.
