@@ -172,9 +172,6 @@ def _check(command: Command) -> int:
         print(f"{option.variable} = {shown}  ({source})")
     source = "environment" if os.environ.get(ENV_FILE) else "default"
     print(f"{ENV_FILE} = {Path(env_file.path).absolute()}  ({source}, {'read' if env_file.found else 'not found'})")
-    here = Path(".env").absolute()
-    if here.is_file() and not (env_file.found and here.samefile(env_file.path)):
-        print(f"warning: {here}: not read; to read it, set {ENV_FILE}")
     for each in settings.ignored:
         print(f"warning: {each.source}: {each.reason}")
     print(f"listens on {settings.listen()}")

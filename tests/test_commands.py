@@ -95,7 +95,6 @@ def test_check_with_env_file_and_failure(upstream: Upstream, tmp_path: Path) -> 
         f"STAYTUS_API_URL = {upstream.url}  (environment)\n"
         "STAYTUS_API_TOKEN = ********  (environment)\n"
         f"EXPORTER_ENV_FILE = {checkout}/.env  (default, read)\n"
-        f"warning: {tmp_path}/.env: not read; to read it, set EXPORTER_ENV_FILE\n"
         f"warning: {checkout}/.env:3: expected a line of the form NAME=value\n"
         "warning: environment: STATUS_API_SECRET is not a setting; did you mean STAYTUS_API_SECRET?\n"
         f"warning: {checkout}/.env: EXPORTER_PORTS is not a setting; did you mean EXPORTER_PORT?\n"

@@ -66,19 +66,22 @@ class EnvFile:
 
 @dataclass(frozen=True)
 class Ignored:
-    """A line or a variable that sets nothing: the file, with the number of the line, or `environment`, and why."""
+    """A line or a variable that sets nothing: a file, with the number of the line, or `environment`, and why."""
 
     source: str
     reason: str
 
 
 def ignored(environ: Mapping[str, str], file: EnvFile) -> tuple[Ignored, ...]:
-    """Returns the lines of the file that set no variable, and the variables whose name is like that of a setting."""
-    lines = [
+    """Returns what sets nothing: lines of the file, variables whose name is like that of a setting, another file."""
+    found = [
         Ignored(f"{file.path}:{number}", "expected a line of the form NAME=value") for number in file.invalid_lines
     ]
-    sources = {"environment": environ, file.path: file.variables}
-    return (*lines, *(Ignored(source, reason) for source, names in sources.items() for reason in _misspelt(names)))
+    for source, variables in {"environment": environ, file.path: file.variables}.items():
+        found += [Ignored(source, reason) for reason in _misspelt(variables)]
+    if not file.found and (here := Path(".env").absolute()).is_file():  # in the directory of wsgi.py there is none
+        found.append(Ignored(str(here), f"the file is not read; to read it, set {ENV_FILE}"))
+    return tuple(found)
 
 
 def _misspelt(variables: Mapping[str, str]) -> Iterator[str]:

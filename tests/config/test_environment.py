@@ -27,7 +27,7 @@ from exporter.config.environment import EnvFile, Ignored, ignored
 )
 def test_misspelt_variable(name: str, closest: str) -> None:
     reason = f"{name} is not a setting; did you mean {closest}?"
-    assert ignored({name: "x"}, EnvFile("some.env")) == (Ignored("environment", reason),)
+    assert ignored({name: "x"}, EnvFile("some.env", True)) == (Ignored("environment", reason),)
     assert ignored({}, EnvFile("some.env", True, {name: "x"})) == (Ignored("some.env", reason),)
 
 
@@ -39,7 +39,7 @@ def test_variables_of_others() -> None:
         OTEL_EXPORTER_OTLP_TIMEOUT STAYTUS_DB_PASSWORD STAYTUS_SMTP_USERNAME
         PATRONI_EXPORTER_SERVICE_HOST PATRONI_EXPORTER_SERVICE_PORT PATRONI_EXPORTER_SERVICE_PORT_METRICS
         PATRONI_EXPORTER_PORT_9547_TCP PATRONI_EXPORTER_PORT_9547_TCP_ADDR"""
-    assert ignored(dict.fromkeys(names.split(), "x"), EnvFile("some.env")) == ()
+    assert ignored(dict.fromkeys(names.split(), "x"), EnvFile("some.env", True)) == ()
 
 
 def test_invalid_lines(tmp_path: Path) -> None:
@@ -50,3 +50,12 @@ def test_invalid_lines(tmp_path: Path) -> None:
     assert (file.found, file.variables) == (True, {"A": "1", "C": "2\n3", "D": "", "F": "4"})
     lines = [Ignored(f"{path}:{number}", "expected a line of the form NAME=value") for number in (5, 6, 7, 11)]
     assert ignored({}, file) == tuple(lines)
+
+
+def test_file_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default is the directory of wsgi.py, which an installed package does not have."""
+    (tmp_path / ".env").write_text("PATRONI_EXPORTER_TIMEOUT=4\n")
+    monkeypatch.chdir(tmp_path)
+    reason = "the file is not read; to read it, set EXPORTER_ENV_FILE"
+    assert ignored({}, EnvFile("/site-packages/.env")) == (Ignored(str(tmp_path / ".env"), reason),)
+    assert ignored({}, EnvFile("other.env", True)) == ()
