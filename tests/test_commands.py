@@ -1,7 +1,9 @@
 """The commands: their output and exit status."""
 
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -148,6 +150,21 @@ def test_check_of_a_wrong_path(upstream: Upstream) -> None:
             f"patroni: {upstream.url}/{path}: not a path of Patroni's REST API: "
             "expected a URL such as http://localhost:8008/patroni",
         ])  # fmt: skip
+
+
+def test_output_that_is_not_read() -> None:
+    """As with `check | head`."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as output:
+        done = subprocess.run(
+            [*MODULE, "--patroni-url", "http://127.0.0.1:1", "check"],
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_scrape_prints_utf_8(upstream: Upstream) -> None:
