@@ -6,6 +6,8 @@ import os
 import re
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -64,31 +66,32 @@ class Command:
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit status; serve does not return."""
     command = _command(sys.argv[1:] if arguments is None else arguments)
-    if command.words != ["check"] and (command.module or command.targets):
+    words = command.words
+    if words != ["check"] and (command.module or command.targets):
         _parser().error("--module and --target are for the command check")
+    with exit_on_config_error(), _exit_without_reader():
+        match words:
+            case [] | ["serve"]:
+                return _serve()
+            case ["check"]:
+                return _check(command)
+            case ["scrape"]:
+                return _scrape()
+            case ["reference", topic] if topic in reference.TOPICS:
+                print(reference.TOPICS[topic](), end="")
+                return 0
+    return _parser().error(f"unknown command: {' '.join(words)!r}; expected serve, check, scrape or reference TOPIC")
+
+
+@contextmanager
+def _exit_without_reader() -> Iterator[None]:
+    """Exits with status 1 when the reader of standard output has ended, as with `check | head`."""
     try:
-        with exit_on_config_error():
-            status = _run(command)
+        yield
         sys.stdout.flush()
-    except BrokenPipeError:  # as with `check | head`; Python would print a traceback when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return status
-
-
-def _run(command: Command) -> int:
-    match command.words:
-        case [] | ["serve"]:
-            return _serve()
-        case ["check"]:
-            return _check(command)
-        case ["scrape"]:
-            return _scrape()
-        case ["reference", topic] if topic in reference.TOPICS:
-            print(reference.TOPICS[topic](), end="")
-            return 0
-    words = " ".join(command.words)
-    return _parser().error(f"unknown command: {words!r}; expected serve, check, scrape or reference TOPIC")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        raise SystemExit(1) from None
 
 
 def into_environment(arguments: list[str]) -> list[str]:
