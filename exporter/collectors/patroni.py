@@ -33,7 +33,7 @@ def _version(answer: Answer) -> str | None:
     """Returns the version of Patroni in the JSON of /patroni; None if the response is another one."""
     try:
         patroni = answer.fields().fields("patroni") if answer.status in (200, 503) else None
-        return None if patroni is None else patroni.text("version")
+        return None if patroni is None else patroni.text("version") or ""
     except ParseError:
         return None
 

@@ -327,6 +327,7 @@ def test_invalid_file(tmp_path: Path) -> None:
 
 def test_tls_is_not_served(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A server that does not serve the TLS of the file logs it once."""
+    caplog.set_level(logging.WARNING)
     protected = client(web_config(tmp_path, ""))
     protected.get("/-/healthy")
     path = web_config(tmp_path, "tls_server_config: {cert_file: server.crt, key_file: server.key}\n")
