@@ -83,6 +83,7 @@ def test_unknown_path(collector: str, since: str, before: str, status: int) -> N
         PARSE[collector](status_of(since, status))
 
 
-def test_member_with_the_name_patroni() -> None:
+def test_other_documents_with_the_key_patroni() -> None:
     assert PARSE["failsafe"](ok('{"patroni": "http://h:8008/patroni"}')) == Failsafe(frozenset({"patroni"}))
-    assert PARSE["cluster"](ok('{"members": [{"name": "patroni"}]}')).members[0].name == "patroni"
+    cluster = PARSE["cluster"](ok('{"members": [{"name": "n1", "tags": {"patroni": {"version": "4.1.5"}}}]}'))
+    assert cluster.members[0].tags == (("patroni", '{"version": "4.1.5"}'),)
