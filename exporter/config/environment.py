@@ -1,5 +1,6 @@
 """The variables of the environment and of the `.env` file, and what in them is ignored."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -79,8 +80,9 @@ def ignored(environ: Mapping[str, str], file: EnvFile) -> tuple[Ignored, ...]:
     ]
     for source, variables in {"environment": environ, file.path: file.variables}.items():
         found += [Ignored(source, reason) for reason in _misspelt(variables)]
-    if not file.found and (here := Path(".env").absolute()).is_file():  # in the directory of wsgi.py there is none
-        found.append(Ignored(str(here), f"the file is not read; to read it, set {ENV_FILE}"))
+    # Without access to the working directory is_file raises OSError; .env can also be a virtual environment.
+    if not file.found and os.access(".env", os.R_OK) and Path(".env").is_file():
+        found.append(Ignored(str(Path(".env").absolute()), f"the file is not read; to read it, set {ENV_FILE}"))
     return tuple(found)
 
 
