@@ -18,13 +18,13 @@ from exporter.web.auth import PasswordCache, access_control
 from exporter.web.discovery import discovery_blueprint
 from exporter.web.health import health_blueprint
 from exporter.web.landing import landing_blueprint
-from exporter.web.limit import probe_limit
+from exporter.web.limit import closed_connections, probe_limit
 from exporter.web.metrics import registry_of, scraping
 from exporter.web.middleware import error_response, middleware
 from exporter.web.probe import probe_blueprint
 from exporter.web.rate_limit import RateLimiter
 from exporter.web.reload import reload_blueprint
-from exporter.web.self_metrics import OwnCollector, Sources
+from exporter.web.self_metrics import StateCollector
 from exporter.web.web_config import WebConfigFile
 
 log = logging.getLogger(__name__)
@@ -69,14 +69,16 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(discovery_blueprint(file, ClusterDiscovery(client, state), limit))
     app.register_blueprint(reload_blueprint(file, settings.lifecycle))
 
+    counters = [*client.counters, limit.counter, closed_connections()]
     passwords = limiter = None
     if settings.web_config_file:
         web_config = WebConfigFile.load(settings.web_config_file)
         web_config.log_state()
         passwords = PasswordCache(settings.threads)
         limiter = RateLimiter()
+        counters += [passwords.counter, limiter.counter]
 
-    registry = registry_of(settings.modules, OwnCollector(Sources(client, limit, file, state, passwords, limiter)))
+    registry = registry_of(settings.modules, StateCollector(file, state), counters)
     exposition = scraping(make_wsgi_app(registry), settings.modules, client)
     wsgi = cast(WSGIApplication, DispatcherMiddleware(app.wsgi_app, {"/metrics": exposition}))
     if passwords and limiter:

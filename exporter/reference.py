@@ -30,8 +30,9 @@ def metrics() -> str:
     lines += [
         "## The exporter itself",
         "",
-        "These families, and `process_*` and `python_*` of the Prometheus client library, describe the worker process "
-        "that served the request. `/probe` returns only the families of its target.",
+        "These families, and `process_*` of the Prometheus client library, describe all workers of gunicorn: CPU time, "
+        "memory and counters are sums, `process_open_fds` is that of the worker with most. With several workers there "
+        "is no `python_gc_*`. `/probe` returns only the families of its target.",
         "",
         "| family | type | labels | value |",
         "| --- | --- | --- | --- |",

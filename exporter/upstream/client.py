@@ -13,6 +13,7 @@ from typing import Any
 from requests import ReadTimeout
 from requests import Response as Response
 
+from exporter.counters import REQUESTS_ABANDONED, REQUESTS_IN_FLIGHT, REQUESTS_REFUSED, counter, gauge
 from exporter.upstream.errors import FetchError, TooManyRequests, not_sent
 from exporter.upstream.target import Target
 
@@ -51,13 +52,15 @@ class Client:
     has closed the connection. So there is one request in flight for each target and path, few for each host, and each
     counts until it has ended.
 
-    `refused` are the requests that were not sent because of a limit, `host` or `total`, and `abandoned` those that got
-    no whole response in time.
+    `counters` are about the requests that are in flight, were not sent because of a limit, and got no whole response in
+    time.
     """
 
     def __init__(self) -> None:
-        self.refused = Counter(host=0, total=0)
-        self.abandoned = 0
+        self._in_flight_gauge = gauge(REQUESTS_IN_FLIGHT)
+        self._refused = counter(REQUESTS_REFUSED)
+        self._abandoned = counter(REQUESTS_ABANDONED)
+        self.counters = (self._in_flight_gauge, self._refused, self._abandoned)
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
 
@@ -109,6 +112,7 @@ class Client:
                 future.set_result(Result(now, error=refusal))
                 return future, False
             self.in_flight += 1
+            self._in_flight_gauge.set(self.in_flight)
             self._hosts[host] += 1
             self._requests[key] = (future, now + limit + SLACK)
             return future, True
@@ -116,10 +120,10 @@ class Client:
     def _refusal(self, host: str) -> TooManyRequests | None:
         """Returns the error for a request to this host where a limit is reached."""
         if self._hosts[host] >= PER_HOST:
-            self.refused["host"] += 1
+            self._refused.labels("host").inc()
             return TooManyRequests(f"{PER_HOST} requests to {host} are in flight, the limit of one host")
         if self.in_flight >= TOTAL:
-            self.refused["total"] += 1
+            self._refused.labels("total").inc()
             return TooManyRequests(f"{TOTAL} requests are in flight, the limit of this process")
         return None
 
@@ -154,12 +158,14 @@ class Client:
     def _end(self, key: Key, future: Future[Result], value: Any = None, error: BaseException | None = None) -> None:
         """Ends the request. It leaves the table first, so that a caller that is woken by it can send the next one."""
         result = Result(time.monotonic(), value, error)
+        if isinstance(error, ReadTimeout):
+            self._abandoned.inc()
         with self._lock:
             self.in_flight -= 1
+            self._in_flight_gauge.set(self.in_flight)
             self._hosts[key[0].host] -= 1
             if not self._hosts[key[0].host]:
                 del self._hosts[key[0].host]
-            self.abandoned += isinstance(error, ReadTimeout)
             is_known = self._requests.get(key, (None,))[0] is future
             if is_known and (key[0].options.interval <= 0 or not getattr(error, "sent", True)):
                 del self._requests[key]

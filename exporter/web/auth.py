@@ -5,7 +5,6 @@ import hashlib
 import logging
 import secrets
 import threading
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -14,6 +13,7 @@ from werkzeug.exceptions import TooManyRequests
 from werkzeug.wrappers import Response
 
 from exporter.config.errors import ConfigError
+from exporter.counters import LOGINS_REFUSED, counter
 from exporter.log import Event
 from exporter.web.rate_limit import RateLimiter
 from exporter.web.web_config import WebConfigFile
@@ -85,9 +85,8 @@ class PasswordCache:
         self._most_waiting = max(1, min(WAITING, threads // 2))
         self._one_at_a_time = threading.Lock()
         self._remembered: dict[bool, dict[bytes, None]] = {True: {}, False: {}}  # changed with the lock above
-        self._lock = threading.Lock()  # for all below; it is never held for as long as a hash takes
-        #: Refused logins since the start by reason; `busy` are those with a TooManyRequests.
-        self.refused = Counter(missing=0, wrong=0, busy=0)
+        self._lock = threading.Lock()  # for what is below; it is never held for as long as a hash takes
+        self.counter = counter(LOGINS_REFUSED)
         self._waiting: list[tuple[str, bytes]] = []  # client and digest of each request
 
     def verify(self, authorization: str, users: Mapping[str, str], client: str) -> bool:
@@ -125,7 +124,7 @@ class PasswordCache:
             requests = {*self._waiting, request}  # those with the same login wait for the same hash
             hashes, own = {digest for _, digest in requests}, sum(other == client for other, _ in requests)
             if len(self._waiting) >= self._most_waiting or len(hashes) > HASHES or own > HASHES_PER_CLIENT:
-                self.refused["busy"] += 1
+                self.counter.labels("busy").inc()
                 raise TooManyRequests("too many logins are verified right now: try again later", retry_after=1)
             self._waiting.append(request)
         try:
@@ -135,8 +134,7 @@ class PasswordCache:
                 self._waiting.remove(request)
 
     def _refuse(self, reason: str) -> bool:
-        with self._lock:
-            self.refused[reason] += 1
+        self.counter.labels(reason).inc()
         return False
 
 

@@ -101,7 +101,7 @@ class Worker(ThreadWorker):
         conn.socket.close()
         self.nr_conns -= 1
         if reason:
-            closed_connections[reason] += 1
+            closed_connections().labels(reason).inc()
 
     def handle(self, conn: Connection) -> bool:  # type: ignore[override]
         """Runs in a thread. Only the application can block here."""

@@ -3,12 +3,14 @@
 import logging
 import sys
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
+from prometheus_client import Counter
 from werkzeug.exceptions import ServiceUnavailable
 
+from exporter.counters import CONNECTIONS_CLOSED, PROBES_REFUSED, counter
 from exporter.log import Event
 
 log = logging.getLogger(__name__)
@@ -17,22 +19,19 @@ log = logging.getLogger(__name__)
 RETRY_AFTER = 1
 
 
-#: The connections of clients that gunicorn's worker closed: at the deadline of a handshake, a request or a response, or
-#: at the limit of connections or of memory for responses.
-closed_connections = Counter(handshake=0, request=0, response=0, connections=0, memory=0)
+@cache
+def closed_connections() -> Counter:
+    """Returns the counter of the connections of clients that gunicorn's worker closed."""
+    return counter(CONNECTIONS_CLOSED)
 
 
 class ConcurrencyLimit:
-    """A limit for this process, which leaves threads for requests that have no target.
-
-    `refused` are the requests beyond the limit (`probes`), and those that Client refused (`requests`).
-    """
+    """A limit for this process, which leaves threads for requests that have no target. It counts what it refuses."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._free = threading.BoundedSemaphore(most)
-        self._lock = threading.Lock()
-        self.refused = Counter(probes=0, requests=0)
+        self.counter = counter(PROBES_REFUSED)
 
     @contextmanager
     def one(self) -> Iterator[None]:
@@ -46,8 +45,7 @@ class ConcurrencyLimit:
 
     def refuse(self, reason: str, text: str) -> None:
         """Counts a refused request and raises ServiceUnavailable."""
-        with self._lock:
-            self.refused[reason] += 1
+        self.counter.labels(reason).inc()
         raise ServiceUnavailable(f"{text}: try again later", retry_after=RETRY_AFTER)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
@@ -10,6 +11,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from werkzeug.exceptions import BadRequest, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response
@@ -19,6 +21,7 @@ from exporter.scrape.families import descriptions, metrics
 from exporter.scrape.scrape import Scrape
 from exporter.upstream.client import Client
 from exporter.upstream.target import Module
+from exporter.web.processes import ProcessesCollector
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +43,18 @@ class ModuleCollector(Collector):
         return metrics(_scrape.get().result(self._module))
 
 
-def registry_of(modules: Iterable[Module], own: Collector) -> CollectorRegistry:
-    """Returns a registry with a collector for each module, that of the exporter, and those of its process."""
+def registry_of(modules: Iterable[Module], state: Collector, counters: Iterable[Collector]) -> CollectorRegistry:
+    """Returns a registry with a collector for each module, that of the exporter's state, and those of its process.
+
+    In prometheus_client's multiprocess mode the families are those of all processes; `python_gc_*` is left out.
+    """
     registry = CollectorRegistry(auto_describe=True)
-    for collector in (*map(ModuleCollector, modules), own, PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        all_counters = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
+        process: tuple[Collector, ...] = (all_counters, ProcessesCollector(), PLATFORM_COLLECTOR)
+    else:
+        process = (*counters, PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR)
+    for collector in (*map(ModuleCollector, modules), state, *process):
         registry.register(collector)
     return registry
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from werkzeug.exceptions import TooManyRequests
 
+from exporter.counters import REQUESTS_RATE_LIMITED, counter
 from exporter.web.web_config import RateLimit
 
 
@@ -22,8 +23,7 @@ class RateLimiter:
         self._applied: RateLimit | None = None
         self._tokens = 0.0
         self._time = 0.0
-        #: Requests that were refused since the start.
-        self.refused = 0
+        self.counter = counter(REQUESTS_RATE_LIMITED)
 
     def acquire(self, limit: RateLimit | None) -> None:
         """Takes a token; raises TooManyRequests where there is none. A changed limit counts from now on."""
@@ -38,6 +38,6 @@ class RateLimiter:
             if self._tokens >= 1:
                 self._tokens -= 1
                 return
-            self.refused += 1
+            self.counter.inc()
             seconds = (1 - self._tokens) * limit.interval
         raise TooManyRequests("more requests than the rate_limit of this server allows", retry_after=math.ceil(seconds))

@@ -1,4 +1,4 @@
-"""The exporter's own families on /metrics: its version, the modules file, and what its limits refused."""
+"""The exporter's own families on /metrics: its version, the modules file, the discovery, and its counters."""
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -7,45 +7,33 @@ from dataclasses import dataclass
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from exporter.collectors.base import Family, Names, Number, Values, gauge, gauges
+from exporter.collectors.base import Family, Names, Number, Values, gauges
 from exporter.config.modules_file import ModulesFile
+from exporter.counters import COUNTED, Counted
 from exporter.discovery.state import DiscoveryState, Summary
 from exporter.scrape.families import labels_of, metric_of
-from exporter.upstream.client import Client
 from exporter.version import __version__
-from exporter.web.auth import PasswordCache
-from exporter.web.limit import ConcurrencyLimit, closed_connections
-from exporter.web.rate_limit import RateLimiter
 
 
 @dataclass(frozen=True)
-class Sources:
-    """The parts of the application that have something to report; None where a part is not configured."""
+class State:
+    """What all workers of the server have in common: the modules file, or None, and what was discovered by module."""
 
-    client: Client
-    probes: ConcurrencyLimit
-    file: ModulesFile | None = None
-    discovery: DiscoveryState | None = None
-    passwords: PasswordCache | None = None
-    limiter: RateLimiter | None = None
+    file: ModulesFile | None
+    discovered: Mapping[str, Summary]
 
 
-def _file(sources: Sources, value: Callable[[ModulesFile], float]) -> list[tuple[Values, Number]]:
-    return [((), value(sources.file))] if sources.file else []
+def _file(state: State, value: Callable[[ModulesFile], float]) -> list[tuple[Values, Number]]:
+    return [((), value(state.file))] if state.file else []
 
 
-def _by_reason(counter: Mapping[str, int]) -> list[tuple[Values, Number]]:
-    return [((reason,), count) for reason, count in counter.items()]
-
-
-def _by_module(sources: Sources, value: Callable[[Summary], int]) -> list[tuple[Values, Number]]:
-    summaries = sources.discovery.summaries() if sources.discovery else {}
-    return [((module,), value(summary)) for module, summary in summaries.items()]
+def _by_module(state: State, value: Callable[[Summary], int]) -> list[tuple[Values, Number]]:
+    return [((module,), value(summary)) for module, summary in state.discovered.items()]
 
 
 def _renamed(
-    name: str, help: str, labels: Names, values: Callable[[Sources], Iterable[tuple[Values, Number]]]
-) -> Iterator[Family[Sources]]:
+    name: str, help: str, labels: Names, values: Callable[[State], Iterable[tuple[Values, Number]]]
+) -> Iterator[Family[State]]:
     """Returns a family under its present name and under its first one, which had a shorter prefix."""
     present = f"patroni_staytus_{name}"
     yield gauges(present, f"{help}.", labels, values)
@@ -53,63 +41,43 @@ def _renamed(
 
 
 #: A family without a sample is left out.
-OWN_FAMILIES: tuple[Family[Sources], ...] = (
+STATE: tuple[Family[State], ...] = (
     *_renamed("exporter_build_info", "1, with the version of this exporter and of its Python",
         ("version", "pythonversion"), lambda _: [((__version__, platform.python_version()), 1)]),
     *_renamed("exporter_config_last_reload_successful",
         "1 if the last reload of the modules file succeeded, 0 otherwise; absent without a modules file", (),
-        lambda sources: _file(sources, lambda file: file.failure is None)),
+        lambda state: _file(state, lambda file: file.failure is None)),
     *_renamed("exporter_config_last_reload_success_timestamp_seconds",
         "When the modules file was last loaded, in Unix seconds; absent without a modules file", (),
-        lambda sources: _file(sources, lambda file: file.loaded_at)),
-    gauge("patroni_staytus_exporter_requests_in_flight",
-        "Requests to Patroni and Staytus that have not ended, also those that no scrape waits for any more.",
-        lambda sources: sources.client.in_flight),
-    gauges("patroni_staytus_exporter_requests_refused_total",
-        "Requests to Patroni and Staytus that were not sent because too many were in flight: to the same host and port "
-        "(host), or in this process (total).", ("reason",), lambda sources: _by_reason(sources.client.refused)),
-    gauge("patroni_staytus_exporter_requests_abandoned_total",
-        "Requests to Patroni and Staytus whose connection was closed because they were not answered within a minute.",
-        lambda sources: sources.client.abandoned),
-    gauges("patroni_staytus_exporter_probes_refused_total",
-        "Requests of /probe and /sd with status 503: EXPORTER_PROBES of them were being served (probes), or too many "
-        "requests to Patroni and Staytus were in flight (requests).",
-        ("reason",), lambda sources: _by_reason(sources.probes.refused)),
+        lambda state: _file(state, lambda file: file.loaded_at)),
     gauges("patroni_staytus_exporter_discovery_clusters",
         "Clusters that /sd knows for a module of the modules file.", ("module",),
-        lambda sources: _by_module(sources, lambda summary: summary.clusters)),
+        lambda state: _by_module(state, lambda summary: summary.clusters)),
     gauges("patroni_staytus_exporter_discovery_clusters_stale",
         "Clusters that the last discovery could not find, whose last known members /sd returns.", ("module",),
-        lambda sources: _by_module(sources, lambda summary: summary.stale)),
+        lambda state: _by_module(state, lambda summary: summary.stale)),
     gauges("patroni_staytus_exporter_discovery_targets_refused",
         "Members that /sd returns whose address the module does not allow, so that /probe refuses them.", ("module",),
-        lambda sources: _by_module(sources, lambda summary: summary.refused)),
-    gauges("patroni_staytus_exporter_connections_closed_total",
-        "Connections of clients that gunicorn's worker closed: at the deadline of a TLS handshake, a request or a "
-        "response, and the oldest one at the limit of connections or of memory for responses.",
-        ("reason",), lambda _: _by_reason(closed_connections)),
-    gauges("patroni_staytus_exporter_logins_refused_total",
-        "Requests without a login (missing), with a wrong one (wrong), and with one that was not verified because too "
-        "many were waiting (busy); absent without a web configuration file.",
-        ("reason",), lambda sources: _by_reason(sources.passwords.refused) if sources.passwords else []),
-    gauge("patroni_staytus_exporter_http_requests_rate_limited_total",
-        "Requests refused by the rate_limit of the web configuration file; absent without this file.",
-        lambda sources: sources.limiter.refused if sources.limiter else None),
+        lambda state: _by_module(state, lambda summary: summary.refused)),
 )  # fmt: skip
 
+OWN_FAMILIES: tuple[Family[State] | Counted, ...] = (*STATE, *COUNTED)
 
-class OwnCollector(Collector):
-    """Collects the exporter's own families; describing them reads nothing."""
 
-    def __init__(self, sources: Sources) -> None:
-        self._sources = sources
+class StateCollector(Collector):
+    """Collects the families of STATE; describing them reads nothing."""
+
+    def __init__(self, file: ModulesFile | None, discovery: DiscoveryState) -> None:
+        self._file = file
+        self._discovery = discovery
 
     def describe(self) -> Iterator[Metric]:
-        return map(metric_of, OWN_FAMILIES)
+        return map(metric_of, STATE)
 
     def collect(self) -> Iterator[Metric]:
-        if self._sources.file:
-            self._sources.file.get()  # reloads a changed file
-        for family in OWN_FAMILIES:
-            if samples := [(labels_of(family, values), n) for values, n in family.samples(self._sources, {})]:
+        if self._file:
+            self._file.get()  # reloads a changed file
+        state = State(self._file, self._discovery.summaries() if self._file else {})
+        for family in STATE:
+            if samples := [(labels_of(family, values), n) for values, n in family.samples(state, {})]:
                 yield metric_of(family, samples)

@@ -14,6 +14,7 @@ from exporter.upstream.client import Client
 from exporter.upstream.errors import FetchError, TooManyRequests
 from exporter.upstream.target import Credentials, HeaderLines
 from tests.conftest import Upstream, at, begin, error_of, value_of
+from tests.counted import counts
 
 
 @pytest.fixture
@@ -110,7 +111,7 @@ def test_byte_by_byte_response_is_abandoned(
     start = time.monotonic()
     assert str(error_of(begin(client, at(upstream.url, 0.5), "x"))) == "no whole response within 0.5 s"
     assert 0.4 < time.monotonic() - start < 3
-    assert (client.abandoned, client.in_flight) == (1, 0)
+    assert (counts(client._abandoned), client.in_flight) == ({"": 1}, 0)
 
 
 def keeping(connections: list[socket.socket]) -> Callable[[BaseHTTPRequestHandler], None]:
@@ -213,7 +214,7 @@ def test_limit_of_one_host(upstream: Upstream, client: Client) -> None:
     assert isinstance(error, TooManyRequests)
     assert str(error) == f"20 requests to {host} are in flight, the limit of one host"
     assert begin(client, at(upstream.url), "3") is futures[3]
-    assert (client.in_flight, client.refused) == (20, {"host": 1, "total": 0})
+    assert (client.in_flight, counts(client._refused)) == (20, {"host": 1, "total": 0})
     release.set()
     assert [value_of(future) for future in futures] == [(200, b"x")] * 20
     assert value_of(begin(client, at(upstream.url), str(client_module.PER_HOST))) == (200, b"x")
@@ -229,6 +230,6 @@ def test_limit_of_the_process(upstream: Upstream, client: Client, monkeypatch: p
         str(error_of(begin(client, at("http://127.0.0.1:1"), "x")))
         == "1 requests are in flight, the limit of this process"
     )
-    assert client.refused == {"host": 0, "total": 1}
+    assert counts(client._refused) == {"host": 0, "total": 1}
     release.set()
     assert value_of(first) == (200, b"x")

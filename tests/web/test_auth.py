@@ -25,6 +25,7 @@ from exporter.config.errors import ConfigError
 from exporter.config.settings import Settings
 from exporter.web.auth import REMEMBERED, PasswordCache, hash_of
 from exporter.web.middleware import HEADERS, middleware
+from tests.counted import counts
 from tests.live.processes import Served, free_port, serving
 from tests.web_config import hashed, users, web_config
 
@@ -212,7 +213,7 @@ def test_many_wrong_logins(cache: PasswordCache) -> None:
     assert at_once(cache, of_one_client) == {False: 2, (429, 1): 14}
     of_many_clients = [(f"user{n}", "wrong", f"10.0.0.{n}") for n in range(16)]
     assert at_once(cache, of_many_clients) == {False: 4, (429, 1): 12}
-    assert cache.refused == {"missing": 0, "wrong": 6, "busy": 26}
+    assert counts(cache.counter) == {"missing": 0, "wrong": 6, "busy": 26}
 
 
 @pytest.mark.parametrize(("password", "result"), [("s3cret", True), ("wrong", False)])
@@ -256,7 +257,7 @@ def test_last_logins_are_remembered(cache: PasswordCache) -> None:
 def test_refused_logins_are_counted(cache: PasswordCache) -> None:
     for authorization in ("", "Basic x", "Bearer x", basic("alice", "1"), basic("alice", "1"), basic("bob", "1")):
         assert not cache.verify(authorization, {"alice": hashed("s3cret")}, "")
-    assert cache.refused == {"missing": 3, "wrong": 3, "busy": 0}
+    assert counts(cache.counter) == {"missing": 3, "wrong": 3, "busy": 0}
 
 
 # A server

@@ -9,11 +9,12 @@ from werkzeug.exceptions import ServiceUnavailable
 
 from exporter.web.limit import ConcurrencyLimit, probe_limit
 from tests.conftest import logged
+from tests.counted import counts
 
 
 def served(limit: ConcurrencyLimit) -> int:
     """The number of probes that are served at once."""
-    if limit.refused["probes"]:
+    if counts(limit.counter)["probes"]:
         return 0
     try:
         with limit.one():
@@ -61,6 +62,6 @@ def test_refused_requests_are_counted() -> None:
     )
     with pytest.raises(ServiceUnavailable, match="too many: try again later"):
         limit.refuse("requests", "too many")
-    assert limit.refused == {"probes": 1, "requests": 1}
+    assert counts(limit.counter) == {"probes": 1, "requests": 1}
     with limit.one():
         pass
