@@ -108,7 +108,8 @@ def test_requests_in_flight_are_those_of_live_workers(exporter: Exporter, upstre
     for number, worker in enumerate((second, first), 1):
         with stopped(worker):
             until(lambda expected=number: exporter.in_flight() == expected)  # type: ignore[misc]
-    os.kill(first, signal.SIGKILL)
+    exporter.served.process.send_signal(signal.SIGHUP)
+    until(lambda: not {first, second} & exporter.served.workers())
     release.set()
     until(lambda: exporter.in_flight() == 0)
 
