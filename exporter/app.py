@@ -79,7 +79,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         counters += [passwords.counter, limiter.counter]
 
     registry = registry_of(settings.modules, StateCollector(file, state), counters)
-    exposition = scraping(make_wsgi_app(registry), settings.modules, client)
+    exposition = scraping(make_wsgi_app(registry, disable_compression=True), settings.modules, client)
     wsgi = cast(WSGIApplication, DispatcherMiddleware(app.wsgi_app, {"/metrics": exposition}))
     if passwords and limiter:
         wsgi = access_control(wsgi, web_config, limiter, passwords, open_health=settings.open_health)

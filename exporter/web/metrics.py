@@ -1,15 +1,18 @@
 """/metrics: the collectors that prometheus_client's WSGI app collects from, and the scrape that it does so within."""
 
+import gzip
 import logging
 import math
 import os
 import re
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
+from typing import TypeVar
 from urllib.parse import parse_qs
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
+from prometheus_client.exposition import gzip_accepted
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -26,6 +29,11 @@ from exporter.web.processes import ProcessesCollector
 log = logging.getLogger(__name__)
 
 METHODS = ("GET", "HEAD", "OPTIONS")
+
+#: Takes a third of the time of the highest level, which prometheus_client uses, for three per cent more of bytes.
+GZIP_LEVEL = 4
+
+R = TypeVar("R", bound=Response)
 
 _scrape: ContextVar[Scrape] = ContextVar("scrape")
 
@@ -73,11 +81,20 @@ def scraping(exposition: WSGIApplication, modules: tuple[Module, ...], client: C
         request = {**environ, "REQUEST_METHOD": "GET", "HTTP_ACCEPT": accept(environ)}
         token = _scrape.set(Scrape(modules, client, scrape_seconds(environ)))
         try:
-            return exposition(request, start_response)  # it collects before it returns
+            response = Response.from_app(exposition, request)  # it collects before it returns
         finally:
             _scrape.reset(token)
+        return compressed(response, environ)(environ, start_response)
 
     return app
+
+
+def compressed(response: R, environ: WSGIEnvironment) -> R:
+    """Returns the response, compressed with gzip if the request accepts it."""
+    if gzip_accepted(environ.get("HTTP_ACCEPT_ENCODING", "")):
+        response.data = gzip.compress(response.data, GZIP_LEVEL)
+        response.headers["Content-Encoding"] = "gzip"
+    return response
 
 
 def check(environ: WSGIEnvironment) -> None:
