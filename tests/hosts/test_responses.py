@@ -36,10 +36,10 @@ def running(request: pytest.FixtureRequest, shared_checkout: Checkout) -> Iterat
         env.unlink()
 
 
-def stable(page: str) -> list[str]:
-    """The lines of a page, sorted, without the families of the process and the durations."""
-    changing = r"(process_|python_|\w*exporter_build_|\w+_scrape_collector_duration_seconds)"
-    return [line for line in sorted(page.splitlines()) if not re.match(rf"(# \w+ )?{changing}", line)]
+def stable(page: str) -> str:
+    """The lines of a page, sorted, without the families of the process, the durations and the requests in flight."""
+    changing = r"process_|python_|\w*exporter_build_|\w+_scrape_collector_duration_seconds|\w+_in_flight"
+    return "\n".join(line for line in sorted(page.splitlines()) if not re.match(rf"(# \w+ )?({changing})", line))
 
 
 def test_metrics_are_those_of_the_application(running: Running) -> None:
