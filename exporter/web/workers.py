@@ -3,6 +3,8 @@
 https://prometheus.github.io/client_python/multiprocess/
 """
 
+import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -18,6 +20,9 @@ from prometheus_client.multiprocess import mark_process_dead
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
+#: The beginning of the names of the directories.
+PREFIX = "patroni-staytus-exporter-"
+
 
 class SharedCounters:
     """The files of the counters, two for each worker, in a directory of this server.
@@ -27,7 +32,8 @@ class SharedCounters:
     """
 
     def __init__(self, folder: str | None) -> None:
-        self._directory = os.environ[VARIABLE] = tempfile.mkdtemp(prefix="patroni-staytus-exporter-", dir=folder)
+        self._directory, self._lock = new_directory(folder)
+        os.environ[VARIABLE] = self._directory
         self._numbers: dict[int, int] = {}  # by the age of the worker
         self._number = 0  # of this process; the server itself counts what it does if it loads the application
         values.ValueClass = values.MultiProcessValue(lambda: self._number)  # type: ignore[no-untyped-call]
@@ -58,6 +64,27 @@ class SharedCounters:
     def remove(self) -> None:
         """Removes the directory."""
         shutil.rmtree(self._directory, ignore_errors=True)
+        os.close(self._lock)
+
+
+def new_directory(folder: str | None) -> tuple[str, int]:
+    """Returns a new directory and a descriptor that locks it; removes those of servers that were killed.
+
+    All workers have the descriptor, so the directory is locked as long as one of them runs.
+    """
+    parent = Path(folder or tempfile.gettempdir())
+    for other in parent.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):  # it is locked, or another user's
+            descriptor = os.open(other, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(other)
+            finally:
+                os.close(descriptor)
+    unlocked = Path(tempfile.mkdtemp(dir=parent))
+    descriptor = os.open(unlocked, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return str(unlocked.rename(parent / f"{PREFIX}{unlocked.name}")), descriptor
 
 
 @cache
