@@ -5,9 +5,10 @@ import logging
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
-from typing import TypeVar
+from functools import partial
+from typing import Any
 from urllib.parse import parse_qs
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -23,6 +24,7 @@ from exporter.log import Event
 from exporter.scrape.families import descriptions, metrics
 from exporter.scrape.scrape import Scrape
 from exporter.upstream.client import Client
+from exporter.upstream.headers import Headers
 from exporter.upstream.target import Module
 from exporter.web.processes import ProcessesCollector
 
@@ -32,8 +34,6 @@ METHODS = ("GET", "HEAD", "OPTIONS")
 
 #: Takes a third of the time of the highest level, which prometheus_client uses, for three per cent more of bytes.
 GZIP_LEVEL = 4
-
-R = TypeVar("R", bound=Response)
 
 _scrape: ContextVar[Scrape] = ContextVar("scrape")
 
@@ -79,22 +79,25 @@ def scraping(exposition: WSGIApplication, modules: tuple[Module, ...], client: C
             return Response(headers={"Allow": ", ".join(METHODS)}, mimetype="text/plain")(environ, start_response)
         # It refuses HEAD, for which the server sends the header alone.
         request = {**environ, "REQUEST_METHOD": "GET", "HTTP_ACCEPT": accept(environ)}
+        encode, encoding = compression(environ)
+
+        def respond(status: str, headers: list[tuple[str, str]], *error: Any) -> Callable[[bytes], object]:
+            return start_response(status, [*headers, *encoding], *error)
+
         token = _scrape.set(Scrape(modules, client, scrape_seconds(environ)))
         try:
-            response = Response.from_app(exposition, request)  # it collects before it returns
+            return map(encode, exposition(request, respond))  # it collects before it returns
         finally:
             _scrape.reset(token)
-        return compressed(response, environ)(environ, start_response)
 
     return app
 
 
-def compressed(response: R, environ: WSGIEnvironment) -> R:
-    """Returns the response, compressed with gzip if the request accepts it."""
+def compression(environ: WSGIEnvironment) -> tuple[Callable[[bytes], bytes], Headers]:
+    """Returns what compresses the body of a response, if the request accepts it, and the headers that say so."""
     if gzip_accepted(environ.get("HTTP_ACCEPT_ENCODING", "")):
-        response.data = gzip.compress(response.data, GZIP_LEVEL)
-        response.headers["Content-Encoding"] = "gzip"
-    return response
+        return partial(gzip.compress, compresslevel=GZIP_LEVEL), (("Content-Encoding", "gzip"),)
+    return bytes, ()
 
 
 def check(environ: WSGIEnvironment) -> None:

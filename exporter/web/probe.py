@@ -22,7 +22,7 @@ from exporter.upstream.client import Client
 from exporter.upstream.redaction import without_secrets
 from exporter.upstream.target import Module
 from exporter.web.limit import ConcurrencyLimit
-from exporter.web.metrics import accept, compressed, names, scrape_seconds
+from exporter.web.metrics import accept, compression, names, scrape_seconds
 
 
 def requested_module(file: ModulesFile | None) -> ProbeModule:
@@ -91,7 +91,8 @@ def _response(results: list[ModuleResult], wanted: list[str]) -> Response:
     _, content_type = choose_encoder(accept(request.environ))
     is_openmetrics = content_type.startswith("application/openmetrics-text")
     body = exposition(results, openmetrics=is_openmetrics, names=wanted).encode()
-    return compressed(Response(body, headers={"Content-Type": content_type}), request.environ)
+    encode, encoding = compression(request.environ)
+    return Response(encode(body), headers=[("Content-Type", content_type), *encoding])
 
 
 # debug=true
