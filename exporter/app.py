@@ -65,8 +65,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(health_blueprint(settings.modules, client))
     app.register_blueprint(landing_blueprint(settings.modules, client, probes=file is not None))
     app.register_blueprint(probe_blueprint(file, client, limit))
-    state = DiscoveryState.load(file.path if file else "")
-    app.register_blueprint(discovery_blueprint(file, ClusterDiscovery(client, state), limit))
+    state = DiscoveryState.load(file.path) if file else None
+    app.register_blueprint(discovery_blueprint(file, ClusterDiscovery(client, state) if state else None, limit))
     app.register_blueprint(reload_blueprint(file, settings.lifecycle))
 
     counters = [*client.counters, limit.counter, closed_connections()]

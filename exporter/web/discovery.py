@@ -16,8 +16,10 @@ MOST_TARGETS = 50
 DEADLINE = 10.0
 
 
-def discovery_blueprint(file: ModulesFile | None, discovery: ClusterDiscovery, limit: ConcurrencyLimit) -> Blueprint:
-    """Returns the endpoint for the http_sd_configs of Prometheus."""
+def discovery_blueprint(
+    file: ModulesFile | None, discovery: ClusterDiscovery | None, limit: ConcurrencyLimit
+) -> Blueprint:
+    """Returns the endpoint for the http_sd_configs of Prometheus. Without a modules file it only explains the error."""
     blueprint = Blueprint("discovery", __name__)
 
     @blueprint.get("/sd")
@@ -36,9 +38,9 @@ def discovery_blueprint(file: ModulesFile | None, discovery: ClusterDiscovery, l
         end = time.monotonic() + min(scrape_seconds(request.environ, "X-Prometheus-Refresh-Interval-Seconds"), DEADLINE)
         with limit.one():
             try:
-                if targets:
+                if targets and discovery:
                     return jsonify(discovery.of_targets(module, targets, end))
-                if module.discovery:
+                if module.discovery and discovery:
                     return jsonify(discovery.of_module(module, module.discovery, end))
             except DiscoveryError as error:
                 raise ServiceUnavailable(str(error), retry_after=RETRY_AFTER) from None

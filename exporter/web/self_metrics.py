@@ -67,7 +67,7 @@ OWN_FAMILIES: tuple[Family[State] | Counted, ...] = (*STATE, *COUNTED)
 class StateCollector(Collector):
     """Collects the families of STATE; describing them reads nothing."""
 
-    def __init__(self, file: ModulesFile | None, discovery: DiscoveryState) -> None:
+    def __init__(self, file: ModulesFile | None, discovery: DiscoveryState | None) -> None:
         self._file = file
         self._discovery = discovery
 
@@ -77,7 +77,7 @@ class StateCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         if self._file:
             self._file.get()  # reloads a changed file
-        state = State(self._file, self._discovery.summaries() if self._file else {})
+        state = State(self._file, self._discovery.summaries() if self._discovery else {})
         for family in STATE:
             if samples := [(labels_of(family, values), n) for values, n in family.samples(state, {})]:
                 yield metric_of(family, samples)
