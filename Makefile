@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SERVERS := $(VENV)/.servers
 
-.PHONY: help demo test drill audit sbom bench bench-fleet dist reference rules dashboards screenshot soak golden clean
+.PHONY: help demo test drill audit sbom bench bench-fleet dist reference rules dashboards screenshot soak fresh golden clean
 .DEFAULT_GOAL := help
 
 DEMO_CACHE ?= /var/tmp/patroni-staytus-exporter-lab-$(shell id -u)
@@ -71,6 +71,9 @@ screenshot: $(READY) $(SERVERS)  ## take the screenshot of the landing page for 
 
 soak: $(READY)  ## attack a real gunicorn for three minutes, with faults of its upstreams; ARGS='--seconds 30 --seed 7'
 	$(BIN)/python -m tests.soak $(ARGS)
+
+fresh:  ## run the commands of the README on minimal Debian 12 and 13 systems; requires root; ARGS='--release trixie --only demo'
+	$(PYTHON) -m tests.fresh $(ARGS)
 
 golden: $(READY)  ## regenerate the expositions that the tests expect; review the diff
 	$(BIN)/python -m tests.golden
