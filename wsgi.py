@@ -1,7 +1,9 @@
 """The WSGI application for gunicorn, uWSGI and Apache mod_wsgi."""
 
+import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from exporter import create_app
@@ -22,6 +24,9 @@ def _restarts_endlessly() -> bool:
     in_lazy_uwsgi_worker = uwsgi is not None and uwsgi.masterpid() and uwsgi.worker_id()
     return "mod_wsgi" in sys.modules or bool(in_lazy_uwsgi_worker)
 
+
+if (env := Path(__file__).resolve().with_name(".env")).exists() and not os.environ.get("EXPORTER_ENV_FILE"):
+    os.environ["EXPORTER_ENV_FILE"] = str(env)  # the package can be installed in another directory
 
 try:
     with exit_on_config_error():

@@ -1,4 +1,4 @@
-"""The command line: serve (the default), check, scrape and reference."""
+"""The command line: serve (the default), check, scrape, files and reference."""
 
 import argparse
 import logging
@@ -20,6 +20,7 @@ from exporter.config.errors import ConfigError, exit_on_config_error
 from exporter.config.modules_file import ModulesFile
 from exporter.config.options import OPTIONS
 from exporter.config.settings import Settings, given_settings
+from exporter.files import SHIPPED, write_files
 from exporter.log import log_to_standard_error
 from exporter.scrape.exposition import exposition
 from exporter.scrape.scrape import Scrape
@@ -36,6 +37,7 @@ commands:
   check                  print the settings, secrets masked, and whether each module answers; with --target, also
                          whether a target of a module in the modules file answers
   scrape                 print one scrape
+  files DIR              write the shipped units, scrape jobs, rules and dashboards to a directory; overwrites nothing
   reference metrics      print METRICS.md
   reference settings     print the table of settings
   reference env          print .env.sample
@@ -77,10 +79,15 @@ def main(arguments: list[str] | None = None) -> int:
                 return _check(command)
             case ["scrape"]:
                 return _scrape()
+            case ["files", directory]:
+                print("\n".join(map(str, write_files(Path(directory)))))
+                return 0
             case ["reference", topic] if topic in reference.TOPICS:
                 print(reference.TOPICS[topic](), end="")
                 return 0
-    return _parser().error(f"unknown command: {' '.join(words)!r}; expected serve, check, scrape or reference TOPIC")
+    return _parser().error(
+        f"unknown command: {' '.join(words)!r}; expected serve, check, scrape, files DIR or reference TOPIC"
+    )
 
 
 @contextmanager
@@ -122,7 +129,7 @@ def _command(arguments: list[str]) -> Command:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog=PROGRAM,
-        usage="%(prog)s [arguments] [serve | check | scrape | reference TOPIC]",
+        usage="%(prog)s [arguments] [serve | check | scrape | files DIR | reference TOPIC]",
         description="Prometheus exporter for Patroni and Staytus.",
         epilog=COMMANDS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -147,8 +154,8 @@ def _serve() -> int:
     _try_to_bind(Settings.load().listen())
     from gunicorn.app.wsgiapp import WSGIApplication
 
-    # Beside wsgi.py in a checkout, inside the package in an installed distribution.
-    places = [Path(__file__).parent / "gunicorn.conf.py", Path(__file__).parent.parent / "gunicorn.conf.py"]
+    # Beside wsgi.py in a checkout, with the shipped files in an installed distribution.
+    places = [SHIPPED / "gunicorn.conf.py", Path(__file__).parent.parent / "gunicorn.conf.py"]
     configuration = next(place for place in places if place.exists())
     sys.argv = [PROGRAM, "--config", str(configuration), "exporter:create_app()"]
     WSGIApplication("%(prog)s", prog=PROGRAM).run()

@@ -12,6 +12,7 @@ from exporter.__main__ import main
 from exporter.config.allow_list import EXPECTED
 from exporter.config.options import OPTIONS
 from exporter.config.settings import Settings
+from exporter.files import SHIPPED
 from tests.config.test_options import EXPECTED_SECONDS, KEY, REFUSED
 from tests.config.test_settings import KEYS, ROWS, env_file
 from tests.live.processes import ROOT, run
@@ -72,7 +73,7 @@ def refused(capsys: Capture, *arguments: str) -> str:
     return output.err.removeprefix(f"{PROGRAM}: ").removesuffix("\n")
 
 
-COMMANDS = "expected serve, check, scrape or reference TOPIC"
+COMMANDS = "expected serve, check, scrape, files DIR or reference TOPIC"
 
 
 @pytest.mark.parametrize(
@@ -167,3 +168,10 @@ def test_gunicorn_conf_reads_the_settings(environ: Environ) -> None:
     configured = runpy.run_path(str(ROOT / "gunicorn.conf.py"))
     expected = {"bind": "0.0.0.0:1", "workers": 2, "threads": 3, "loglevel": "debug"}
     assert {name: configured[name] for name in expected} == expected
+
+
+def test_files_in_a_checkout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["files", str(tmp_path)])
+    reason = f"{SHIPPED} does not exist: expected an installed wheel; a checkout has the files itself"
+    assert capsys.readouterr().err == f"patroni-staytus-exporter: {reason}\n"
