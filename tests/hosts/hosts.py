@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import pytest
 
 from tests.conftest import Upstream
 from tests.live.installed import needs, path_of
-from tests.live.processes import NOBODY, PACKAGES, ROOT, Served, run, serving, unprivileged, until
+from tests.live.processes import NOBODY, ROOT, Served, run, serving, unprivileged, until
 
 #: The Python of Debian's uWSGI and mod_wsgi.
 DEBIAN_PYTHON = "/usr/bin/python3"
@@ -68,7 +70,7 @@ class Checkout:
 
 @contextlib.contextmanager
 def checkout() -> Iterator[Checkout]:
-    """Makes a checkout that an unprivileged user can read; its environment uses the packages of this Python."""
+    """Makes a checkout that an unprivileged user can read; its environment has the packages of this Python."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for source in ("exporter", "deploy"):
@@ -78,12 +80,24 @@ def checkout() -> Iterator[Checkout]:
         python = DEBIAN_PYTHON if is_compatible(DEBIAN_PYTHON) else unprivileged().python
         assert run([python, "-m", "venv", "--without-pip", str(folder / ".venv")], cwd=folder) == (0, "")
         (packages,) = folder.glob(".venv/lib/python3*/site-packages")
-        (packages / "packages.pth").write_text(PACKAGES + "\n")
+        copy_requirements(packages)
         gunicorn = folder / ".venv" / "bin" / "gunicorn"  # as pip makes it
         gunicorn.write_text(f"#!{folder}/.venv/bin/python\nfrom gunicorn.app.wsgiapp import run\nrun()\n")
         gunicorn.chmod(0o755)
         assert run(["chmod", "-R", "a+rX", name], cwd=folder) == (0, "")
         yield Checkout(folder)
+
+
+def copy_requirements(packages: Path) -> None:
+    """Copies what requirements.txt lists: an unprivileged user cannot read it if the checkout is below /root."""
+    for name in re.findall(r"^[\w.-]+(?===)", (ROOT / "requirements.txt").read_text(), re.MULTILINE):
+        with contextlib.suppress(PackageNotFoundError):  # it is for another platform
+            for file in distribution(name).files or ():
+                source = Path(str(file.locate()))
+                if ".." not in file.parts and source.exists():
+                    target = packages / file
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(source, target)
 
 
 @cache
