@@ -38,10 +38,10 @@ chroot "$0" /bin/sh -c "$1" || exit $?
 """
 
 INSTALL_WHEEL = """\
-apt-get update -qq && apt-get install -qq --no-install-recommends pipx >/dev/null && make dist &&
-pipx install --quiet dist/*.whl && cd / && export PATH="$PATH:/root/.local/bin" &&
-patroni-staytus-exporter --version && patroni-staytus-exporter files /root/exporter-files &&
-patroni-staytus-exporter --config.file /root/exporter-files/modules.yml check; test $? = 1
+apt-get update -qq && apt-get install -qq --no-install-recommends pipx >/dev/null &&
+make dist >/dev/null && pipx install dist/*.whl && cd / && export PATH="$PATH:/root/.local/bin" &&
+patroni-staytus-exporter --version && patroni-staytus-exporter files /root/exporter &&
+patroni-staytus-exporter --config.file /root/exporter/deploy/modules.yml check
 """
 
 
