@@ -1,25 +1,29 @@
 """The benchmark: runs the parts and prints a table of the results.
 
-python -m bench [--quick] [a] [b] [c] [d] [e] [f]    # default: all parts
+python -m bench [--quick] [--showmax CHECKOUT] [--gopaytech PROGRAM] [a] [b] [c] [d] [e] [f]    # default: all parts
 """
 
 import argparse
+import contextlib
 import json
 import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bench.processes import (
+    PEERS,
     BenchError,
     Served,
     Upstream,
     cpu_seconds,
     exporter,
+    peer,
     pss_mib,
     running,
     simple_exporter,
@@ -63,8 +67,9 @@ QUICK = Size(rounds=1, seconds=0.4, iterations=30, scrapes=500, starts=1)
 class Bench:
     """One run; it counts all scrapes and the failed ones."""
 
-    def __init__(self, size: Size):
+    def __init__(self, size: Size, peers: Mapping[str, Path]):
         self.size = size
+        self.peers = peers
         self.scrapes = 0
         self.failed: list[str] = []
 
@@ -95,7 +100,12 @@ class Bench:
             exporter(server, workers=2) as served,
             simple_exporter(server) as simple,
             simple_exporter(server, "patroni") as simple_node,
+            contextlib.ExitStack() as stack,
         ):
+            peers = [
+                (f"{name}'s exporter, only /patroni", stack.enter_context(peer(name, path, server)), PEERS[name][1])
+                for name, path in self.peers.items()
+            ]
             for _ in range(self.size.rounds):
                 for name, url, contains in (
                     ("upstream, one document of Patroni", f"{server.patroni}/cluster", ""),
@@ -104,11 +114,12 @@ class Bench:
                     ("/metrics, two workers", f"{served.url}/metrics", UP),
                     ("single-threaded exporter, the same documents", f"{simple}/metrics", "simple_up 1.0\n"),
                     ("single-threaded exporter, only /patroni", f"{simple_node}/metrics", "simple_up 1.0\n"),
+                    *peers,
                 ):
                     rates.setdefault(name, []).append(self.load(url, *at, contains=contains))
         for name, runs in rates.items():
             yield Row(f"(a) {name}", _rate(runs))
-        upstream_rates, _, healthy_rates, ours, simple_rates, simple_node_rates = rates.values()
+        upstream_rates, _, healthy_rates, ours, simple_rates, simple_node_rates, *peer_rates = rates.values()
         yield _at_least("(a) /metrics against /-/healthy", _ratio(ours, healthy_rates), 0.6)
         yield _at_least(
             "(a) /metrics against the single-threaded exporter, the same documents", _ratio(ours, simple_rates), 3
@@ -116,6 +127,8 @@ class Bench:
         yield Row(
             "(a) /metrics against the single-threaded exporter, only /patroni", f"{_ratio(ours, simple_node_rates):.2f}"
         )
+        for name, theirs in zip(self.peers, peer_rates, strict=True):
+            yield Row(f"(a) /metrics against {name}'s exporter, only /patroni", f"{_ratio(ours, theirs):.2f}")
         spare = _ratio(upstream_rates, ours) / len(PATRONI)
         yield Row(
             "(a) documents that the upstream can serve, for each that these scrapes request at most", f"{spare:.2f}"
@@ -226,9 +239,12 @@ def main() -> int:
     """Runs the selected parts and prints the table; returns 1 if a scrape failed."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small counts, to test the benchmark itself")
+    for name in PEERS:
+        parser.add_argument(f"--{name}", type=Path, help="measure this exporter too, in part a")
     parser.add_argument("parts", nargs="*", choices=[*"abcdef", []], metavar="a b c d e f")
     arguments = parser.parse_args()
-    bench = Bench(QUICK if arguments.quick else Size())
+    peers = {name: getattr(arguments, name) for name in PEERS if getattr(arguments, name)}
+    bench = Bench(QUICK if arguments.quick else Size(), peers)
     parts: dict[str, Callable[[], Iterator[Row]]] = {name: getattr(bench, name) for name in arguments.parts or "abcdef"}
     rows: list[Row] = []
     signal.signal(signal.SIGTERM, signal.default_int_handler)

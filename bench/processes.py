@@ -109,6 +109,32 @@ def simple_exporter(server: Upstream, *paths: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{_first_line(process)}"
 
 
+#: The commands of other exporters, and a line of a successful scrape. Each of them requests only /patroni.
+PEERS = {
+    "showmax": (
+        "{python} {path}/patroni_exporter.py -b 127.0.0.1 -p {port} -u {upstream}/patroni",
+        "patroni_patroni_info{",
+    ),
+    "gopaytech": (
+        "{path} --web.listen-address=127.0.0.1:{port} --patroni.host={host} --patroni.port={upstream_port}",
+        "patroni_node_up 1\n",
+    ),
+}
+
+
+@contextlib.contextmanager
+def peer(name: str, path: Path, server: Upstream) -> Iterator[str]:
+    """Runs another exporter for this upstream; yields the URL of its metrics. The path is its checkout or program."""
+    port = _free_port()
+    host, _, upstream_port = server.patroni.rpartition(":")
+    values = {"python": sys.executable, "path": path.resolve(), "port": port, "upstream": server.patroni}
+    command = PEERS[name][0].format(**values, host=host, upstream_port=upstream_port)
+    with running(*command.split()) as process:
+        url = f"http://127.0.0.1:{port}/metrics"
+        _first_scrape(url, process)
+        yield url
+
+
 @dataclass(frozen=True)
 class Served:
     """A running exporter: base URL, process id of gunicorn's master, seconds from start to first scrape."""
@@ -123,9 +149,7 @@ def exporter(
     server: Upstream, workers: int, *, staytus: bool = False, settings: Mapping[str, str] | None = None
 ) -> Iterator[Served]:
     """Runs the exporter for this upstream, with the Patroni module or with both, and scrapes it once."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _free_port()
     environ = {
         "PATRONI_EXPORTER_URL": f"{server.patroni}/patroni",
         "PATRONI_EXPORTER_BIND": "127.0.0.1",
@@ -142,6 +166,12 @@ def exporter(
         if text.count("_collector_success{") != 5 + 2 * staytus or '"} 0.0\n' in _successes(text):
             raise BenchError(f"a scrape of the fake upstream failed:\n{_successes(text)}")
         yield Served(url, process.pid, elapsed)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _first_scrape(url: str, process: subprocess.Popen[str]) -> str:
