@@ -26,7 +26,7 @@ OTHERS = {
     *("--build", "--volumes"),  # docker compose
     *("--upgrade",),  # uv
     *("--ini", "--set"),  # uwsgi
-    *("--quick",),  # the benchmark
+    *("--quick", "--showmax", "--gopaytech"),  # the benchmark
     *("--seconds", "--seed"),  # the soak test
     *("--cert", "--key", "--cacert", "--user"),  # curl
     *("--since", "--no-pager"),  # journalctl
