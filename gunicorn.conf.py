@@ -14,7 +14,7 @@ from gunicorn.config import Config
 
 if (folder := str(Path(__file__).resolve().parent)) not in sys.path:
     sys.path.append(folder)  # for exporter and wsgi, in whatever folder gunicorn is started
-if (env := Path(folder, ".env")).exists() and not os.environ.get("EXPORTER_ENV_FILE"):
+if (env := Path(folder, ".env")).is_file() and not os.environ.get("EXPORTER_ENV_FILE"):
     os.environ["EXPORTER_ENV_FILE"] = str(env)  # the package can be installed in another directory
 
 from exporter.config.errors import exit_on_config_error

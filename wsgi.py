@@ -25,7 +25,7 @@ def _restarts_endlessly() -> bool:
     return "mod_wsgi" in sys.modules or bool(in_lazy_uwsgi_worker)
 
 
-if (env := Path(__file__).resolve().with_name(".env")).exists() and not os.environ.get("EXPORTER_ENV_FILE"):
+if (env := Path(__file__).resolve().with_name(".env")).is_file() and not os.environ.get("EXPORTER_ENV_FILE"):
     os.environ["EXPORTER_ENV_FILE"] = str(env)  # the package can be installed in another directory
 
 try:
