@@ -34,6 +34,8 @@
     pendingRestartFor: '1d',
     lagUnknownFor: '15m',
     maintenanceFor: '4h',  // StaytusMaintenanceTooLong
+    // Where one member of each cluster returns /cluster: how long alerts go on firing while another member takes its place.
+    viewMovesFor: '2m',
 
     // How long the rules remember. A planned removal is acknowledged by a silence of this length.
     memberMemory: '7d',  // PatroniMemberMissing

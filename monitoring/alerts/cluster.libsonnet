@@ -177,6 +177,7 @@
         'Commits wait in %s' % name,
         '%s is in strict synchronous mode and has no synchronous standby: no commit returns.' % name,
         '1m',
+        c.viewMovesFor,
       ),
       // A replica that is being created is no failure, and in maintenance mode nothing fails over.
       q.alert(
@@ -227,6 +228,7 @@
         '%s has too few members' % name,
         '%s has {{ $value }} members, fewer than expected.' % name,
         '5m',
+        c.viewMovesFor,
       )]
     ) + q.perDuration(
       // One scrape without an answer does not end it.
@@ -278,6 +280,7 @@
         'The configuration of %s is not known' % name,
         'No node of %s returns its dynamic configuration: alerts on synchronous standbys are blind.' % name,
         '15m',
+        c.viewMovesFor,
       ),
       // Exporters of one cluster list the same members with the same addresses.
       q.alert(
@@ -296,6 +299,7 @@
         'Two clusters are named %s' % name,
         'Exporters report different members for %s: two clusters have the same labels, and alerts mix them.' % name,
         '15m',
+        c.viewMovesFor,
       ),
       // This one announces what has not happened yet, so that someone can cancel it.
       q.alert(

@@ -84,6 +84,22 @@
         'The modules file of {{ $labels.instance }} has an error; the exporter goes on with the last one that it could load.',
         '15m',
       ),
+      q.alert(
+        'ExporterDiscoveryStale',
+        'warning',
+        'max by (job, instance, module) (patroni_staytus_exporter_discovery_clusters_stale) > 0',
+        '{{ $value }} clusters of module {{ $labels.module }} cannot be discovered',
+        'No member of {{ $value }} clusters returns its cluster to {{ $labels.instance }}: /sd returns their last known members, without new ones.',
+        '15m',
+      ),
+      q.alert(
+        'ExporterTargetsRefused',
+        'warning',
+        'max by (job, instance, module) (patroni_staytus_exporter_discovery_targets_refused) > 0',
+        '{{ $value }} members are not among the targets of module {{ $labels.module }}',
+        'Patroni lists {{ $value }} members under addresses that the key targets of module {{ $labels.module }} does not have: {{ $labels.instance }} refuses to scrape them.',
+        '5m',
+      ),
     ] + (
       if !c.watchdog then [] else [q.alert(
         'Watchdog',

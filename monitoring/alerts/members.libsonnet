@@ -63,6 +63,7 @@
         'PostgreSQL of %s does not run' % member,
         '{{ $labels.name }} is a member of %s, and its PostgreSQL is stopped, crashed or cannot start.' % name,
         '5m',
+        c.viewMovesFor,
       ),
       q.alert(
         'PatroniMemberMissing',
@@ -84,6 +85,7 @@
         '{{ $labels.name }} is missing in %s' % name,
         '{{ $labels.name }} was a member of %s in the last %s and is not listed any more.' % [name, c.memberMemory],
         '5m',
+        c.viewMovesFor,
       ),
       // A replica lives from an archive only with the tag nostream.
       q.alert(
@@ -166,6 +168,7 @@
         'The lag of %s is not known' % member,
         'Patroni has not reported the lag of {{ $labels.name }} in %s for more than %s.' % [name, c.lagUnknownFor],
         c.lagUnknownFor,
+        c.viewMovesFor,
       ),
       q.alert(
         'PatroniReplicaOldTimeline',
@@ -174,6 +177,7 @@
         '%s is on an old timeline' % member,
         '{{ $labels.name }} is on timeline {{ $value }}, which the leader of %s has left.' % name,
         '5m',
+        c.viewMovesFor,
       ),
       q.alert(
         'PatroniReplicaNewerTimeline',
@@ -182,6 +186,7 @@
         '%s is on a newer timeline than its leader' % member,
         '{{ $labels.name }} is on timeline {{ $value }}, and the leader of %s is on a lower one: it was promoted.' % name,
         '5m',
+        c.viewMovesFor,
       ),
       q.alert(
         'PatroniReplayPaused',

@@ -3,8 +3,9 @@
 import json
 import re
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,8 +37,20 @@ Series = dict[str, str]
 Labels = dict[str, str]
 Pairs = tuple[tuple[str, str], ...]
 
-#: A new value, a value and what is added with each scrape, or None where the series is absent.
-Change = float | tuple[float, float] | None
+#: A value and what is added with each scrape, or None where the series is absent.
+Ramp = tuple[float, float] | None
+
+#: A new value, or as above.
+Change = float | Ramp
+
+#: The collectors whose documents are the same on each node of a cluster, and their families.
+OF_CLUSTER = ("cluster", "history", "config", "failsafe")
+CLUSTER_FAMILIES = {
+    family.name for each in COLLECTORS["patroni"] if each.name in OF_CLUSTER for family in each.families
+}
+
+#: Minutes until Prometheus asks another target for the documents of the cluster: discovery, refresh and one scrape.
+MOVE = 1.0
 
 
 def run(*arguments: object) -> str:
@@ -92,6 +105,18 @@ class Phase:
             found["up", (("instance", f"{name}:{port}"), ("job", "patroni"))] = 0.0
         return found
 
+    def answering(self) -> dict[str, bool]:
+        """The nodes that return /cluster, and whether each leads."""
+        found = {}
+        for node in self.nodes:
+            answer = node.answers.get("/cluster")
+            if answer is not None and answer.status == 200 and node.node not in (*self.dead, *self.down):
+                members = json.loads(answer.body)["members"]
+                found[node.node] = any(
+                    member["name"] == node.node and member["role"] in ("leader", "standby_leader") for member in members
+                )
+        return found
+
 
 class Scraped(Protocol):
     """Targets that stay as they are for some minutes."""
@@ -103,6 +128,46 @@ class Scraped(Protocol):
     @property
     def changes(self) -> Mapping[str, Change]: ...
     def samples(self, probed: bool) -> dict[tuple[str, Pairs], float]: ...
+    def answering(self) -> dict[str, bool]: ...
+
+
+class Render(Protocol):
+    """`series` or `view_series`."""
+
+    def __call__(
+        self, *phases: Scraped, labels: Mapping[str, str] = {}, probed: bool = False, interval: int = INTERVAL
+    ) -> list[Series]: ...
+
+
+def next_view(phase: Scraped, view: str) -> str:
+    """The node that is asked for the documents of the cluster, after `view` was: a replica if one answers.
+
+    It stays the same while it answers and does not lead, and also while no node answers.
+    """
+    answering = phase.answering()
+    if answering.get(view) is False:
+        return view
+    return min(answering, key=lambda node: (answering[node], node), default=view)
+
+
+def view_series(
+    *phases: Scraped, labels: Mapping[str, str] = {}, probed: bool = False, interval: int = INTERVAL
+) -> list[Series]:
+    """As `series`, where one target alone is asked for the documents of the cluster and the others for /patroni.
+
+    When the view moves, the former one is asked for a minute more if it answers, and its last samples are seen beside
+    the first ones of its successor. Else there is no view for a minute.
+    """
+    views: list[set[str]] = []
+    view = ""
+    for phase in phases:
+        count = round(phase.minutes * 60 / interval)
+        former, view = view, next_view(phase, view)
+        moving = [{former}] * round(MOVE * 60 / interval) if former not in ("", view) else []
+        if former in phase.answering():
+            moving += [{former, view}] * bool(moving)
+        views += [*moving, *[{view}] * count][:count]
+    return _series(phases, labels, probed, interval, views)
 
 
 def series(
@@ -112,6 +177,16 @@ def series(
 
     `probed` targets have one exporter for all of them, the others an exporter each.
     """
+    return _series(phases, labels, probed, interval)
+
+
+def _series(
+    phases: Sequence[Scraped],
+    labels: Mapping[str, str],
+    probed: bool,
+    interval: int,
+    views: Sequence[set[str]] | None = None,
+) -> list[Series]:
     values: dict[str, list[str]] = {}
     scrapes = 0
     for phase in phases:
@@ -121,37 +196,59 @@ def series(
             for (family, pairs), value in phase.samples(probed).items()
         }
         now = max((value for family, value in samples.values() if family == SEEN), default=0.0)
-        told = {}
+        told: dict[str, Ramp] = {}
         for name, (family, value) in samples.items():
             step = 0.0
             if family in TIMES and value:
                 value += scrapes * interval - now + (60 if phase.frozen else 0)
                 step = interval if family == SEEN and not phase.frozen else 0.0
-            told[name] = f"{value!r}+{step:g}x{count - 1}"
-        told.update(_changed(told, phase.changes, labels, count))
+            told[name] = value, step
+        told.update(_changed(told, phase.changes, labels))
         for name in {**values, **told}:
             before = values.setdefault(name, [f"_x{scrapes}"] if scrapes else [])
-            absent = f"_x{count}" if not before or before[-1].startswith(("_", "stale")) else f"stale _x{count - 1}"
-            before.append(told.get(name) or absent)
+            seen = _seen(name, count, views and views[scrapes : scrapes + count]) if told.get(name) else []
+            before += _written(
+                told.get(name), count, seen, stale=bool(before) and not before[-1].startswith(("_", "stale"))
+            )
         scrapes += count
     return [{"series": name, "values": " ".join(parts)} for name, parts in values.items()]
 
 
-def _changed(
-    told: Mapping[str, str], changes: Mapping[str, Change], labels: Mapping[str, str], count: int
-) -> dict[str, str]:
-    changed = {}
+def _seen(name: str, count: int, views: Sequence[set[str]] | None) -> list[range]:
+    """The scrapes in which the series is there."""
+    family, _, target = name.partition("{")
+    collector = re.search(r'collector="(\w+)"', target)
+    if views is None or not (family in CLUSTER_FAMILIES or (collector and collector[1] in OF_CLUSTER)):
+        return [range(count)]
+    found = re.search(r'instance="([^":]*)', target)
+    node = found[1] if found else ""
+    runs = groupby(range(count), lambda scrape: node in views[scrape])
+    scrapes = [list(run) for is_view, run in runs if is_view]
+    return [range(run[0], run[-1] + 1) for run in scrapes]
+
+
+def _written(ramp: Ramp, count: int, seen: Sequence[range], stale: bool) -> Iterator[str]:
+    """The values in the notation of promtool; `stale` is whether the scrape before had the series."""
+    end = 0
+    for run in [*seen, range(count, count)]:
+        if absent := run.start - end:
+            yield f"stale _x{absent - 1}" if stale else f"_x{absent}"
+        if run:
+            value, step = ramp or (0.0, 0.0)
+            yield f"{value + run.start * step!r}+{step!r}x{len(run) - 1}"
+        stale, end = bool(run), run.stop
+
+
+def _changed(told: Mapping[str, Ramp], changes: Mapping[str, Change], labels: Mapping[str, str]) -> dict[str, Ramp]:
+    changed: dict[str, Ramp] = {}
     for part, change in changes.items():
         family, _, matchers = part.rstrip("}").partition("{")
         wanted = [f'{name}="{value}"' for name, value in re.findall(r'(\w+)="([^"]*)"', matchers)]
         found = [name for name in told if name.startswith(family + "{") and all(pair in name for pair in wanted)]
-        if change is None:
-            changed.update(dict.fromkeys(found, ""))  # absent
-            continue
-        value, step = change if isinstance(change, tuple) else (change, 0)
-        if not found:
+        ramp = change if change is None or isinstance(change, tuple) else (change, 0.0)
+        if not found and ramp:
             found = [_name(family, {**dict(re.findall(r'(\w+)="([^"]*)"', matchers)), **labels})]
-        changed.update(dict.fromkeys(found, f"{value!r}+{step!r}x{count - 1}"))
+        changed.update(dict.fromkeys(found, ramp))
     return changed
 
 
@@ -215,7 +312,7 @@ def alerts(
         ],
     }
     file = folder / "test.yml"
-    file.write_text(yaml.safe_dump(test))
+    file.write_text(json.dumps(test))
     reported = run("test", "rules", file)
     found: dict[float, list[Labels]] = {round(minute * 60): [] for minute in minutes}
     for block in reported.split("alertname: ")[1:]:

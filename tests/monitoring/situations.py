@@ -1,27 +1,35 @@
-"""Clusters that go wrong, as series of the exporter's own expositions, and the alerts that fire when."""
+"""Clusters that go wrong, as series of the exporter's own expositions, and the alerts that fire when.
+
+The same alerts fire in two arrangements: every target returns all documents (`series`), or one target of each cluster
+returns those of the cluster and the others only that of their node (`view_series`).
+"""
 
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from exporter.collectors.document import Answer
-from tests.monitoring.promtool import INTERVAL, RULES, Phase, Series, picture, series
+from tests.monitoring.promtool import INTERVAL, RULES, Phase, Render, Series, picture
 from tests.monitoring.status_page import Page
 from tests.recorded import Moment
 
 
 @dataclass(frozen=True)
 class Situation:
-    """What Prometheus has, and the alerts that fire at some minutes, each with the member that it names."""
+    """What Prometheus has, and the alerts that fire at some minutes, each with the member that it names.
 
-    given: Callable[[], list[Series]]
+    `with_view` replaces what is expected where it cannot be the same with one view of each cluster.
+    """
+
+    given: Callable[[Render], list[Series]]
     expected: Mapping[float, set[str]]
     interval: int = INTERVAL
+    with_view: Mapping[float, set[str]] = field(default_factory=dict)
 
 
 def healthy(minutes: float, version: str = "4.1.5", **more: object) -> Phase:
@@ -70,7 +78,7 @@ def versions(minutes: float, **by_node: str) -> Phase:
     return Phase(nodes, minutes)
 
 
-def standby_and_source(minutes: float, behind: float) -> list[Series]:
+def standby_and_source(series: Render, minutes: float, behind: float) -> list[Series]:
     """A standby cluster whose leader is so many bytes behind its source, which is known by its system identifier."""
     standby, source = recorded("standby-cluster", minutes), healthy(minutes)
     system, position = "7710424603479777240", 51465400.0
@@ -129,6 +137,13 @@ def own_target(up: float, down: float, job: str) -> list[Series]:
     ]
 
 
+def discovery(minutes: float, later: float, family: str, value: float) -> list[Series]:
+    """A gauge of the exporter's discovery, which is 0 and then has this value."""
+    name = f'patroni_staytus_exporter_discovery_{family}{{instance="exporter:9547", job="exporter", module="patroni"}}'
+    counts = round(minutes * 60 / INTERVAL), round(later * 60 / INTERVAL)
+    return [{"series": name, "values": f"0x{counts[0] - 1} {value}x{counts[1] - 1}"}]
+
+
 LAG = 'patroni_member_replay_lag_bytes{name="n2"}'
 CLUSTER_LAG = 'patroni_member_lag_bytes{name="n%d"}'
 LEADER_LOST = recorded("leader-killed-during-06", 30)
@@ -148,43 +163,115 @@ NO_LEADER = {
 #: What on-call must hear.
 HEARD: dict[str, Situation] = {
     "a replica is lost and its target is removed a minute later": Situation(
-        lambda: series(healthy(10), replace(EXPIRED, minutes=1, dead=["n3"]), EXPIRED, probed=True),
+        lambda series: series(healthy(10), replace(EXPIRED, minutes=1, dead=["n3"]), EXPIRED, probed=True),
         {11: set(), 25: {"PatroniMemberMissing n3"}},
     ),
-    "the replica of a cluster of two is lost for three days": Situation(
-        lambda: series(
+    "a replica is lost and stays listed as missing for an hour": Situation(
+        lambda series: series(healthy(10), replace(EXPIRED, minutes=60, dead=["n3"]), EXPIRED, probed=True),
+        {
+            14: set(),
+            16: {"PatroniUnreachable n3", "PatroniMemberMissing n3"},
+            69: {"PatroniUnreachable n3", "PatroniMemberMissing n3"},
+            80: {"PatroniMemberMissing n3"},
+        },
+    ),
+    "the view is lost while an alert fires": Situation(
+        lambda series: series(
+            healthy(10),
+            replace(EXPIRED, minutes=10, dead=["n3"]),
+            replace(only(listing(EXPIRED, n2=None), "n1"), minutes=20, dead=["n2", "n3"]),
+            probed=True,
+        ),
+        {
+            18: {"PatroniMemberMissing n3", "PatroniUnreachable n3"},
+            20.5: {"PatroniMemberMissing n3", "PatroniUnreachable n3"},
+            22: {"PatroniMemberMissing n3", "PatroniUnreachable n3"},
+            28: {
+                *(
+                    f"{alert} {name}"
+                    for alert in ("PatroniMemberMissing", "PatroniUnreachable")
+                    for name in ("n2", "n3")
+                ),
+                "PatroniNoFailoverCandidate",
+            },
+        },
+    ),
+    "the leader is lost, and the view leads": Situation(
+        lambda series: series(
+            Phase(BACK, 10), replace(only(listing(healthy(20), n3=None), "n1", "n2"), dead=["n3"]), probed=True
+        ),
+        {
+            12: {"PatroniSplitBrainPossible n3", "PatroniFailover n3"},
+            20: {
+                f"{alert} n3"
+                for alert in (
+                    "PatroniSplitBrainPossible",
+                    "PatroniFailover",
+                    "PatroniMemberMissing",
+                    "PatroniUnreachable",
+                )
+            },
+        },
+    ),
+    "no member of a cluster returns it to the discovery": Situation(
+        lambda series: [
+            *series(healthy(10), Phase([], 60, dead=ALL), probed=True),
+            *discovery(10, 60, "clusters_stale", 1),
+        ],
+        {
+            14: set(),
+            20: {"PatroniClusterLost", *(f"PatroniUnreachable {name}" for name in ALL)},
+            30: {"PatroniClusterLost", "ExporterDiscoveryStale", *(f"PatroniUnreachable {name}" for name in ALL)},
+        },
+    ),
+    "a new replica has an address that is refused": Situation(
+        lambda series: [
+            *series(
+                only(listing(healthy(10), n3=None), "n1", "n2"),
+                replace(only(healthy(20), "n1", "n2"), down=["n3"]),
+                probed=True,
+            ),
+            *discovery(10, 20, "targets_refused", 1),
+        ],
+        {14: set(), 20: {"ExporterTargetsRefused", "ExporterDown"}},
+    ),
+    "the replica of a cluster of two is lost for two days": Situation(
+        lambda series: series(
             only(listing(healthy(60), n3=None), "n1", "n2"),
-            only(listing(healthy(3 * 1440), n2=None, n3=None), "n1"),
+            only(listing(healthy(2 * 1440), n2=None, n3=None), "n1"),
             interval=280,
         ),
         {
             61: set(),
             6 * 60: {"PatroniMemberMissing n2", "PatroniNoFailoverCandidate"},
-            3 * 1440: {"PatroniMemberMissing n2", "PatroniNoFailoverCandidate"},
+            2 * 1440: {"PatroniMemberMissing n2", "PatroniNoFailoverCandidate"},
         },
         interval=280,
     ),
     "all hosts of a cluster die": Situation(
-        lambda: series(healthy(10), Phase([], 60, down=ALL)),
+        lambda series: series(healthy(10), Phase([], 60, down=ALL)),
         {14: set(), 20: {"PatroniClusterLost", *(f"ExporterDown {name}" for name in ALL)}},
     ),
     "all targets of a cluster vanish, and for ten minutes Prometheus is down": Situation(
-        lambda: [{**s, "values": s["values"].replace("stale", "_")} for s in series(healthy(10), Phase([], 300))],
+        lambda series: [
+            {**s, "values": s["values"].replace("stale", "_")} for s in series(healthy(10), Phase([], 300), interval=60)
+        ],
         {12: set(), 30: {"PatroniClusterLost"}, 300: {"PatroniClusterLost"}},
+        interval=60,
     ),
     "every Patroni of a cluster is down behind one exporter": Situation(
-        lambda: series(healthy(10), Phase([], 30, dead=ALL), probed=True),
+        lambda series: series(healthy(10), Phase([], 30, dead=ALL), probed=True),
         {14: set(), 20: {"PatroniClusterLost", *(f"PatroniUnreachable {name}" for name in ALL)}},
     ),
     "two clusters of one scope in two namespaces, one without a leader": Situation(
-        lambda: [
+        lambda series: [
             *series(healthy(40), labels={"namespace": "dev"}),
             *series(healthy(10), recorded("leader-lost-unlocked", 30, "3.3.11"), labels={"namespace": "prod"}),
         ],
         {9: set(), 20: NO_LEADER},
     ),
     "two clusters of one scope in two jobs, one without a leader": Situation(
-        lambda: [
+        lambda series: [
             *series(healthy(40)),
             *of_job(series(healthy(10), recorded("leader-lost-unlocked", 30, "3.3.11")), "other"),
         ],
@@ -195,7 +282,7 @@ HEARD: dict[str, Situation] = {
         },
     ),
     "Patroni of the leader is frozen, and another member leads": Situation(
-        lambda: series(healthy(10), replace(LEADER_LOST, dead=["n1"]), Phase(BACK, 10)),
+        lambda series: series(healthy(10), replace(LEADER_LOST, dead=["n1"]), Phase(BACK, 10)),
         {
             12: {"PatroniSplitBrainPossible n1", "PatroniFailover n1"},
             39: {"PatroniSplitBrainPossible n1", "PatroniMemberMissing n1", "PatroniUnreachable n1"},
@@ -203,7 +290,7 @@ HEARD: dict[str, Situation] = {
         },
     ),
     "the same, and the target is removed": Situation(
-        lambda: series(
+        lambda series: series(
             healthy(10), replace(LEADER_LOST, minutes=1, dead=["n1"]), replace(LEADER_LOST, minutes=300), probed=True
         ),
         {
@@ -212,7 +299,7 @@ HEARD: dict[str, Situation] = {
         },
     ),
     "the leader's host is lost, and another member leads": Situation(
-        lambda: series(healthy(10), replace(LEADER_LOST, down=["n1"]), Phase(BACK, 10)),
+        lambda series: series(healthy(10), replace(LEADER_LOST, down=["n1"]), Phase(BACK, 10)),
         {
             12: {"PatroniFailover n1"},
             20: {"PatroniFailover n1", "PatroniMemberMissing n1", "ExporterDown n1"},
@@ -220,15 +307,17 @@ HEARD: dict[str, Situation] = {
         },
     ),
     "two nodes lead": Situation(
-        lambda: series(healthy(5), healthy(10, changes={'patroni_primary{name="n2"}': 1.0})),
+        lambda series: series(healthy(5), healthy(10, changes={'patroni_primary{name="n2"}': 1.0})),
         {5.5: set(), 10: {"PatroniMultipleLeaders"}},
     ),
     "two nodes lead that do not know their names": Situation(
-        lambda: series(healthy(5, "2.1.7"), healthy(10, "2.1.7", changes={'patroni_primary{instance="n2:9547"}': 1.0})),
+        lambda series: series(
+            healthy(5, "2.1.7"), healthy(10, "2.1.7", changes={'patroni_primary{instance="n2:9547"}': 1.0})
+        ),
         {5.5: set(), 10: {"PatroniMultipleLeaders"}},
     ),
     "the lag of a replica is not known": Situation(
-        lambda: series(
+        lambda series: series(
             healthy(5),
             healthy(
                 30,
@@ -238,25 +327,25 @@ HEARD: dict[str, Situation] = {
         {15: set(), 25: {"PatroniReplicaLagUnknown n2"}},
     ),
     "a replica is on a newer timeline than its leader": Situation(
-        lambda: series(healthy(5), healthy(20, changes={'patroni_member_timeline{name="n2"}': 2.0})),
+        lambda series: series(healthy(5), healthy(20, changes={'patroni_member_timeline{name="n2"}': 2.0})),
         {9: set(), 12: {"PatroniReplicaNewerTimeline n2"}},
     ),
     "a replica is on an old timeline": Situation(
-        lambda: series(
+        lambda series: series(
             recorded("old-leader-back-04", 5),
             recorded("old-leader-back-04", 20, changes={'patroni_member_timeline{name="n1"}': 1.0}),
         ),
         {9: set(), 12: {"PatroniReplicaOldTimeline n1"}},
     ),
     "a standby leader is behind its source": Situation(
-        lambda: standby_and_source(20, 200 << 20), {4: set(), 10: {"PatroniReplicaLag n1"}}
+        lambda series: standby_and_source(series, 20, 200 << 20), {4: set(), 10: {"PatroniReplicaLag n1"}}
     ),
     "a standby leader lives from an archive": Situation(
-        lambda: series(listing(recorded("standby-cluster", 20), n1={"state": "in archive recovery"})),
+        lambda series: series(listing(recorded("standby-cluster", 20), n1={"state": "in archive recovery"})),
         {4: set(), 10: {"PatroniStandbyLeaderNotStreaming n1"}},
     ),
     "no node returns the configuration": Situation(
-        lambda: series(
+        lambda series: series(
             healthy(
                 30, changes={'patroni_scrape_collector_success{collector="config"}': 0.0, "patroni_config_hash": None}
             )
@@ -268,7 +357,7 @@ HEARD: dict[str, Situation] = {
         },
     ),
     "one exporter cannot load its modules file": Situation(
-        lambda: series(
+        lambda series: series(
             healthy(
                 30,
                 changes={
@@ -279,14 +368,24 @@ HEARD: dict[str, Situation] = {
         {14: set(), 20: {"ExporterConfigReloadFailed"}},
     ),
     "the only member of a cluster is not listed any more": Situation(
-        lambda: series(recorded("single-node", 5), listing(recorded("single-node", 20), n1=None)),
+        lambda series: series(recorded("single-node", 5), listing(recorded("single-node", 20), n1=None)),
         {5.5: set(), 15: {"PatroniNoLeader", "PatroniMemberMissing n1"}},
     ),
     "PostgreSQL of a replica hangs": Situation(
-        lambda: series(healthy(5), recorded("postgres-frozen-replica", 20)), {7: set(), 12: {"PatroniPostgresHung n3"}}
+        lambda series: series(healthy(5), recorded("postgres-frozen-replica", 20)),
+        {7: set(), 12: {"PatroniPostgresHung n3"}},
+        # Only the view is asked for another document than /patroni.
+        with_view={12: {"PatroniUnreachable n3"}},
+    ),
+    "PostgreSQL of the view hangs": Situation(
+        lambda series: series(
+            only(listing(healthy(5), n2=None), "n1", "n3"),
+            only(listing(recorded("postgres-frozen-replica", 20), n2=None), "n1", "n3"),
+        ),
+        {7: set(), 12: {"PatroniPostgresHung n3"}},
     ),
     "PostgreSQL of the leader hangs, and another member leads": Situation(
-        lambda: series(
+        lambda series: series(
             healthy(5), recorded("postgres-frozen-leader", 1), recorded("postgres-frozen-leader-later", 20, dead=["n1"])
         ),
         {
@@ -295,10 +394,11 @@ HEARD: dict[str, Situation] = {
         },
     ),
     "a replica lags": Situation(
-        lambda: series(healthy(5), healthy(20, changes={LAG: 209715200.0})), {9: set(), 12: {"PatroniReplicaLag n2"}}
+        lambda series: series(healthy(5), healthy(20, changes={LAG: 209715200.0})),
+        {9: set(), 12: {"PatroniReplicaLag n2"}},
     ),
     "a replica lags, and two Prometheus servers and two rulers report it": Situation(
-        lambda: [
+        lambda series: [
             *twice(series(healthy(5), healthy(20, changes={LAG: 209715200.0}))),
             *(
                 {"series": f'patroni:{record}{{scope="lab", {labels}ruler="b"}}', "values": f"{value}x50"}
@@ -318,42 +418,44 @@ HEARD: dict[str, Situation] = {
         {4: set(), 12: {"PatroniReplicaLag n2"}},
     ),
     "a replica that does not know its name received and did not replay": Situation(
-        lambda: series(
+        lambda series: series(
             healthy(5, "3.3.11"),
             healthy(20, "3.3.11", changes={'patroni_xlog_received_location{name="n2"}': 67108864.0 + (200 << 20)}),
         ),
         {9: set(), 12: {"PatroniReplicaLag n2"}},
     ),
     "the lag of a replica grows by 6 MiB a minute": Situation(
-        lambda: series(healthy(5), healthy(40, changes={LAG: (0.0, float(3 << 20))})),
+        lambda series: series(healthy(5), healthy(40, changes={LAG: (0.0, float(3 << 20))})),
         {10: set(), 30: {"PatroniReplicaLagGrowing n2"}, 38: {"PatroniReplicaLagGrowing n2", "PatroniReplicaLag n2"}},
     ),
     "no replica could take over": Situation(
-        lambda: series(
+        lambda series: series(
             healthy(5), healthy(20, changes={CLUSTER_LAG % 2: float(64 << 20), CLUSTER_LAG % 3: float(64 << 20)})
         ),
         {9: set(), 12: {"PatroniNoFailoverCandidate"}},
     ),
     "no node answers with the leader lock, and the DCS is there": Situation(
-        lambda: series(healthy(10), recorded("leader-lost-unlocked", 20, "3.3.11")), {10.5: set(), 20: NO_LEADER}
+        lambda series: series(healthy(10), recorded("leader-lost-unlocked", 20, "3.3.11")), {10.5: set(), 20: NO_LEADER}
     ),
     "leadership is taken three times in an hour": Situation(
-        lambda: series(*[healthy(8), Phase(BACK, 8)] * 2),
+        lambda series: series(*[healthy(8), Phase(BACK, 8)] * 2),
         {15: set(), 31: {"PatroniLeaderFlapping"}},
     ),
     "a cluster is paused for long": Situation(
-        lambda: series(healthy(5), recorded("paused", 80), healthy(20)), {60: set(), 70: {"PatroniPaused"}, 100: set()}
+        lambda series: series(healthy(5), recorded("paused", 80), healthy(20)),
+        {60: set(), 70: {"PatroniPaused"}, 100: set()},
     ),
     "a member waits for a restart for long": Situation(
-        lambda: series(recorded("pending-restart", 1500), interval=120),
+        lambda series: series(recorded("pending-restart", 1500), interval=280),
         {1430: set(), 1450: {f"PatroniPendingRestart {name}" for name in ALL}},
-        interval=120,
+        interval=280,
     ),
     "an upgrade stops half-way": Situation(
-        lambda: series(versions(80, n1="4.1.5", n2="4.0.11", n3="4.1.5")), {55: set(), 75: {"PatroniVersionsDiffer"}}
+        lambda series: series(versions(80, n1="4.1.5", n2="4.0.11", n3="4.1.5")),
+        {55: set(), 75: {"PatroniVersionsDiffer"}},
     ),
     "the watchdog fails and log records are lost": Situation(
-        lambda: series(
+        lambda series: series(
             healthy(5),
             healthy(
                 20,
@@ -369,7 +471,7 @@ HEARD: dict[str, Situation] = {
         {5: set(), 15: {"PatroniWatchdogFailed n1", "PatroniLogRecordsLost n2"}},
     ),
     "a certificate expires in a week": Situation(
-        lambda: series(
+        lambda series: series(
             healthy(
                 80,
                 changes={
@@ -382,43 +484,43 @@ HEARD: dict[str, Situation] = {
         {55: set(), 65: {"PatroniCertificateExpires n1"}},
     ),
     "Staytus does not answer": Situation(
-        lambda: series(Page(5), Page(10, answers=False)), {8: set(), 12: {"StaytusUnreachable"}}
+        lambda series: series(Page(5), Page(10, answers=False)), {8: set(), 12: {"StaytusUnreachable"}}
     ),
     "a status page with a major and a minor outage": Situation(
-        lambda: series(Page(20)), {0: set(), 12: {"StaytusServiceMajor", "StaytusServiceMinor"}}
+        lambda series: series(Page(20)), {0: set(), 12: {"StaytusServiceMajor", "StaytusServiceMinor"}}
     ),
     "a service is in maintenance and an issue open for long": Situation(
-        lambda: series(Page(300, status="maintenance"), interval=60),
+        lambda series: series(Page(300, status="maintenance"), interval=60),
         {230: set(), 250: {"StaytusMaintenanceTooLong", "StaytusIssueForgotten"}},
         interval=60,
     ),
     "an issue is open and every service is ok": Situation(
-        lambda: series(Page(30, status="ok")), {14: set(), 20: {"StaytusAllOkWhileIssueOpen"}}
+        lambda series: series(Page(30, status="ok")), {14: set(), 20: {"StaytusAllOkWhileIssueOpen"}}
     ),
     "the exporter of a job has never answered": Situation(
-        lambda: series(Phase([], 20, down=ALL)), {4: set(), 10: {"ExporterProbesDown"}}
+        lambda series: series(Phase([], 20, down=ALL)), {4: set(), 10: {"ExporterProbesDown"}}
     ),
 }
 
 #: What must not wake on-call: nothing, or a warning.
 QUIET: dict[str, Situation] = {
     "a replica's host reboots in four minutes": Situation(
-        lambda: series(healthy(10), replace(EXPIRED, minutes=4, down=["n3"]), healthy(20)),
+        lambda series: series(healthy(10), replace(EXPIRED, minutes=4, down=["n3"]), healthy(20)),
         {11: set(), 13.5: set(), 14: set(), 16: set(), 20: set()},
     ),
     "a replica's host reboots in eight minutes": Situation(
-        lambda: series(healthy(10), replace(EXPIRED, minutes=8, down=["n3"]), healthy(20)),
-        {14: set(), 17: {"ExporterDown n3", "PatroniMemberMissing n3"}, 20: set()},
+        lambda series: series(healthy(10), replace(EXPIRED, minutes=8, down=["n3"]), healthy(20)),
+        {14: set(), 17: {"ExporterDown n3", "PatroniMemberMissing n3"}, 21: set()},
     ),
     "one of three exporters is down": Situation(
-        lambda: series(healthy(10), healthy(20, down=["n3"])), {14: set(), 20: {"ExporterDown n3"}}
+        lambda series: series(healthy(10), healthy(20, down=["n3"])), {14: set(), 20: {"ExporterDown n3"}}
     ),
     "the exporter in front of all targets is down": Situation(
-        lambda: series(healthy(10), Phase([], 60, down=ALL), probed=True),
+        lambda series: series(healthy(10), Phase([], 60, down=ALL), probed=True),
         {14: set(), 20: {"ExporterProbesDown"}, 65: {"ExporterProbesDown"}},
     ),
     "the exporter in front of all targets is down, and has a target of its own": Situation(
-        lambda: [
+        lambda series: [
             *series(healthy(10), Phase([], 20, down=ALL), probed=True),
             *own_target(10, 20, "patroni-exporter"),
             *own_target(10, 20, "staytus"),
@@ -426,14 +528,14 @@ QUIET: dict[str, Situation] = {
         {14: set(), 20: {"ExporterProbesDown", "ExporterDown"}},
     ),
     "the targets of a cluster get a namespace": Situation(
-        lambda: [
+        lambda series: [
             *series(healthy(10), Phase([], 20)),
             *series(Phase([], 10), healthy(20), labels={"namespace": "prod"}),
         ],
         {9: set(), 20: set(), 29: set()},
     ),
     "the exporter in front of two clusters is down": Situation(
-        lambda: [
+        lambda series: [
             *series(healthy(10), Phase([], 60, down=ALL), probed=True, labels={"cluster": "lab"}),
             *series(
                 recorded("standby-cluster", 10), Phase([], 60, down=["n1", "n2"]), probed=True, labels={"cluster": "dr"}
@@ -442,7 +544,7 @@ QUIET: dict[str, Situation] = {
         {14: set(), 20: {"ExporterProbesDown"}},
     ),
     "an upgrade across 3.0.4": Situation(
-        lambda: series(
+        lambda series: series(
             versions(10, n1="3.0.2", n2="3.0.2", n3="3.0.2"),
             versions(10, n1="3.0.2", n2="3.0.2", n3="3.0.4"),
             versions(10, n1="3.0.2", n2="3.0.4", n3="3.0.4"),
@@ -451,10 +553,10 @@ QUIET: dict[str, Situation] = {
         {9: set(), 19: set(), 29: set(), 45: set()},
     ),
     "a lag of 3 MB on a busy cluster": Situation(
-        lambda: series(healthy(30, changes={CLUSTER_LAG % n: 3e6 for n in (2, 3)})), {10: set(), 29: set()}
+        lambda series: series(healthy(30, changes={CLUSTER_LAG % n: 3e6 for n in (2, 3)})), {10: set(), 29: set()}
     ),
     "a lag of 50 MB while the leader writes 10 MB a second": Situation(
-        lambda: series(
+        lambda series: series(
             healthy(
                 30,
                 changes={
@@ -467,12 +569,12 @@ QUIET: dict[str, Situation] = {
         {10: set(), 29: set()},
     ),
     "a member is replaced by another one": Situation(
-        lambda: series(healthy(10), listing(healthy(20), n3={"name": "n4"})),
+        lambda series: series(healthy(10), listing(healthy(20), n3={"name": "n4"})),
         {15: set(), 29: set()},
     ),
-    "a cluster is paused": Situation(lambda: series(recorded("paused", 40)), {10: set(), 39: set()}),
+    "a cluster is paused": Situation(lambda series: series(recorded("paused", 40)), {10: set(), 39: set()}),
     "the leader is lost in maintenance mode": Situation(
-        lambda: series(recorded("paused", 10), recorded("paused-leader-lost", 20, dead=["n1"])),
+        lambda series: series(recorded("paused", 10), recorded("paused-leader-lost", 20, dead=["n1"])),
         {
             10.5: set(),
             20: {
@@ -484,10 +586,10 @@ QUIET: dict[str, Situation] = {
         },
     ),
     "PostgreSQL is stopped in maintenance mode": Situation(
-        lambda: series(recorded("paused", 10), recorded("postgres-down-replicas", 20)), {15: set(), 29: set()}
+        lambda series: series(recorded("paused", 10), recorded("postgres-down-replicas", 20)), {15: set(), 29: set()}
     ),
     "a node restarts and reports timeline 0 for a moment": Situation(
-        lambda: series(
+        lambda series: series(
             healthy(10),
             healthy(
                 1,
@@ -502,13 +604,13 @@ QUIET: dict[str, Situation] = {
         {10.5: set(), 12: set(), 20: set()},
     ),
     "a switchover, and five minutes later the former leader is shut down for an hour": Situation(
-        lambda: series(
+        lambda series: series(
             healthy(10), Phase(BACK, 5), recorded("leader-killed-during-06", 3, dead=["n1"]), Phase(BACK, 20)
         ),
         {12: set(), 16: set(), 17.5: set(), 25: set()},
     ),
     "the leader's host is shut down in order": Situation(
-        lambda: series(
+        lambda series: series(
             healthy(10),
             replace(only(listing(Phase(BACK, 1), n1={"state": "stopped"}), "n2", "n3"), dead=["n1"]),
             replace(LEADER_LOST, minutes=3, down=["n1"]),
@@ -516,14 +618,18 @@ QUIET: dict[str, Situation] = {
         ),
         {10.5: set(), 13: {"PatroniFailover n1"}, 20: set()},
     ),
+    "a switchover to the view": Situation(
+        lambda series: series(Phase(BACK, 10), healthy(20)), {10.5: set(), 11: set(), 11.5: set(), 12: set(), 20: set()}
+    ),
     "a standby cluster that follows its source": Situation(
-        lambda: standby_and_source(40, 1000), {10: set(), 30: set()}
+        lambda series: standby_and_source(series, 40, 1000), {10: set(), 30: set()}
     ),
     "one scrape of every target fails": Situation(
-        lambda: series(recorded("paused", 30), Phase([], 0.5, down=ALL), recorded("paused", 45)), {31: set(), 33: set()}
+        lambda series: series(recorded("paused", 30), Phase([], 0.5, down=ALL), recorded("paused", 45)),
+        {31: set(), 33: set()},
     ),
     "a replica is created and catches up": Situation(
-        lambda: series(
+        lambda series: series(
             recorded("creating-replica", 10, "4.0.11"),
             healthy(30, "4.0.11", changes={f'patroni_member_lag_bytes{{name="n{n}"}}': 5e8 for n in (2, 3)}),
         ),

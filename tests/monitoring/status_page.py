@@ -39,3 +39,7 @@ class Page:
             if family == "staytus_open_issue_updated_timestamp_seconds":  # the clock of promtool begins in 1970
                 found[family, pairs] = 0.0
         return {(family, tuple(sorted((*pairs, *TARGET)))): value for (family, pairs), value in found.items()}
+
+    def answering(self) -> dict[str, bool]:
+        """It has no nodes."""
+        return {}

@@ -8,7 +8,7 @@ import yaml
 
 from tests.live.installed import needs
 from tests.live.processes import ROOT
-from tests.monitoring.promtool import RULES, Phase, alerts, rules, series
+from tests.monitoring.promtool import RULES, Phase, Render, alerts, rules, series, view_series
 from tests.monitoring.situations import BACK, LAG, healthy, only, recorded, versions
 from tests.monitoring.test_rules import words
 
@@ -76,12 +76,12 @@ CRITICAL: dict[str, list[tuple[Phase, ...]]] = {
 }
 
 
-def result(folder: Path, check: str, phases: tuple[Phase, ...]) -> bool:
+def result(folder: Path, check: str, phases: tuple[Phase, ...], render: Render) -> bool:
     """Whether the query returns a sample after these phases."""
     expr = CHECKS[check].replace("1234567890", f"{HASH:.0f}")
     file = folder / "check.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "check", "rules": [{"alert": "Check", "expr": expr}]}]}))
-    (found,) = alerts(folder, series(*phases), sum(phase.minutes for phase in phases) - 1, files=[*RULES, file])
+    (found,) = alerts(folder, render(*phases), sum(phase.minutes for phase in phases) - 1, files=[*RULES, file])
     return any(alert["alertname"] == "Check" for alert in found)
 
 
@@ -92,17 +92,21 @@ def test_every_check_is_there() -> None:
 
 
 @needs("promtool")
+@pytest.mark.parametrize("render", [series, view_series])
 @pytest.mark.parametrize("check", FINE)
-def test_query_is_empty_where_the_check_is_fine(tmp_path: Path, check: str) -> None:
-    assert not result(tmp_path, check, FINE[check])
+def test_query_is_empty_where_the_check_is_fine(tmp_path: Path, check: str, render: Render) -> None:
+    assert not result(tmp_path, check, FINE[check], render)
 
 
 @needs("promtool")
+@pytest.mark.parametrize("render", [series, view_series])
 @pytest.mark.parametrize(
     ("check", "case"), [(check, case) for check, cases in CRITICAL.items() for case in range(len(cases))]
 )
-def test_query_returns_a_sample_where_the_check_is_critical(tmp_path: Path, check: str, case: int) -> None:
-    assert result(tmp_path, check, CRITICAL[check][case])
+def test_query_returns_a_sample_where_the_check_is_critical(
+    tmp_path: Path, check: str, case: int, render: Render
+) -> None:
+    assert result(tmp_path, check, CRITICAL[check][case], render)
 
 
 def test_alerts_that_are_named_exist() -> None:

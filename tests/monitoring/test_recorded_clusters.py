@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.installed import needs
-from tests.monitoring.promtool import Phase, Series, firing, picture, series
+from tests.monitoring.promtool import Phase, Render, Series, firing, picture, series, view_series
 from tests.monitoring.situations import twice, two_rulers
 from tests.recorded import VERSIONS
 
@@ -65,30 +65,36 @@ FIRING: dict[tuple[str, str], set[str]] = {
     ("4.1.5", "start-failed"): {"PatroniMemberDown n2", "PatroniNoFailoverCandidate"},
 }
 
+#: Only the view is asked for another document than /patroni.
+WITH_VIEW: dict[tuple[str, str], set[str]] = {("4.1.5", "postgres-frozen-replica"): {"PatroniUnreachable"}}
+
 #: Nodes of a recording that answered nothing.
 DEAD = {"node-stopped": ["n3"], "paused-leader-lost": ["n1"], "patroni-dead-expired": ["n3"]}
 
 
-def clusters(version: str, state: str, *nodes: str) -> list[Series]:
+def clusters(version: str, state: str, *nodes: str, render: Render = series) -> list[Series]:
     answering = [node for node in picture(version, state) if not nodes or node.node in nodes]
-    return series(Phase(answering, MINUTES, dead=DEAD.get(state, ()), frozen="dcs-down" in state))
+    return render(Phase(answering, MINUTES, dead=DEAD.get(state, ()), frozen="dcs-down" in state))
 
 
-def fired(folder: Path, version: str, state: str, *nodes: str) -> set[str]:
-    (found,) = firing(folder, clusters(version, state, *nodes), MINUTES)
+def fired(folder: Path, version: str, state: str, *nodes: str, render: Render = series) -> set[str]:
+    (found,) = firing(folder, clusters(version, state, *nodes, render=render), MINUTES)
     return found
 
 
 @needs("promtool")
+@pytest.mark.parametrize("render", [series, view_series])
 @pytest.mark.parametrize(("version", "state"), QUIET)
-def test_nothing_fires(tmp_path: Path, version: str, state: str) -> None:
-    assert fired(tmp_path, version, state) == set()
+def test_nothing_fires(tmp_path: Path, version: str, state: str, render: Render) -> None:
+    assert fired(tmp_path, version, state, render=render) == set()
 
 
 @needs("promtool")
 @pytest.mark.parametrize(("version", "state"), FIRING)
-def test_these_fire(tmp_path: Path, version: str, state: str) -> None:
-    assert fired(tmp_path, version, state) == FIRING[version, state]
+def test_these_fire_with_one_view_of_the_cluster(tmp_path: Path, version: str, state: str) -> None:
+    assert fired(tmp_path, version, state, render=view_series) == WITH_VIEW.get(
+        (version, state), FIRING[version, state]
+    )
 
 
 @needs("promtool")

@@ -60,7 +60,7 @@ def test_value(tmp_path: Path, phase: Phase, expr: str) -> None:
 
 @needs("promtool")
 def test_lag_of_a_standby_leader_to_its_source(tmp_path: Path) -> None:
-    given = standby_and_source(20, 5000)
+    given = standby_and_source(series, 20, 5000)
     assert result(tmp_path, given, 'patroni:member_lag_bytes{scope="dr", name="n1"} == 5000')
 
 

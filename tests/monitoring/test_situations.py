@@ -1,12 +1,13 @@
 """The alerts in clusters that go wrong: those that on-call must hear, and those that must not wake anyone."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.live.installed import needs
-from tests.monitoring.promtool import RULES, alerts, named, rules
-from tests.monitoring.situations import HEARD, QUIET, twice, two_rulers
+from tests.monitoring.promtool import RULES, Render, alerts, named, rules, series, view_series
+from tests.monitoring.situations import HEARD, QUIET, Situation, twice, two_rulers
 
 SITUATIONS = {**HEARD, **QUIET}
 
@@ -29,27 +30,35 @@ RECORDED = {
 SEVERITIES = {rule["alert"]: rule["labels"]["severity"] for rule in rules(RULES) if "alert" in rule}
 
 
-@needs("promtool")
-@pytest.mark.parametrize("situation", SITUATIONS)
-def test_alerts(tmp_path: Path, situation: str) -> None:
-    given = SITUATIONS[situation]
-    fired = alerts(tmp_path, given.given(), *given.expected, interval=given.interval)
-    assert dict(zip(given.expected, map(named, fired), strict=True)) == given.expected
+#: Situations with records of a second ruler already, or with too many scrapes for two of each.
+ONCE = [name for name in SITUATIONS if "two Prometheus" in name or "days" in name]
+
+
+def check(
+    folder: Path, situation: Situation, render: Render, expected: Mapping[float, set[str]], *, doubled: bool = False
+) -> None:
+    given = situation.given(render)
+    given, files = (twice(given), two_rulers(folder)) if doubled else (given, RULES)
+    fired = alerts(folder, given, *expected, files=files, interval=situation.interval)
+    assert dict(zip(expected, map(named, fired), strict=True)) == expected
     for alert in (alert for moment in fired for alert in moment):
         assert alert["severity"] == SEVERITIES[alert["alertname"]]
         assert alert["alertname"].startswith(OF_NO_CLUSTER) or alert["scope"] in ("lab", "dr")
 
 
 @needs("promtool")
-@pytest.mark.parametrize(
-    "situation", [name for name in SITUATIONS if "two Prometheus" not in name and "days" not in name]
-)
-def test_alerts_of_two_prometheus_servers_and_two_rulers(tmp_path: Path, situation: str) -> None:
-    """Every sample and every record is there twice, as in one Mimir or Thanos. An expression that fails is silent."""
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_all_documents_of_every_member(tmp_path: Path, situation: str) -> None:
+    """Two Prometheus servers and two rulers report to one Mimir or Thanos: every sample and record is there twice."""
     given = SITUATIONS[situation]
-    last = max(given.expected)
-    (fired,) = alerts(tmp_path, twice(given.given()), last, files=two_rulers(tmp_path), interval=given.interval)
-    assert named(fired) == given.expected[last]
+    check(tmp_path, given, series, given.expected, doubled=situation not in ONCE)
+
+
+@needs("promtool")
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_one_view_of_each_cluster(tmp_path: Path, situation: str) -> None:
+    given = SITUATIONS[situation]
+    check(tmp_path, given, view_series, {**given.expected, **given.with_view})
 
 
 def test_every_alert_fires_in_one_of_them() -> None:
@@ -67,7 +76,7 @@ def test_quiet_situations_wake_for_one_alert_only() -> None:
 
 @needs("promtool")
 def test_namespaces_are_labels_of_alerts(tmp_path: Path) -> None:
-    given = HEARD["two clusters of one scope in two namespaces, one without a leader"].given()
+    given = HEARD["two clusters of one scope in two namespaces, one without a leader"].given(series)
     (fired,) = alerts(tmp_path, given, 20)
     assert {alert.get("namespace") for alert in fired if alert["alertname"] != "Watchdog"} == {"prod"}
 
