@@ -4,8 +4,8 @@
 long something must last (`for`) is divided by PACE, the windows that they look back by LOOK_BACK. Patroni's `ttl` is
 the least that it allows, 20 seconds.
 
-Two clusters have the scope `main` and one etcd. `prod` has three members, found by HTTP service discovery and probed
-through one exporter. `dev` has one member with an exporter beside it.
+Two clusters have the scope `main` and one etcd. `prod` has three members, which one exporter discovers in etcd and
+probes, one of them as the view of the cluster. `dev` has one member with an exporter beside it.
 """
 
 import re
@@ -27,10 +27,12 @@ from monitoring.mixin import render
 from tests.live.alertmanager import Alertmanager, alertmanager
 from tests.live.etcd import Etcd, EtcdCluster, etcd
 from tests.live.installed import needs
-from tests.live.processes import MODULE, Served, free_port, serving, until
+from tests.live.processes import MODULE, ROOT, Served, free_port, serving, until
 from tests.live.prometheus import Prometheus, prometheus
 
 pytestmark = [needs("prometheus", "prometheus-alertmanager", "etcd"), pytest.mark.timeout(600)]
+
+HTTP_SD = ROOT / "deploy" / "prometheus" / "http_sd.yml"
 
 PACE = 8
 LOOK_BACK = 30
@@ -147,40 +149,29 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Drill, i
             for namespace, nodes in (("prod", 3), ("dev", 1))
         )
         port, sidecar_port = stack.enter_context(free_port()), stack.enter_context(free_port())
+        module = {
+            "collector": "patroni",
+            "targets": [HOST],
+            "timeout": "2s",
+            "discovery": {"etcd": {"endpoints": [f"http://{HOST}:{dcs.port}"], "prefix": "/prod/"}},
+        }
         modules = folder / "modules.yml"
-        modules.write_text(
-            yaml.safe_dump({"modules": {"patroni": {"collector": "patroni", "targets": [HOST], "timeout": "2s"}}})
-        )
+        modules.write_text(yaml.safe_dump({"modules": {"patroni": module}}))
         _, _, command = exporter(folder, port)
         stack.enter_context(serving(folder, port, [*command, "--config.file", str(modules)]))
-        targets = "&".join(f"target={HOST}:{node.rest_port}" for node in prod.nodes)
-        relabel = [
-            {
-                "source_labels": ["__meta_patroni_scheme", "__address__"],
-                "separator": "://",
-                "target_label": "__param_target",
-            },
-            {"source_labels": ["__address__"], "target_label": "instance"},
-            {"target_label": "__address__", "replacement": f"{HOST}:{port}"},
-            {"target_label": "namespace", "replacement": "prod"},
-        ]
         notifier = stack.enter_context(alertmanager(folder, group_wait="6s", group_interval="3s"))
+        shipped = yaml.safe_load(HTTP_SD.read_text().replace("exporter.example.org:9547", f"{HOST}:{port}"))
+        clusters, own = shipped["scrape_configs"]
+        clusters.update(scrape_interval="2s", scrape_timeout="2s")
+        clusters["http_sd_configs"][0]["refresh_interval"] = "2s"
+        clusters["relabel_configs"].append({"target_label": "namespace", "replacement": "prod"})
         configuration = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(file) for file in quickened(folder)],
             "alerting": {"alertmanagers": [{"static_configs": [{"targets": [notifier.address]}]}]},
             "scrape_configs": [
-                {
-                    "job_name": "patroni-clusters",
-                    "metrics_path": "/probe",
-                    "params": {"module": ["patroni"]},
-                    "scrape_interval": "2s",
-                    "scrape_timeout": "2s",
-                    "http_sd_configs": [
-                        {"url": f"http://{HOST}:{port}/sd?module=patroni&{targets}", "refresh_interval": "2s"}
-                    ],
-                    "relabel_configs": relabel,
-                },
+                clusters,
+                own,
                 {
                     "job_name": "patroni",
                     "static_configs": [{"targets": [f"{HOST}:{sidecar_port}"], "labels": {"namespace": "dev"}}],
@@ -257,12 +248,12 @@ def test_maintenance_with_one_replica_stopped_and_the_other_one_lagging(drill: D
     assert drill.notified(PAGER) == set()
 
 
-def test_host_of_a_replica_is_lost_and_its_target_is_removed(drill: Drill) -> None:
+def test_host_of_a_replica_is_lost(drill: Drill) -> None:
+    """Its target stays."""
     lost = drill.prod.replicas()[0]
     drill.prod.kill_node(lost)
-    expected = {f"prod PatroniMemberMissing {lost.name}"}
+    expected = {f"prod {alert} {lost.name}" for alert in ("PatroniMemberMissing", "PatroniUnreachable")}
     drill.wait(*expected, seconds=150)
-    assert len(drill.prometheus.query('up{namespace="prod"}')) == 2
     drill.prod.start_node(lost)
     drill.prod.wait_healthy(90, drill.prod.nodes)
     drill.quiet(90)
@@ -276,7 +267,7 @@ def test_host_of_the_leader_is_lost(drill: Drill) -> None:
     drill.prod.kill_node(lost)
     expected = {
         f"prod {alert} {lost.name}"
-        for alert in ("PatroniSplitBrainPossible", "PatroniFailover", "PatroniMemberMissing")
+        for alert in ("PatroniSplitBrainPossible", "PatroniFailover", "PatroniMemberMissing", "PatroniUnreachable")
     }
     drill.wait(*expected, seconds=150)
     drill.prod.start_node(lost)
@@ -292,7 +283,7 @@ def test_patroni_of_the_leader_is_frozen_and_its_postgresql_runs(drill: Drill) -
     send([process], signal.SIGSTOP)
     expected = {
         f"prod {alert} {frozen.name}"
-        for alert in ("PatroniSplitBrainPossible", "PatroniFailover", "PatroniMemberMissing")
+        for alert in ("PatroniSplitBrainPossible", "PatroniFailover", "PatroniMemberMissing", "PatroniUnreachable")
     }
     try:
         drill.wait(*expected, seconds=150)
