@@ -49,6 +49,9 @@ CLUSTER_FAMILIES = {
     family.name for each in COLLECTORS["patroni"] if each.name in OF_CLUSTER for family in each.families
 }
 
+#: The rank of a node that does not return /cluster.
+SILENT = 2
+
 #: Minutes until Prometheus asks another target for the documents of the cluster: discovery, refresh and one scrape.
 MOVE = 1.0
 
@@ -105,15 +108,16 @@ class Phase:
             found["up", (("instance", f"{name}:{port}"), ("job", "patroni"))] = 0.0
         return found
 
-    def answering(self) -> dict[str, bool]:
-        """The nodes that return /cluster, and whether each leads."""
+    def ranks(self) -> dict[str, int]:
+        """0 for a replica that returns /cluster, 1 for the leader, SILENT for others. The view has the lowest rank."""
         found = {}
         for node in self.nodes:
             answer = node.answers.get("/cluster")
+            found[node.node] = SILENT
             if answer is not None and answer.status == 200 and node.node not in (*self.dead, *self.down):
                 members = json.loads(answer.body)["members"]
-                found[node.node] = any(
-                    member["name"] == node.node and member["role"] in ("leader", "standby_leader") for member in members
+                found[node.node] = int(
+                    any(m["name"] == node.node and m["role"] in ("leader", "standby_leader") for m in members)
                 )
         return found
 
@@ -128,7 +132,7 @@ class Scraped(Protocol):
     @property
     def changes(self) -> Mapping[str, Change]: ...
     def samples(self, probed: bool) -> dict[tuple[str, Pairs], float]: ...
-    def answering(self) -> dict[str, bool]: ...
+    def ranks(self) -> dict[str, int]: ...
 
 
 class Render(Protocol):
@@ -140,14 +144,13 @@ class Render(Protocol):
 
 
 def next_view(phase: Scraped, view: str) -> str:
-    """The node that is asked for the documents of the cluster, after `view` was: a replica if one answers.
+    """The node that is asked for the documents of the cluster: the first replica that answers, else the leader.
 
-    It stays the same while it answers and does not lead, and also while no node answers.
+    While no node answers it is the same as before.
     """
-    answering = phase.answering()
-    if answering.get(view) is False:
-        return view
-    return min(answering, key=lambda node: (answering[node], node), default=view)
+    ranks = phase.ranks()
+    best = min(ranks, key=lambda node: (ranks[node], node), default="")
+    return view if view and ranks.get(best, SILENT) == SILENT else best
 
 
 def view_series(
@@ -164,7 +167,7 @@ def view_series(
         count = round(phase.minutes * 60 / interval)
         former, view = view, next_view(phase, view)
         moving = [{former}] * round(MOVE * 60 / interval) if former not in ("", view) else []
-        if former in phase.answering():
+        if phase.ranks().get(former, SILENT) < SILENT:
             moving += [{former, view}] * bool(moving)
         views += [*moving, *[{view}] * count][:count]
     return _series(phases, labels, probed, interval, views)

@@ -40,6 +40,6 @@ class Page:
                 found[family, pairs] = 0.0
         return {(family, tuple(sorted((*pairs, *TARGET)))): value for (family, pairs), value in found.items()}
 
-    def answering(self) -> dict[str, bool]:
+    def ranks(self) -> dict[str, int]:
         """It has no nodes."""
         return {}
