@@ -13,7 +13,7 @@ from exporter.discovery.clusters import FoundCluster, KnownCluster, KnownCluster
 from exporter.discovery.etcd import EtcdError
 from exporter.discovery.etcd import clusters as clusters_in_etcd
 from exporter.discovery.run import Run
-from exporter.discovery.search import search_known, search_seeds, search_view
+from exporter.discovery.search import representative, search_known, search_seeds, search_view
 from exporter.discovery.seeds import SeedError, resolve
 from exporter.discovery.state import DiscoveryState
 from exporter.log import Event
@@ -101,8 +101,8 @@ class ClusterDiscovery:
         paths = {each.path for each in present}
         for gone in [each for each in clusters if each.path not in paths]:
             clusters.update(gone, FoundCluster(gone.scope, (), ""))
-        found = [FoundCluster(each.scope, each.members, each.leader, each.path) for each in present]
-        for cluster in found:  # all members are known now; whether the leader responds is not
+        found = [FoundCluster(each.scope, each.members, representative(each.members), each.path) for each in present]
+        for cluster in found:  # all members are known now; whether the view responds is not
             clusters.update(clusters.at(cluster.path), cluster)
         for path, with_view in run.results((cluster.path, search_view(cluster)) for cluster in found):
             clusters.update(clusters.at(path), with_view)

@@ -1,7 +1,8 @@
 """How one cluster is found: which nodes are requested, one after the other. `run.py` sends the requests."""
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 from exporter.collectors import patroni_cluster, patroni_node
@@ -59,23 +60,22 @@ def search_known(known: KnownCluster) -> Search:
 
 
 def search_view(cluster: FoundCluster) -> Search:
-    """Finds the view of a cluster whose view is its leader: another member if the leader does not respond."""
+    """Finds the view of a cluster: the first replica that responds, its leader if no replica does."""
     names = _names(cluster.members)
-    leader = [url for url, name in names.items() if name == cluster.view]
-    reply = yield Ask(leader, patroni_node.COLLECTOR, share=0.5)
-    if reply is None:
-        reply = yield Ask([url for url in names if url not in leader], patroni_node.COLLECTOR)
-    return replace(cluster, view=names[reply.url] if reply else _representative(cluster.members))
+    for urls in _in_order(cluster.members):
+        if reply := (yield Ask(urls, patroni_node.COLLECTOR, share=0.5)):
+            return replace(cluster, view=names[reply.url])
+    return replace(cluster, view=representative(cluster.members))
 
 
 def _found(reply: Reply, scope: str) -> Search:
-    """Returns the cluster as its leader describes it, or as the node does that has responded."""
-    leader = [member.url for member in listed(m for m in reply.model.members if m.is_leader)]
-    if reply.url not in leader:
-        reply = (yield Ask(leader, share=0.5)) or reply
-    if reply.url not in (names := _names(reply.model.members)):  # a seed: another name of a member, or a load balancer
-        reply = (yield Ask([url for url in names if url not in leader], share=0.7)) or reply
-        names = _names(reply.model.members)
+    """Returns the cluster as its view describes it, or as the node does that has responded, which can be a seed."""
+    for urls in _in_order(reply.model.members):
+        if reply.url in urls:
+            break
+        if better := (yield Ask(urls, share=0.5)):
+            reply = better
+            break
     scope = reply.model.scope or scope  # /cluster has it since Patroni 3.2
     if not scope:
         node = yield Ask([reply.url], patroni_node.COLLECTOR)
@@ -83,7 +83,20 @@ def _found(reply: Reply, scope: str) -> Search:
             raise SearchError(reply.url, "the scope of its cluster is not known")
         scope = node.model.scope
     members = reply.model.members
-    return FoundCluster(scope, members, names.get(reply.url) or _representative(members))
+    return FoundCluster(scope, members, _names(members).get(reply.url) or representative(members))
+
+
+def _in_order(members: Sequence[Member]) -> Iterator[list[str]]:
+    """Returns the members that can be the view, the best ones first: one replica, all others, the leader.
+
+    A view that does not lead stays while its cluster fails over, and sees whether the leader was shut down. Several
+    exporters must agree on it, so it is always the same replica.
+    """
+    replicas = sorted(_names(member for member in members if not member.is_leader).items(), key=itemgetter(1))
+    leader = _names(member for member in members if member.is_leader)
+    for urls in (replicas[:1], replicas[1:], leader.items()):
+        if urls:
+            yield [url for url, _ in urls]
 
 
 def _names(members: Iterable[Member]) -> dict[str, str]:
@@ -91,7 +104,7 @@ def _names(members: Iterable[Member]) -> dict[str, str]:
     return {member.url: member.labels["name"] for member in listed(members)}
 
 
-def _representative(members: Sequence[Member]) -> str:
-    """Returns the name of the member that represents a cluster in which none responds: the leader, or the first."""
-    leaders = [member for member in members if member.is_leader]
-    return next(iter(_names([*leaders, *members]).values()), "")
+def representative(members: Sequence[Member]) -> str:
+    """Returns the name of the member that is the view of a cluster in which none responds."""
+    names = _names(members)
+    return next((names[urls[0]] for urls in _in_order(members)), "")

@@ -9,7 +9,7 @@ from tests.conftest import Upstream
 
 
 class Cluster:
-    """A cluster with a node for each name, the first of which is the leader."""
+    """A cluster with a node for each name, the last of which is the leader."""
 
     def __init__(self, scope: str, nodes: Mapping[str, Upstream], *, scope_in_cluster: bool) -> None:
         self.scope = scope
@@ -18,11 +18,11 @@ class Cluster:
         self.serve(*self.nodes)
 
     def serve(self, *names: str, leader: str = "") -> None:
-        """Lists these members from now on, by default with the first one as the leader."""
+        """Lists these members from now on, by default with the last one as the leader."""
         members = [
             {
                 "name": name,
-                "role": "leader" if name == (leader or names[0]) else "replica",
+                "role": "leader" if name == (leader or names[-1]) else "replica",
                 "state": "running",
                 "api_url": f"{self.nodes[name].url}/patroni",
             }

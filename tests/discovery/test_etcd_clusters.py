@@ -34,7 +34,7 @@ def keys(namespace: str, nodes: Cluster, leader: str) -> dict[str, bytes]:
 @needs_etcd
 def test_clusters_in_etcd(server: live.Etcd, tmp_path: Path) -> None:
     with cluster("main", "n1", "n2") as one, cluster("main", "m1", "m2") as other:
-        server.put(keys("service", one, "n2") | keys("service/tenant", other, "m1"))
+        server.put(keys("service", one, "n1") | keys("service/tenant", other, "m2"))
         found = json.dumps({"etcd": {"endpoints": [server.url]}, "keep_missing": "1h"})
         client = client_of(tmp_path, MODULES.format(targets="127.0.0.1", discovery=found))
         assert names(sd(client)) == {"n1": "", "n2": "view", "m1": "view", "m2": ""}

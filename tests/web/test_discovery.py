@@ -61,9 +61,9 @@ def test_target_groups(upstream: Upstream, client: FlaskClient) -> None:
         "tag_nofailover": "true",
         "tag_zone_a": "b c",
         "tag__": "1",
-        "cluster_view": "true",
+        "cluster_view": "false",
     }
-    replica = {"scope": "lab", "name": "n2", "role": "replica", "scheme": "https", "cluster_view": "false"}
+    replica = {"scope": "lab", "name": "n2", "role": "replica", "scheme": "https", "cluster_view": "true"}
     assert response.json == [
         {"targets": [address], "labels": {f"__meta_patroni_{name}": value for name, value in labels.items()}}
         for address, labels in (("192.0.2.1:8008", leader), ("[fd00::2]:8008", replica))
