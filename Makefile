@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SERVERS := $(VENV)/.servers
 
-.PHONY: help demo test drill audit sbom bench bench-fleet dist reference rules dashboards screenshot soak fresh golden clean
+.PHONY: help demo test drill audit sbom bench bench-fleet dist reference site rules dashboards screenshot soak fresh golden clean
 .DEFAULT_GOAL := help
 
 DEMO_CACHE ?= /var/tmp/patroni-staytus-exporter-lab-$(shell id -u)
@@ -53,12 +53,18 @@ bench-fleet: $(READY) $(SERVERS)  ## run the benchmark of /probe with 10,000 tar
 dist: $(READY)  ## build the sdist and the wheel in dist/
 	$(BIN)/python -m build --no-isolation
 
-reference: $(READY)  ## generate METRICS.md, .env.sample and the table in docs/settings.md
+reference: $(READY)  ## generate METRICS.md, .env.sample and the tables in docs/settings.md and docs/alerts.md
 	$(BIN)/python -m exporter reference metrics > METRICS.md.new && mv METRICS.md.new METRICS.md
 	$(BIN)/python -m exporter reference env > .env.sample.new && mv .env.sample.new .env.sample
 	$(BIN)/python -m exporter reference settings > settings.new
-	sed -i -e '/^<!-- settings -->$$/,/^<!-- \/settings -->$$/{//!d}' -e '/^<!-- settings -->$$/r settings.new' docs/settings.md
-	rm settings.new
+	$(BIN)/python -m monitoring.reference > alerts.new
+	for table in settings alerts; do \
+		sed -i -e "/^<!-- $$table -->\$$/,/^<!-- \/$$table -->\$$/{//!d}" -e "/^<!-- $$table -->\$$/r $$table.new" docs/$$table.md || exit 1; \
+	done
+	rm settings.new alerts.new
+
+site: $(READY)  ## build the documentation as a web site in build/site
+	$(BIN)/python -m tests.site build/site
 
 rules: $(READY)  ## render the rules in monitoring/rules and monitoring/operator from the mixin
 	$(BIN)/python -m monitoring.mixin

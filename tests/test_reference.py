@@ -14,6 +14,7 @@ from exporter.config.options import OPTIONS
 from exporter.config.settings import Settings
 from exporter.scrape.families import SCRAPE_FAMILIES
 from exporter.web.self_metrics import OWN_FAMILIES
+from monitoring.reference import alerts
 from tests.config.test_settings import KEYS, patroni, settings, staytus
 
 ROOT = Path(__file__).parent.parent
@@ -27,6 +28,10 @@ def test_generated_page_is_up_to_date(topic: str, file: str, capsys: pytest.Capt
     assert main(["reference", topic]) == 0
     _, _, between = (text := (ROOT / file).read_text()).partition("<!-- settings -->\n")
     assert (between.partition("<!-- /settings -->\n")[0] or text).strip() == capsys.readouterr().out.strip()
+
+
+def test_table_of_alerts_is_up_to_date() -> None:
+    assert f"<!-- alerts -->\n{alerts()}<!-- /alerts -->\n" in (ROOT / "docs" / "alerts.md").read_text()
 
 
 def rows(page: str) -> list[str]:

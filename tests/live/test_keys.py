@@ -1,10 +1,8 @@
 """Secrets, authorities and client certificates that change on disk while an exporter runs."""
 
 import json
-import os
 import re
 import shlex
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +12,7 @@ import pytest
 
 from tests.certificates import authority, encrypted_key, issue, self_signed
 from tests.live.cluster import eventually
+from tests.live.examples import activated
 from tests.live.processes import MODULE, ROOT, Served, free_port, run, serving
 from tests.live.tls import TOKENS, TLSUpstream, both, context, serial, upstream_with
 from tests.web_config import basic
@@ -169,6 +168,7 @@ def test_examples_of_the_documentation(files: dict[str, Path], tmp_path: Path) -
         files[variable].rename(tmp_path / variable.lower().split("_")[-2])
     required = context(issue(ca, tmp_path, "patroni", "localhost"), tmp_path / "ca.pem")
     proxy_context = context(issue(ca, tmp_path, "staytus", "status.example.org"))
+    environ = activated(tmp_path / "bin")
     with upstream_with(required) as node, upstream_with(proxy_context) as proxy:
         for example in (
             patroni.replace("localhost:8008", f"localhost:{node.server_port}"),
@@ -176,7 +176,6 @@ def test_examples_of_the_documentation(files: dict[str, Path], tmp_path: Path) -
         ):
             lines = example.splitlines(keepends=True)
             commands = "".join(line.removeprefix("$ ") for line in lines if line.startswith("$ "))
-            environ = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
             _, output = run(["bash", "-c", commands], cwd=tmp_path, environ=environ)
             assert output == "".join(line for line in lines if not line.startswith("$ "))
         assert credentials(proxy, "/api/v1/services/all") == {

@@ -2,46 +2,38 @@
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.certificates import HERE, authority, issue
 from tests.conftest import Upstream
+from tests.live.examples import activated, blocks, commands, section
 from tests.live.installed import needs
-from tests.live.processes import ROOT, recorded, serving, until
+from tests.live.processes import recorded, serving, until
 from tests.live.prometheus import prometheus
 from tests.live.test_gunicorn import command
 from tests.web_config import ALICE, tls, users, web_config
 
 pytestmark = pytest.mark.timeout(90)
 
-SECTION = (ROOT / "docs" / "security.md").read_text().partition("\n## TLS and passwords\n")[2].partition("\n## ")[0]
-
-
-def examples(language: str) -> list[str]:
-    return re.findall(rf"(?ms)^```{language}\n(.*?)^```$", SECTION)
-
-
-def shell(text: str) -> list[str]:
-    return [command.strip() for command in re.split(r"(?m)^\$ ", text) if command]
+PAGE = "docs/security.md"
 
 
 @needs("curl", "openssl")
 @pytest.mark.parametrize(("password", "answer"), [("s3cret", "patroni_up 1.0"), ("other", "Unauthorized: ")])
 def test_curl(upstream: Upstream, tmp_path: Path, port: int, password: str, answer: str) -> None:
-    (tmp_path / ".venv").symlink_to(sys.prefix)
-    serve, [request] = map(shell, examples("console"))
+    serve, [request] = map(commands, blocks(section(PAGE, "TLS and passwords")))
+    path = activated(tmp_path / "bin")
     subprocess.run(  # without a terminal the password is read from standard input
         ["bash", "-euc", "\n".join(serve[:-1])],
         cwd=tmp_path,
+        env=path,
         input=f"{password}\n".encode(),
         start_new_session=True,
         check=True,
     )
-    environ = {"PATRONI_EXPORTER_PORT": str(port), "PATRONI_EXPORTER_URL": recorded(upstream).url}
+    environ = {**path, "PATRONI_EXPORTER_PORT": str(port), "PATRONI_EXPORTER_URL": recorded(upstream).url}
     with serving(tmp_path, port, ["bash", "-c", f"exec {serve[-1]}"], environ=environ) as exporter:
         line = request.replace(":9547", f":{port}")
         done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, check=True, text=True)
@@ -49,17 +41,28 @@ def test_curl(upstream: Upstream, tmp_path: Path, port: int, password: str, answ
         assert exporter.end() == 0
 
 
-@needs("prometheus")
+@needs("openssl", "prometheus")
 def test_prometheus(upstream: Upstream, tmp_path: Path, port: int) -> None:
-    ca = authority(tmp_path / "ca.crt")
-    for name in ("server", "prometheus"):
-        issue(ca, tmp_path, name, *HERE).cert.rename(tmp_path / f"{name}.crt")
+    """The certificates of the example, and its jobs with fixed targets and with discovery."""
+    text = section(PAGE, "Client certificates")
+    subprocess.run(
+        ["bash", "-euc", "\n".join(commands(blocks(text)[0]))], cwd=tmp_path, capture_output=True, check=True
+    )
     (tmp_path / "password").write_text(ALICE[1] + "\n")
-    client_keys, scrape = examples("yaml")
+    client_keys, *jobs = blocks(text, "yaml")
     path = web_config(tmp_path, tls(cert_file="server.crt") + client_keys + users(**dict([ALICE])))
-    scrape = re.sub(r"targets: .*", f'targets: ["localhost:{port}"]', scrape)
-    arguments = command(recorded(upstream), port, "--web.config.file", path)
-    configuration = {"global": {"scrape_interval": "1s"}, **yaml.safe_load(scrape)}
+    modules = tmp_path / "modules.yml"
+    modules.write_text("modules: {patroni: {collector: patroni, targets: [127.0.0.1, localhost]}}")
+    node = recorded(upstream).url
+    configuration = {"global": {"scrape_interval": "1s"}, "scrape_configs": []}
+    for job in jobs:
+        changed = re.sub(r"targets: .*", f'targets: ["localhost:{port}"]', job)
+        changed = changed.replace("target=db1", f"target={node.removeprefix('http://')}").replace(
+            "db1:9547", f"localhost:{port}"
+        )
+        configuration["scrape_configs"] += yaml.safe_load(changed)["scrape_configs"]
+    arguments = command(upstream, port, "--web.config.file", path, "--config.file", str(modules))
+    up = [("patroni", 1.0), *[("patroni-clusters", 1.0)] * 3]
     with serving(tmp_path, port, arguments), prometheus(tmp_path, configuration) as watching:
-        until(lambda: [value for _, value in watching.query("up")] == [1.0], 40)
-        assert [value for _, value in watching.query("patroni_up")] == [1.0]
+        until(lambda: sorted((labels["job"], value) for labels, value in watching.query("up")) == up, 40)
+        assert [value for _, value in watching.query('patroni_up{job="patroni"}')] == [1.0]
