@@ -12,6 +12,7 @@ from exporter.config.options import OPTIONS
 from exporter.scrape.families import SCRAPE_FAMILIES
 from exporter.web.self_metrics import OWN_FAMILIES
 from tests.live.processes import ROOT
+from tests.recorded import VERSIONS
 
 PAGES = sorted(path for folder in (".", "docs", "bench", "tests/recordings") for path in (ROOT / folder).glob("*.md"))
 RULES = sorted((ROOT / "monitoring").glob("**/*.y*ml"))
@@ -123,3 +124,8 @@ def test_families_exist(page: Path) -> None:
     labels = {label for family in families for label in family.labels}
     names = {family.name for family in families} | {family.name for family in OWN_FAMILIES}
     assert named - names - labels == FOREIGN.get(name(page), set())
+
+
+def test_readme_lists_the_tested_versions() -> None:
+    (listed,) = re.findall(r"^\| Patroni \| ([\d., ]+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert listed.split(", ") == VERSIONS

@@ -62,3 +62,19 @@ def test_stated_ports() -> None:
     """The URLs of /metrics in the text are those of the examples."""
     urls = chain(*(re.findall(r"<http://localhost:(\d+)/metrics>", (ROOT / page).read_text()) for page, _ in SERVED))
     assert {int(number) for number in urls} == {number for _, number in SERVED.values()}
+
+
+#: /etc/default/patroni-exporter, as Showmax/patroni-exporter has it, without its address and port.
+SHOWMAX = {"BIND": "localhost", "ADDRESS_FAMILY": "AF_INET", "DEBUG": "", "TIMEOUT": "5", "VERIFY": "true"}
+
+
+def test_unit(upstream: Upstream, tmp_path: Path, port: int) -> None:
+    """The changed ExecStart in docs/upgrading.md, with the variables of the old unit."""
+    upstream.serve(RECORDED)
+    diff = blocks((ROOT / "docs" / "upgrading.md").read_text(), "diff")[0]
+    unit = "".join(line[1:] for line in diff.splitlines(keepends=True) if line[0] != "-").replace("\\\n", "")
+    (command,) = re.findall(rf"^ExecStart=\S+/({PROGRAM} .*)$", unit, re.MULTILINE)
+    quoted = re.sub(r"(\$\{\w+\})", r'"\1"', command)  # systemd passes each variable as one argument
+    environ = {**activated(tmp_path / "bin"), **SHOWMAX, "PORT": str(port), "PATRONI_URL": f"{upstream.url}/patroni"}
+    with serving(tmp_path, port, ["bash", "-euc", f"exec {quoted}"], environ=environ) as exporter:
+        assert exporter.up() == "1.0"
