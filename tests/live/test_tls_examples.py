@@ -52,14 +52,13 @@ def test_prometheus(upstream: Upstream, tmp_path: Path, port: int) -> None:
     client_keys, *jobs = blocks(text, "yaml")
     path = web_config(tmp_path, tls(cert_file="server.crt") + client_keys + users(**dict([ALICE])))
     modules = tmp_path / "modules.yml"
-    modules.write_text("modules: {patroni: {collector: patroni, targets: [127.0.0.1, localhost]}}")
-    node = recorded(upstream).url
+    node = recorded(upstream).url.removeprefix("http://")
+    keys = {"collector": "patroni", "targets": ["127.0.0.1"], "discovery": {"seeds": [node]}}
+    modules.write_text(yaml.safe_dump({"modules": {"patroni": keys}}))
     configuration = {"global": {"scrape_interval": "1s"}, "scrape_configs": []}
     for job in jobs:
         changed = re.sub(r"targets: .*", f'targets: ["localhost:{port}"]', job)
-        changed = changed.replace("target=db1", f"target={node.removeprefix('http://')}").replace(
-            "db1:9547", f"localhost:{port}"
-        )
+        changed = changed.replace("exporter:9547", f"localhost:{port}")
         configuration["scrape_configs"] += yaml.safe_load(changed)["scrape_configs"]
     arguments = command(upstream, port, "--web.config.file", path, "--config.file", str(modules))
     up = [("patroni", 1.0), *[("patroni-clusters", 1.0)] * 3]
