@@ -1,10 +1,12 @@
 """The documentation site: no warnings, all links exist, and nothing is loaded from other hosts."""
 
+import re
+import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from tests.site import ROOT, build
+from tests.site import PAGES, ROOT, build
 
 LOADED = {"img", "link", "script"}
 
@@ -46,3 +48,9 @@ def test_site(tmp_path: Path) -> None:
     links = [(path, link) for path, page in pages.items() for link in (*page.links, *page.loaded)]
     assert [(path.relative_to(site), link) for path, link in links if missing(path, link)] == []
     assert {link for page in pages.values() for link in page.loaded if "//" in link} == set()
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    nav = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]
+    listed = set(re.findall(r"[\w-]+\.md", str(nav)))
+    assert listed == {path.name for path in (ROOT / "docs").glob("*.md")} | set(PAGES.values()) - {"recordings.md"}
