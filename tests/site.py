@@ -26,6 +26,9 @@ PAGES = {
     "tests/recordings/README.md": "recordings.md",
 }
 
+#: A numbered list. Its text is indented by four spaces for Python-Markdown, where GitHub requires three.
+LIST = re.compile(r"(?m)^\d+\. .*(?:\n(?: {3}.*)?)+")
+
 #: A link or image in Markdown, and text that can look like one.
 LINK = re.compile(r"(?ms)^```.*?^```$|`[^`\n]+`|(?<=\]\()(?P<path>[^)\s#:]+)(?P<anchor>#[^)\s]*)?(?=\))")
 
@@ -52,11 +55,12 @@ class Source:
         path, target = ROOT / file, self.folder / page(file)
         target.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
-            files = sorted(entry for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("__"))
+            files = sorted(entry for entry in path.iterdir() if not entry.name.startswith("__"))
             rows = "".join(f"- [{entry.name}]({entry.name})\n" for entry in files)
             target.write_text(_header(file) + self._linked(rows, file, path))
         elif path.suffix == ".md":
-            target.write_text(self._linked(path.read_text(), file, path.parent))
+            text = LIST.sub(lambda found: found[0].replace("\n   ", "\n    "), path.read_text())
+            target.write_text(self._linked(text, file, path.parent))
         elif target.suffix in (".webp", ".svg"):
             shutil.copy(path, target)
         else:
