@@ -195,13 +195,11 @@ def test_check_shows_no_hash(upstream: Upstream, folder: Path, port: int) -> Non
 @pytest.mark.parametrize(
     "text",
     [
-        "",
         users(alice="a"),
-        tls(),
         tls(client_auth_type="RequireAndVerifyClientCert", client_ca_file="ours-ca.pem") + users(alice="a"),
         tls(client_auth_type="RequireAndVerifyClientCert", client_ca_file="ours-ca.pem", max_version="TLS12"),
     ],
-    ids=["none", "users", "TLS", "TLS client and users", "TLS 1.2 client"],
+    ids=["users", "TLS client and users", "TLS 1.2 client"],
 )
 def test_healthcheck(upstream: Upstream, folder: Path, port: int, text: str) -> None:
     healthcheck = (sys.executable, str(ROOT / "deploy" / "healthcheck.py"), str(folder / "cmdline"))
