@@ -31,8 +31,9 @@ style: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+unit: JOBS := auto
 unit: $(READY)
-	$(PYTEST) $(addprefix --ignore=tests/,live hosts limits deploy monitoring)
+	$(PYTEST) $(addprefix --ignore=tests/,live hosts limits deploy monitoring test_properties.py)
 
 test: style $(SERVERS)  ## run all checks except the drill: style, types, imports, Dockerfile, dependencies, tests with coverage
 	$(BIN)/hadolint Dockerfile deploy/compose/patroni.Dockerfile

@@ -1,4 +1,4 @@
-"""The oldest Patroni with its own /metrics: the exporters of two nodes agree with it. The recordings have the others."""
+"""The oldest Patroni with its own /metrics: the exporters of two nodes agree with it. Recordings have the others."""
 
 from tests.live.cluster import eventually, lab
 
