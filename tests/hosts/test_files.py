@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Upstream
-from tests.hosts.hosts import Checkout, Host, each_host, one_of_each, settings
+from tests.hosts.hosts import Checkout, Host, each_with_processes, one_of_each, settings
 from tests.live.processes import Served, until
 from tests.web_config import basic, users, web_config
 
@@ -31,7 +31,7 @@ def test_password(host: Host, checkout: Checkout, upstream: Upstream, port: int)
     web.unlink()
 
 
-@each_host
+@each_with_processes
 def test_modules_file(host: Host, checkout: Checkout, upstream: Upstream, port: int) -> None:
     """Every process reads a changed file, and keeps the last good version."""
     file = checkout.folder / "modules.yml"

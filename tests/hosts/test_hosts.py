@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from tests.conftest import Upstream
-from tests.hosts.hosts import Checkout, Host, each_host, one_of_each, settings
+from tests.hosts.hosts import Checkout, Host, each_host, each_with_processes, one_of_each, settings
 from tests.hosts.test_responses import stable
 from tests.live.processes import families, until
 
@@ -29,7 +29,7 @@ def test_mounted_below_a_path(host: Host, checkout: Checkout, upstream: Upstream
         assert served.request("/exporter").headers["Location"].endswith("/exporter/")
 
 
-@each_host
+@each_with_processes
 def test_each_process_sends_one_request(host: Host, checkout: Checkout, upstream: Upstream, port: int) -> None:
     release = upstream.hold("/patroni")
     checkout.write_env(settings(upstream, PATRONI_EXPORTER_TIMEOUT="30"))

@@ -12,7 +12,7 @@ from exporter import create_app
 from exporter.config.settings import Settings
 from exporter.web.middleware import LONGEST
 from tests.conftest import Upstream
-from tests.hosts.hosts import GUNICORN, HOSTS, Checkout, Host, params, settings
+from tests.hosts.hosts import GUNICORN, LAZY, PAIRS, PRELOAD, Checkout, Host, params, settings
 from tests.limits.scrapes import STAYTUS
 from tests.live.processes import Served, event, families, free_port, recorded
 
@@ -26,7 +26,7 @@ class Running:
     upstream: Upstream
 
 
-@pytest.fixture(scope="module", params=params(*HOSTS))
+@pytest.fixture(scope="module", params=params(*PAIRS, PRELOAD, LAZY))
 def running(request: pytest.FixtureRequest, shared_checkout: Checkout) -> Iterator[Running]:
     with Upstream() as upstream, free_port() as port:
         recorded(upstream).serve(STAYTUS)

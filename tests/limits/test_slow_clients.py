@@ -2,10 +2,8 @@
 
 import contextlib
 import json
-import os
 import socket
 import ssl
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ import trustme
 
 from tests.certificates import HERE, issue
 from tests.conftest import Upstream
-from tests.live.processes import MODULE, Served, free_port, serving, until
+from tests.live.processes import MODULE, Served, free_port, run, serving, until
 from tests.web_config import tls, web_config
 
 REQUEST = b"GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -278,13 +276,12 @@ def test_connections_end_with_the_exporter(tmp_path: Path, upstream: Upstream) -
         assert (idle.recv(1), incomplete.recv(1)) == (b"", b"")
 
 
-def test_gunicorn_without_an_overridden_method_is_refused(tmp_path: Path) -> None:
+def test_gunicorn_without_an_overridden_method_is_refused(tmp_path: Path, port: int) -> None:
     code = (
         "from gunicorn.workers.gthread import ThreadWorker; del ThreadWorker.finish_request;"
         "import exporter.__main__ as command; command.main()"
     )
-    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "EXPORTER_ENV_FILE": os.devnull}
-    ended = subprocess.run([MODULE[0], "-c", code], capture_output=True, text=True, env=environ, cwd=tmp_path)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.endswith(" has no ThreadWorker.finish_request(self, conn, fs): expected gunicorn 25 to 27\n")
-    assert ended.stderr.count("\n") == 1
+    status, output = run([MODULE[0], "-c", code, "--port", str(port)], cwd=tmp_path)
+    assert status == 2
+    assert output.endswith(" has no ThreadWorker.finish_request(self, conn, fs): expected gunicorn 25 to 27\n")
+    assert output.count("\n") == 1

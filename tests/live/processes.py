@@ -136,6 +136,8 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Starts a command in a new session, as another user if there is one. Its environment has no other variables."""
     least = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "EXPORTER_ENV_FILE": os.devnull}
+    if user is None:  # another user cannot write to the folder of coverage
+        least |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     return subprocess.Popen(
         command,
         cwd=cwd,

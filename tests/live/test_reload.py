@@ -68,8 +68,8 @@ def test_workers_have_the_same_modules(tmp_path: Path, port: int) -> None:
     assert "Traceback" not in log
 
 
-def test_bad_file_at_the_start(tmp_path: Path) -> None:
+def test_bad_file_at_the_start(tmp_path: Path, port: int) -> None:
     file = tmp_path / "m.yml"
     file.write_text(BAD)
     line = f"patroni-staytus-exporter: {file}:1: modules: expected a mapping, found a number\n"
-    assert run((*MODULE, "--config.file", str(file)), cwd=tmp_path) == (2, line)
+    assert run((*MODULE, "--port", str(port), "--config.file", str(file)), cwd=tmp_path) == (2, line)

@@ -171,10 +171,11 @@ def test_users_and_authorities_change(upstream: Upstream, folder: Path, port: in
         assert exporter.end() == 0
 
 
-def test_bad_file(folder: Path) -> None:
+def test_bad_file(folder: Path, port: int) -> None:
     path = web_config(folder, tls(key_file="gone.key"))
     line = f"{path}: tls_server_config: key_file: '{folder}/gone.key': No such file or directory"
-    assert run((*MODULE, "--web.config.file", path), cwd=folder) == (2, f"patroni-staytus-exporter: {line}\n")
+    expected = (2, f"patroni-staytus-exporter: {line}\n")
+    assert run((*MODULE, "--port", str(port), "--web.config.file", path), cwd=folder) == expected
 
 
 def test_check_shows_no_hash(upstream: Upstream, folder: Path, port: int) -> None:
@@ -194,12 +195,11 @@ def test_check_shows_no_hash(upstream: Upstream, folder: Path, port: int) -> Non
 @pytest.mark.parametrize(
     "text",
     [
-        "",
         users(alice="a"),
-        tls(),
         tls(client_auth_type="RequireAndVerifyClientCert", client_ca_file="ours-ca.pem") + users(alice="a"),
         tls(client_auth_type="RequireAndVerifyClientCert", client_ca_file="ours-ca.pem", max_version="TLS12"),
     ],
+    ids=["users", "TLS client and users", "TLS 1.2 client"],
 )
 def test_healthcheck(upstream: Upstream, folder: Path, port: int, text: str) -> None:
     healthcheck = (sys.executable, str(ROOT / "deploy" / "healthcheck.py"), str(folder / "cmdline"))

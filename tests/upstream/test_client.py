@@ -114,51 +114,6 @@ def test_byte_by_byte_response_is_abandoned(
     assert (counts(client._abandoned), client.in_flight) == ({"": 1}, 0)
 
 
-def keeping(connections: list[socket.socket]) -> Callable[[BaseHTTPRequestHandler], None]:
-    """Keeps its connections open, and notes the connection of each response."""
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        connections.append(handler.connection)
-        handler.protocol_version = "HTTP/1.1"
-        handler.close_connection = False
-        handler.send_response(200)
-        handler.send_header("Content-Length", "2")
-        handler.end_headers()
-        handler.wfile.write(b"ok")
-
-    return answer
-
-
-def test_kept_connection_is_used_again(upstream: Upstream, client: Client) -> None:
-    connections: list[socket.socket] = []
-    upstream.answers["/x"] = keeping(connections)
-    for _ in range(3):
-        assert value_of(begin(client, at(upstream.url), "x")) == (200, b"ok")
-    assert [connection is connections[0] for connection in connections] == [True] * 3
-
-
-def test_stale_connection_is_replaced(upstream: Upstream, client: Client) -> None:
-    connections: list[socket.socket] = []
-    answer = keeping(connections)
-
-    def closing(handler: BaseHTTPRequestHandler) -> None:
-        if handler.connection in connections:
-            handler.connection.shutdown(socket.SHUT_RDWR)  # only now, so that it looked alive when it was chosen
-        else:
-            answer(handler)
-
-    upstream.answers["/x"] = closing
-    assert [value_of(begin(client, at(upstream.url), "x")) for _ in range(2)] == [(200, b"ok")] * 2
-    assert len(connections) == 2
-
-
-def test_new_connection_that_is_closed_is_not_tried_again(upstream: Upstream, client: Client) -> None:
-    upstream.answers["/x"] = lambda handler: None
-    reason = "the connection was closed without a response"
-    assert str(error_of(begin(client, at(upstream.url), "x"))) == reason
-    assert upstream.paths == ["/x"]
-
-
 @pytest.mark.parametrize("size", [2, 100_000])
 def test_internal_error_of_a_reader(upstream: Upstream, client: Client, size: int) -> None:
     upstream.answers["/x"] = (200, b"x" * size)
