@@ -17,7 +17,9 @@ pytestmark = pytest.mark.timeout(120)
 
 NAME = f"patroni_staytus_exporter-{__version__}"
 SDIST, WHEEL = f"{NAME}.tar.gz", f"{NAME}-py3-none-any.whl"
-NOT_OURS = shutil.ignore_patterns(".git", ".venv", ".env", ".*_cache", ".hypothesis", "__pycache__", "dist", "build")
+NOT_OURS = shutil.ignore_patterns(
+    ".git", ".venv", ".env", ".*_cache", ".coverage*", ".hypothesis", "__pycache__", "dist", "build"
+)
 
 
 @pytest.fixture(scope="module")
