@@ -1,6 +1,7 @@
 """The ScrapeConfigs and PodMonitors of deploy/kubernetes find the pods of each operator."""
 
 import json
+import os
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from tests.live.prometheus import prometheus
 from tests.recorded import moment
 
 FOLDER = ROOT / "deploy" / "kubernetes"
+#: Loopback addresses for this process, because the port is fixed.
+NETWORK = f"127.{87 + os.getpid() // 250 % 100}.{os.getpid() % 250}"
 PROBE = "patroni-staytus-exporter.monitoring.svc:9547"
 
 
@@ -133,14 +136,14 @@ class Node(Upstream):
 @needs("prometheus")
 def test_scrapes(tmp_path: Path, port: int) -> None:
     """A real Prometheus scrapes the pods of a cluster through one exporter with the modules file of the base."""
-    pods = [spilo(f"orders-{number}", f"127.87.0.{number}") for number in range(1, 4)]
+    pods = [spilo(f"orders-{number}", f"{NETWORK}.{number}") for number in range(1, 4)]
     with ExitStack() as stack:
         for number in range(1, 4):
-            stack.enter_context(Node(f"127.87.0.{number}")).serve(
+            stack.enter_context(Node(f"{NETWORK}.{number}")).serve(
                 moment("4.1.5", "healthy-async", f"n{number}").answers
             )
         modules = yaml.safe_load((FOLDER / "base" / "modules.yml").read_text())
-        modules["modules"]["patroni"]["targets"].append("127.87.0.0/16:8008")
+        modules["modules"]["patroni"]["targets"].append(f"{NETWORK}.0/24:8008")
         (tmp_path / "modules.yml").write_text(yaml.safe_dump(modules))
         environ = {"EXPORTER_CONFIG_FILE": str(tmp_path / "modules.yml")}
         stack.enter_context(serving(tmp_path, port, (*MODULE, "--port", str(port)), environ=environ))

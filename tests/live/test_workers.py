@@ -17,8 +17,6 @@ from tests.limits.scrapes import Samples, read_samples
 from tests.live.processes import MODULE, Served, serving, until
 from tests.web_config import ALICE, basic, users, web_config
 
-pytestmark = pytest.mark.timeout(60)
-
 
 class Exporter:
     """An exporter with two workers. Each scrape has a connection of its own, so that any worker can accept it."""
@@ -107,7 +105,7 @@ def test_requests_in_flight_are_those_of_live_workers(exporter: Exporter, upstre
     release = upstream.hold("/api/v1/services/all")
     for number, worker in enumerate((second, first), 1):
         with stopped(worker):
-            until(lambda expected=number: exporter.in_flight() == expected)  # type: ignore[misc]
+            until(lambda expected=number: exporter.in_flight() == expected, 60)  # type: ignore[misc]
     exporter.served.process.send_signal(signal.SIGHUP)
     until(lambda: not {first, second} & exporter.served.workers())
     release.set()
