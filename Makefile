@@ -59,7 +59,7 @@ drill: $(READY) $(SERVERS)  ## break real clusters and check the alerts of a rea
 bench: $(READY) $(SERVERS)  ## run the benchmark; about seven minutes
 	$(BIN)/python -m bench
 
-bench-fleet: $(READY) $(SERVERS)  ## run the benchmark of /probe with 10,000 targets; about four minutes
+bench-fleet: $(READY) $(SERVERS)  ## run the benchmark of /probe and /sd with 10,000 targets; about eight minutes
 	$(BIN)/python -m bench.fleet
 
 dist: $(READY)  ## build the sdist and the wheel in dist/
