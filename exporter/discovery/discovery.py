@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from operator import itemgetter
 
@@ -50,12 +50,11 @@ class ClusterDiscovery:
         self._resolved: dict[str, list[str]] = {}  # the addresses of a seed
         self._failed: dict[str, float] = {}  # when a request of a seed failed, in monotonic seconds
 
-    def of_targets(self, module: ProbeModule, targets: Iterable[str], end: float) -> list[Group]:
-        """Returns the members of the cluster of these nodes.
+    def of_targets(self, module: ProbeModule, urls: Sequence[str], end: float) -> list[Group]:
+        """Returns the members of the cluster of the nodes with these URLs, which the module allows.
 
-        Raises DiscoveryError when no node responds and the cluster is not known, NotAllowed or TargetError.
+        Raises DiscoveryError when no node responds and the cluster is not known.
         """
-        urls = [module.at(target).target.url for target in targets]
         clusters = self._state.clusters(module.name, of_targets=True)
         clusters.remove_expired((module.discovery or Discovery()).keep_missing)
         run = Run(module, self._client, end)

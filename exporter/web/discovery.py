@@ -33,13 +33,12 @@ def discovery_blueprint(
             raise BadRequest("expected the parameter target to be a node of the cluster, found an empty one")
         if len(targets) > MOST_TARGETS:
             raise BadRequest(f"expected at most {MOST_TARGETS} parameters target, found {len(targets)}")
-        for target in targets:
-            requested_target(module, target)
+        urls = [requested_target(module, target).target.url for target in targets]
         end = time.monotonic() + min(scrape_seconds(request.environ, "X-Prometheus-Refresh-Interval-Seconds"), DEADLINE)
         with limit.one():
             try:
-                if targets and discovery:
-                    return jsonify(discovery.of_targets(module, targets, end))
+                if urls and discovery:
+                    return jsonify(discovery.of_targets(module, urls, end))
                 if module.discovery and discovery:
                     return jsonify(discovery.of_module(module, module.discovery, end))
             except DiscoveryError as error:

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 #: The units of /proc/PID/stat: clock ticks of a second, and bytes of a page.
 TICKS, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 
-#: How often the processes are read again when one of them ended meanwhile.
+#: How often the processes are read again when one of them ended while they were read.
 ATTEMPTS = 20
 
 
@@ -48,7 +48,7 @@ def workers_of(server: int) -> tuple[int, dict[int, Status]]:
     """Returns the clock ticks of the workers that ended, and the workers that did not.
 
     Raises OSError when they cannot be read. Each worker counts once, so that the CPU time of all never goes back: all
-    is read again when a worker was waited for meanwhile.
+    is read again when the server waited for a worker at the same time.
     """
     for _ in range(ATTEMPTS):
         ended = Status.of(server).cpu_of_ended_children
