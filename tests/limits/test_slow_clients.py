@@ -215,8 +215,8 @@ def test_responses_that_clients_do_not_read_keep_no_thread(tmp_path: Path, upstr
         exporter(tmp_path, SHORT, large(upstream).url, with_tls=with_tls) as served,
         contextlib.ExitStack() as stack,
     ):
-        slow = [stack.enter_context(served.connect(32768)) for _ in range(3)]
-        for connection in slow:
+        for _ in range(3):
+            connection = stack.enter_context(served.connect(32768))
             connection.sendall(SCRAPE)
             assert connection.recv(12) == b"HTTP/1.1 200"
         assert served.seconds() < AT_ONCE
@@ -243,8 +243,8 @@ def test_unsent_responses_are_limited(tmp_path: Path, upstream: Upstream) -> Non
         exporter(tmp_path, "g.MAX_UNSENT = 8 << 20", large(upstream).url) as served,
         contextlib.ExitStack() as stack,
     ):
-        slow = [stack.enter_context(served.connect(32768)) for _ in range(3)]
-        for connection in slow:
+        for _ in range(3):
+            connection = stack.enter_context(served.connect(32768))
             connection.sendall(SCRAPE)
             assert connection.recv(12) == b"HTTP/1.1 200"
         until(lambda: served.reasons() == ["too many bytes that clients have not received"])
