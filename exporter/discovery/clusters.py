@@ -52,7 +52,8 @@ def listed(members: Iterable[Member], seen: float = 0.0) -> Iterator[ListedMembe
 class FoundCluster:
     """A cluster as it is now. `view` is the name of the member that represents it, empty when no member can.
 
-    `path` is where its DCS has it, if it was found there: two clusters of a DCS can have the same scope.
+    `path` is that of its keys in the DCS, such as /service/demo, if it was found there. Unlike the scope it is unique:
+    clusters in several namespaces, and the groups of a Citus cluster, can have the same scope.
     """
 
     scope: str

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from operator import itemgetter
 
 from exporter.config.allow_list import NotAllowed, TargetError
@@ -100,7 +101,7 @@ class ClusterDiscovery:
         paths = {each.path for each in present}
         for gone in [each for each in clusters if each.path not in paths]:
             clusters.update(gone, FoundCluster(gone.scope, (), ""))
-        found = [FoundCluster(each.scope, each.members, representative(each.members), each.path) for each in present]
+        found = [replace(each, view=representative(each.members)) for each in present]
         for cluster in found:  # all members are known now; whether the view responds is not
             clusters.update(clusters.at(cluster.path), cluster)
         for path, with_view in run.results((cluster.path, search_view(cluster)) for cluster in found):

@@ -10,7 +10,7 @@ from typing import Any
 from exporter.collectors.document import Answer, Fields, ParseError
 from exporter.config.discovery import Etcd
 from exporter.config.readers import password
-from exporter.discovery.keys import EtcdCluster as EtcdCluster
+from exporter.discovery.clusters import FoundCluster
 from exporter.discovery.keys import Keys
 from exporter.log import Event
 from exporter.upstream.errors import FetchError, not_sent
@@ -43,8 +43,8 @@ class EtcdError(Exception):
         )
 
 
-def clusters(etcd: Etcd, seconds: float) -> list[EtcdCluster]:
-    """Returns the clusters below the prefix, within `seconds`; raises EtcdError.
+def clusters(etcd: Etcd, seconds: float) -> list[FoundCluster]:
+    """Returns the clusters below the prefix, without a view, within `seconds`; raises EtcdError.
 
     A member whose value is not valid is left out, with a warning in the log.
     """

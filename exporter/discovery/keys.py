@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from exporter.collectors.document import Fields, ParseError
 from exporter.collectors.patroni_cluster import Member, read_member
+from exporter.discovery.clusters import FoundCluster
 
 #: Bytes of the values of all members.
 SIZE_LIMIT = 64 * 1024 * 1024
@@ -20,20 +21,6 @@ _KEY = re.compile(
 
 #: What Patroni copies from the value of a member (patroni/utils.py, cluster_as_json).
 _COPIED = ("api_url", "timeline", "pending_restart", "pending_restart_reason", "scheduled_restart", "tags")
-
-
-@dataclass(frozen=True)
-class EtcdCluster:
-    """A cluster; `leader` is the name of its leader, empty if there is none.
-
-    It has no members when all of them are gone. `path` is that of its keys, such as /service/demo, and unique, unlike
-    the scope: clusters in several namespaces, and the groups of a Citus cluster, can have the same one.
-    """
-
-    scope: str
-    leader: str
-    members: tuple[Member, ...]
-    path: str
 
 
 class Keys:
@@ -62,10 +49,10 @@ class Keys:
         else:
             cluster.set(match["name"], value)
 
-    def clusters(self) -> list[EtcdCluster]:
-        """Returns the clusters that have members or are initialized."""
+    def clusters(self) -> list[FoundCluster]:
+        """Returns the clusters that have members or are initialized, without a view."""
         return [
-            EtcdCluster(_scope(path), cluster.leader, tuple(self._members(path, cluster)), self._prefix + path)
+            FoundCluster(_scope(path), tuple(self._members(path, cluster)), "", self._prefix + path)
             for path, cluster in self._clusters.items()
             if cluster.members or cluster.is_initialized
         ]

@@ -55,7 +55,7 @@ def at(*endpoints: str, prefix: str = "/service/", timeout: float = 5.0, **optio
 def named(etcd: Etcd, seconds: float = 5.0) -> dict[str, list[str]]:
     """The names of the members by scope, the leader's first."""
     return {
-        cluster.scope: sorted((member.name for member in cluster.members), key=lambda name: name != cluster.leader)
+        cluster.scope: [member.name for member in sorted(cluster.members, key=lambda member: member.role != "leader")]
         for cluster in clusters(etcd, seconds)
     }
 

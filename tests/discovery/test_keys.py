@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from exporter.collectors.document import ParseError
 from exporter.collectors.patroni_cluster import Member
 from exporter.discovery import keys as module
-from exporter.discovery.keys import EtcdCluster, Keys
+from exporter.discovery.clusters import FoundCluster
+from exporter.discovery.keys import Keys
 from tests.limits.documents import JSON, written
 
 MEMBER = {
@@ -35,7 +36,7 @@ def read(values: dict[str, object], prefix: str = "/service/") -> Keys:
     return keys
 
 
-def clusters(values: dict[str, object], prefix: str = "/service/") -> list[EtcdCluster]:
+def clusters(values: dict[str, object], prefix: str = "/service/") -> list[FoundCluster]:
     keys = read(values, prefix)
     found = keys.clusters()
     assert keys.skipped == []
@@ -51,9 +52,9 @@ def roles(**values: object) -> dict[str, str | None]:
 
 def test_member() -> None:
     (cluster,) = clusters({"/service/a/leader": "n1", "/service/a/members/n1": MEMBER})
-    assert cluster == EtcdCluster(
+    assert cluster == FoundCluster(
         scope="a",
-        leader="n1",
+        view="",
         members=(
             Member(
                 name="n1",
