@@ -39,12 +39,12 @@ class Parsed(Collector):
         return self._metrics
 
 
-def registry(exposition: str, *, with_process: bool) -> CollectorRegistry:
+def registry(exposition: str) -> CollectorRegistry:
     """Returns a registry with the families of an exposition, with live process metrics instead of the scraped ones."""
     result = CollectorRegistry()
     families = text_string_to_metric_families(exposition)
     result.register(Parsed(family for family in families if not family.name.startswith(("process_", "python_"))))
-    for own in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR) if with_process else ():
+    for own in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
         result.register(own)
     return result
 
@@ -53,12 +53,11 @@ def main() -> None:
     """Runs the loop and prints the CPU seconds per iteration."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("base", help="base URL of Patroni")
-    parser.add_argument("metrics", help="URL of the exporter's /metrics or /probe")
-    parser.add_argument("--probe", action="store_true", help="the URL is one of /probe: leave out process metrics")
+    parser.add_argument("metrics", help="URL of the exporter's /metrics")
     parser.add_argument("--count", type=int, default=1000)
     arguments = parser.parse_args()
     session = requests.Session()
-    families = registry(session.get(arguments.metrics, timeout=5).text, with_process=not arguments.probe)
+    families = registry(session.get(arguments.metrics, timeout=5).text)
     prepared = [session.prepare_request(requests.Request("GET", arguments.base + path)) for path in PATRONI]
     start = 0.0
     for iteration in range(WARMUP + arguments.count):

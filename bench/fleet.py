@@ -1,28 +1,28 @@
-"""Many targets through /probe, each scraped on schedule, even if earlier responses are late.
+"""Many targets through /probe, each scraped on schedule, even if earlier responses are late."""
 
-python -m bench.fleet [--quick] [--targets 10000] [--interval 15] [--seconds 60] [--workers 2]
-"""
-
-import argparse
 import asyncio
 import contextlib
 import json
 import socket
-import statistics
-import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from bench.__main__ import Row
-from bench.load import complete_body
-from bench.processes import BenchError, Served, Upstream, cpu_seconds, exporter, pss_mib, running, upstream
+from bench.load import Connection, failure, get
+from bench.parts import Bench, Size
+from bench.processes import BenchError, Served, Upstream, cpu_seconds, exporter, pss_mib, upstream
+from bench.report import GOALS, goal, table
+
+WORKERS = 2
+
+#: Seconds after which a probe has failed.
+TIMEOUT = 15
 
 #: The response of a probe contains this line: for a target that is up, and for one that is down.
 UP, DOWN = b"patroni_up 1.0\n", b"patroni_up 0.0\n"
@@ -37,90 +37,209 @@ class Probes:
 
     def __str__(self) -> str:
         """Returns the quantiles 0.5 and 0.99."""
-        return f"p50 {self.quantile(0.5) * 1000:.0f} ms, p99 {self.quantile(0.99) * 1000:.0f} ms"
+        return f"{self.quantile(0.5) * 1000:,.0f} ms, {self.quantile(0.99) * 1000:,.0f} ms"
 
     def quantile(self, q: float) -> float:
         """Returns the duration in seconds at this quantile."""
         ordered = sorted(self.seconds) or [0.0]
         return ordered[min(len(ordered) - 1, int(len(ordered) * q))]
 
+    @property
+    def count(self) -> int:
+        return len(self.seconds) + self.failures.total()
 
-class _Connection(asyncio.Protocol):
-    """A persistent connection, which serves several targets, as in Prometheus."""
-
-    def __init__(self, idle: list["_Connection"]):
-        self._idle = idle
-        self._received = b""
-        self._done: asyncio.Future[bytes] | None = None
-        self.transport: asyncio.WriteTransport | None = None
-
-    def send(self, request: bytes) -> asyncio.Future[bytes]:
-        """Sends a request; the response is empty if the connection closes before it is complete."""
-        assert self.transport is not None  # noqa: S101 - connected
-        self._done = asyncio.get_running_loop().create_future()
-        self.transport.write(request)
-        return self._done
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 - of a stream
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        if complete_body(self._received, closed=False) is not None:
-            self._finish(self._received)
-            self._idle.append(self)
-
-    def connection_lost(self, _: Exception | None) -> None:
-        self.transport = None
-        self._finish(b"")
-
-    def _finish(self, response: bytes) -> None:
-        self._received = b""
-        if self._done is not None and not self._done.done():
-            self._done.set_result(response)
+    @property
+    def failed(self) -> str:
+        return ": ".join([f"{self.failures.total():,} of {self.count:,}", *self.failures])
 
 
-async def probe(
-    served: Served, target: str, contains: bytes, due: float, probes: Probes, idle: list[_Connection]
-) -> None:
-    """Probes one target and records the result."""
-    url = urlsplit(served.url)
-    head = f"Host: {url.netloc}\r\nX-Prometheus-Scrape-Timeout-Seconds: 10\r\n\r\n"
-    request = f"GET /probe?module=patroni&target={target} HTTP/1.1\r\n{head}".encode()
-    try:
-        response = b""
-        while idle and not response:  # the server may have closed an idle connection
-            connection = idle.pop()
-            response = await asyncio.wait_for(connection.send(request), 15) if connection.transport else b""
-        if not response:
-            loop = asyncio.get_running_loop()
-            _, connection = await loop.create_connection(lambda: _Connection(idle), url.hostname or "", url.port)
-            response = await asyncio.wait_for(connection.send(request), 15)
-    except OSError as error:
-        probes.failures[f"no response: {error.strerror or type(error).__name__}"] += 1
-        return
-    body = complete_body(response, closed=False)
-    if b" 200 " not in response[:16] or body is None or contains not in body:
-        probes.failures[response[:40].decode("latin-1").partition("\r")[0] or "empty response"] += 1
-    else:
-        probes.seconds.append(time.perf_counter() - due)
+#: A target, the line that its response contains, and the results that it counts for.
+Target = tuple[str, bytes, Probes]
 
 
-async def run_probes(served: Served, targets: list[tuple[str, bytes, Probes]], interval: float, seconds: float) -> None:
+@dataclass(frozen=True)
+class Run:
+    """The results of a run in which all targets are up. Times are in seconds."""
+
+    due: float  # probes per second
+    probes: Probes
+    elapsed: float
+    cpu: float
+    requests: Mapping[str, int]
+    series: int
+    pss: float
+    discoveries: list[float]
+
+    @property
+    def rate(self) -> float:
+        return len(self.probes.seconds) / self.elapsed
+
+
+#: The rows of the table of runs: the figure, its value, its target and whether it is reached.
+FIGURES: tuple[tuple[str, Callable[[Run], str], str, Callable[[Run], bool] | None], ...] = (
+    ("probes per second", lambda run: f"{run.rate:,.0f} of {run.due:,.0f}", "all",
+        lambda run: run.rate > 0.97 * run.due),
+    ("p50 and p99 of a probe", lambda run: str(run.probes), "p99 below 500 ms",
+        lambda run: run.probes.quantile(0.99) < 0.5),
+    ("failed", lambda run: run.probes.failed, "none", lambda run: not run.probes.failures),
+    ("CPUs used by the exporter", lambda run: f"{run.cpu / run.elapsed:.2f}", "below 1",
+        lambda run: run.cpu < run.elapsed),
+    ("PSS of all processes", lambda run: f"{run.pss:.0f} MiB", "below 150 MiB", lambda run: run.pss < 150),
+    ("CPU time per probe", lambda run: f"{run.cpu / run.probes.count * 1000:.2f} ms", "", None),
+    ("requests to Patroni per second", lambda run: f"{sum(run.requests.values()) / run.elapsed:,.0f}", "", None),
+    ("of these `/cluster`, for which Patroni reads its DCS",
+        lambda run: f"{run.requests['/cluster'] / run.elapsed:,.0f}", "", None),
+    ("series of a cluster", lambda run: str(run.series), "", None),
+    ("`/sd` the first and the second time", lambda run: ", ".join(f"{s:.1f} s" for s in run.discoveries), "", None),
+)  # fmt: skip
+
+
+def fleet(bench: Bench) -> str:
+    """Two workers probe many targets on schedule, even if earlier responses are late. A document takes 5 to 50 ms.
+    With one view, as in the scrape job of [http_sd.yml](../deploy/prometheus/http_sd.yml), the targets are those of
+    `/sd`, which is requested once a minute, and only one member of each cluster is requested for all documents. The
+    load generator and the upstream run on the same CPUs. A probe fails with status 503 while its worker serves 200
+    others.
+    """
+    size = bench.size
+    runs = {
+        f"{'one view' if view else 'every member'}, every {interval:.3g} s": run(
+            size.targets, interval, seconds, view=view
+        )
+        for view, interval, seconds in (
+            (False, size.interval, size.fleet_seconds),
+            (True, size.interval, size.fleet_seconds),
+            (True, size.interval / 1.5, size.fleet_seconds / 2),
+        )
+    }
+    rows = [
+        goal(
+            figure, *map(value, runs.values()), target=target, reached=[*map(reached, runs.values())] if reached else ()
+        )
+        for figure, value, target, reached in FIGURES
+    ]
+    others = [*half_hang(max(2, size.targets // 10), size), *all_refuse(size.targets, size)]
+    return f"{table((GOALS[0], *runs, *GOALS[2:]), rows)}\n{table(GOALS, others)}"
+
+
+def run(count: int, interval: float, seconds: float, *, view: bool) -> Run:
+    """Returns the results of a run in which all targets are up."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        upstream(0.005, 0.05, "0.0.0.0") as server,  # noqa: S104 - every address is a target
+        exporter(server, WORKERS, settings=_modules(folder, server, count if view else 0)) as served,
+    ):
+        targets = addresses(count, urlsplit(server.patroni).port or 0)
+        discoveries = []
+        for _ in range(2 if view else 0):
+            start = time.perf_counter()
+            targets = discovered(served)
+            discoveries.append(time.perf_counter() - start)
+        if view and len(targets) != count // 3 * 3:
+            raise BenchError(f"/sd returned {len(targets)} targets: expected {count // 3 * 3}")
+        probes, warmup = Probes(), Probes()
+        asyncio.run(run_probes(served, [(target, UP, warmup) for target in targets], interval, min(3.0, seconds)))
+        before, cpu, start = server.counts(), cpu_seconds(served.pid), time.perf_counter()
+        with refreshing(served) if view else contextlib.nullcontext():
+            asyncio.run(run_probes(served, [(target, UP, probes) for target in targets], interval, seconds))
+        elapsed, cpu = time.perf_counter() - start, cpu_seconds(served.pid) - cpu
+        requests = {path: number - before[path] for path, number in server.counts().items()}
+        series = sum(series_of(served, target) for target in targets[:3])
+        return Run(len(targets) / interval, probes, elapsed, cpu, requests, series, pss_mib(served.pid), discoveries)
+
+
+def half_hang(count: int, size: Size) -> Iterator[tuple[str, ...]]:
+    """Half of the targets hang; compares the other half with a run in which all targets are up."""
+    rounds = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        upstream(0.005, 0.05, "0.0.0.0") as server,  # noqa: S104 - every address is a target
+        hanging_server() as hanging,
+    ):
+        port = urlsplit(server.patroni).port or 0
+        for other in (port, hanging):
+            with exporter(server, WORKERS, settings=_modules(folder)) as served:
+                up, others = Probes(), Probes()
+                half, other_half = addresses(count // 2, port), addresses(count // 2, other)
+                contains = UP if other == port else DOWN
+                pairs = zip(half, other_half, strict=True)
+                targets = [target for one, two in pairs for target in ((one, UP, up), (two, contains, others))]
+                asyncio.run(run_probes(served, targets, size.interval, size.fleet_seconds))
+                rounds.append((up, others))
+    (all_up, _), (half_up, down) = rounds
+    is_as_fast = half_up.quantile(0.5) < 1.25 * all_up.quantile(0.5) and not half_up.failures
+    yield goal(f"{count:,} targets, all up: p50 and p99 of the first half", str(all_up))
+    value = f"{half_up}; failed: {half_up.failed}"
+    yield goal(f"{count:,} targets, half hang: the other half", value, target="as fast", reached=[is_as_fast])
+    yield goal("hanging targets without `patroni_up 0`", down.failed)
+
+
+def all_refuse(count: int, size: Size) -> Iterator[tuple[str, ...]]:
+    """All targets refuse the connection; compares the CPU time of the first and of the last round."""
+    with socket.socket() as closed, tempfile.TemporaryDirectory() as folder, upstream() as server:
+        closed.bind(("0.0.0.0", 0))  # noqa: S104 - every address is a target; no connection is accepted
+        port = closed.getsockname()[1]
+        with exporter(server, WORKERS, settings=_modules(folder)) as served:
+            cpus = []
+            for probes in (first := Probes(), last := Probes()):
+                targets = [(target, DOWN, probes) for target in addresses(count, port)]
+                cpu = cpu_seconds(served.pid)
+                asyncio.run(run_probes(served, targets, size.interval, max(size.fleet_seconds / 2, size.interval)))
+                cpus.append((cpu_seconds(served.pid) - cpu) / probes.count)
+            pss = pss_mib(served.pid)
+    value = f"{last}; failed: {last.failed}"
+    is_reached = last.quantile(0.99) < 1 and not first.failures + last.failures
+    yield goal(
+        f"{count:,} targets, all refuse: p50 and p99", value, target="p99 below 1 s, none failed", reached=[is_reached]
+    )
+    value = ", ".join(f"{cpu * 1000:.2f} ms" for cpu in cpus)
+    yield goal(
+        "CPU time per probe, in the first and in the last round",
+        value,
+        target="no growth",
+        reached=[cpus[1] < 1.25 * cpus[0]],
+    )
+    yield goal("PSS of all processes", f"{pss:.0f} MiB", target="below 150 MiB", reached=[pss < 150])
+
+
+async def run_probes(served: Served, targets: list[Target], interval: float, seconds: float) -> None:
     """Probes each target once per interval, evenly spread, for some seconds, and waits for the last responses."""
     start, gap = time.perf_counter(), interval / len(targets)
     pending: set[asyncio.Task[None]] = set()
-    idle: list[_Connection] = []
+    idle: list[Connection] = []
     for number in range(int(seconds / gap)):
         due = start + number * gap
         if (early := due - time.perf_counter()) > 0:
             await asyncio.sleep(early)
-        target, contains, probes = targets[number % len(targets)]
-        task = asyncio.create_task(probe(served, target, contains, due, probes, idle))
+        task = asyncio.create_task(probe(served, targets[number % len(targets)], due, idle))
         pending.add(task)
         task.add_done_callback(pending.discard)
     await asyncio.gather(*pending)
+
+
+async def probe(served: Served, target: Target, due: float, idle: list[Connection]) -> None:
+    """Probes one target and records the result. A connection serves several targets, as in Prometheus."""
+    address, contains, probes = target
+    url = f"{served.url}/probe?module=patroni&target={address}"
+    connection = idle.pop() if idle else Connection(url)
+    end: asyncio.Future[tuple[bytes, bytes | None, float]] = asyncio.get_running_loop().create_future()
+
+    def done(response: bytes, body: bytes | None, ended: float) -> None:
+        if not end.done():
+            end.set_result((response, body, ended))
+
+    connection.send(get(url, "X-Prometheus-Scrape-Timeout-Seconds: 10"), done)
+    try:
+        response, body, ended = await asyncio.wait_for(end, TIMEOUT)
+    except TimeoutError:
+        connection.close()
+        probes.failures[f"no response within {TIMEOUT} s"] += 1
+        return
+    idle.append(connection)
+    if reason := failure(response, body, contains):
+        probes.failures[reason] += 1
+    else:
+        probes.seconds.append(ended - due)
 
 
 def addresses(count: int, port: int) -> list[str]:
@@ -133,64 +252,6 @@ def hanging_server() -> Iterator[int]:
     """Yields the port of a server that never calls accept(): clients connect but get no response."""
     with socket.create_server(("0.0.0.0", 0), backlog=4096) as listener:  # noqa: S104 - every address is a target
         yield listener.getsockname()[1]
-
-
-def fleet(count: int, interval: float, seconds: float, workers: int, *, view: bool) -> Iterator[Row]:
-    """All targets are up; each document takes 5 to 50 ms.
-
-    With `view` the targets are those of /sd, which is requested once a minute, and of each cluster only its view is
-    requested for all documents.
-    """
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        upstream(0.005, 0.05, "0.0.0.0") as server,  # noqa: S104 - every address is a target
-        exporter(server, workers, settings=_modules(folder, server, count if view else 0)) as served,
-    ):
-        port = urlsplit(server.patroni).port or 0
-        probes, warmup = Probes(), Probes()
-        if view:
-            started = time.perf_counter()
-            discovered(served)
-            yield Row(
-                f"/sd of {count // 3} clusters: seconds for the first time", f"{time.perf_counter() - started:.1f}"
-            )
-            started = time.perf_counter()
-            targets = [(target, UP, probes) for target in discovered(served)]
-            yield Row("seconds once they are known", f"{time.perf_counter() - started:.1f}")
-            yield Row("targets", str(len(targets)), str(count // 3 * 3), len(targets) == count // 3 * 3)
-        else:
-            targets = [(target, UP, probes) for target in addresses(count, port)]
-        asyncio.run(run_probes(served, [(target, UP, warmup) for target, *_ in targets], interval, min(3.0, seconds)))
-        before, cpu, start = server.counts(), cpu_seconds(served.pid), time.perf_counter()
-        with refreshing(served) if view else contextlib.nullcontext():
-            asyncio.run(run_probes(served, targets, interval, seconds))
-        elapsed, cpu = time.perf_counter() - start, cpu_seconds(served.pid) - cpu
-        requests = {path: number - before[path] for path, number in server.counts().items()}
-        memory = pss_mib(served.pid)
-        series = sum(len(samples_of(served, target)) for target, *_ in targets[:3])
-        one = f"{served.url}/probe?module=patroni&target={addresses(1, port)[0]}"
-        with running("bench.bare_loop", server.patroni, one, "--probe", "--count", "50") as process:
-            bare = float(process.communicate(timeout=600)[0])
-    succeeded, failed = len(probes.seconds), probes.failures.total()
-    due = len(targets) / interval
-    what = "the view of each cluster for all documents" if view else "every member for all documents"
-    yield Row(
-        f"{len(targets)} targets every {interval:.3g} s, {what}: probes per second, of {due:.0f} that are due",
-        f"{succeeded / elapsed:.0f}",
-        "all",
-        succeeded / elapsed > 0.97 * due,
-    )
-    yield Row("p50 and p99 of a probe", str(probes), "p99 below 0.5 s", probes.quantile(0.99) < 0.5)
-    yield Row(f"failed of {succeeded + failed}", str(failed), "0", not failed)
-    yield Row("CPUs used", f"{cpu / elapsed:.2f}", "below 1", cpu / elapsed < 1)
-    yield Row("requests to Patroni per second", f"{sum(requests.values()) / elapsed:.0f}")
-    yield Row("of these, /cluster, for which Patroni reads its DCS", f"{requests['/cluster'] / elapsed:.0f}")
-    yield Row("series of a cluster", str(series))
-    yield Row(f"PSS of all processes, {workers} workers", f"{memory:.0f} MiB", "below 150 MiB", memory < 150)
-    per_probe = cpu / max(1, succeeded + failed)
-    yield Row("CPU per probe", f"{per_probe * 1000:.2f} ms, {per_probe / bare:.2f} of the bare loop")
-    for reason, times in probes.failures.items():
-        sys.stderr.write(f"bench.fleet: {times} x {reason}\n")
 
 
 def discovered(served: Served) -> list[str]:
@@ -222,66 +283,10 @@ def refreshing(served: Served) -> Iterator[None]:
         thread.join()
 
 
-def samples_of(served: Served, target: str) -> list[str]:
-    """Returns the lines with a sample."""
+def series_of(served: Served, target: str) -> int:
+    """Returns the number of samples of a target."""
     with urlopen(f"{served.url}/probe?module=patroni&target={target}", timeout=30) as response:  # noqa: S310 - own
-        return [line for line in response.read().decode().splitlines() if not line.startswith("#")]
-
-
-def half_hang(count: int, interval: float, seconds: float, workers: int) -> Iterator[Row]:
-    """Half of the targets hang; compares the other half with a run in which all targets are up."""
-    rounds: list[tuple[Probes, Probes]] = []
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        upstream(0.005, 0.05, "0.0.0.0") as server,  # noqa: S104 - every address is a target
-        hanging_server() as hanging,
-    ):
-        port = urlsplit(server.patroni).port or 0
-        for other in (port, hanging):
-            with exporter(server, workers, settings=_modules(folder)) as served:
-                up, others = Probes(), Probes()
-                half = addresses(count // 2, port)
-                contains = UP if other == port else DOWN
-                pairs = zip(half, addresses(count // 2, other), strict=True)
-                targets = [target for one, two in pairs for target in ((one, UP, up), (two, contains, others))]
-                asyncio.run(run_probes(served, targets, interval, seconds))
-                rounds.append((up, others))
-    (all_up, _), (half_up, down) = rounds
-    ratio = statistics.median(half_up.seconds or [0.0]) / statistics.median(all_up.seconds or [1.0])
-    yield Row(f"{count} targets, all up: the first half", str(all_up))
-    yield Row(f"{count} targets, half hang: the other half", str(half_up), "as fast", ratio < 1.25)
-    yield Row("failed of those that are up", str(half_up.failures.total()), "0", not half_up.failures)
-    reported = len(down.seconds)
-    yield Row("hanging targets with `patroni_up 0`", f"{reported} of {reported + down.failures.total()}")
-    for reason, times in (half_up.failures + down.failures).items():
-        sys.stderr.write(f"bench.fleet: {times} x {reason}\n")
-
-
-def all_refuse(count: int, interval: float, seconds: float, workers: int) -> Iterator[Row]:
-    """All targets refuse the connection; the CPU per probe in the first and in the last round."""
-    with socket.socket() as closed, tempfile.TemporaryDirectory() as folder, upstream() as server:
-        closed.bind(("0.0.0.0", 0))  # noqa: S104 - every address is a target; no connection is accepted
-        port = closed.getsockname()[1]
-        with exporter(server, workers, settings=_modules(folder)) as served:
-            cpus = []
-            for probes in (first := Probes(), last := Probes()):
-                targets = [(target, DOWN, probes) for target in addresses(count, port)]
-                cpu = cpu_seconds(served.pid)
-                asyncio.run(run_probes(served, targets, interval, max(seconds / 2, interval)))
-                cpus.append((cpu_seconds(served.pid) - cpu) / max(1, len(probes.seconds)))
-            memory = pss_mib(served.pid)
-    failed = first.failures + last.failures
-    yield Row(f"{count} targets, all refuse: p50 and p99", str(last), "p99 below 1 s", last.quantile(0.99) < 1)
-    yield Row("failed", str(failed.total()), "0", not failed)
-    yield Row(
-        "CPU per probe, in the first and in the last round",
-        f"{cpus[0] * 1000:.2f} ms, {cpus[1] * 1000:.2f} ms",
-        "no growth",
-        cpus[1] < 1.25 * cpus[0],
-    )
-    yield Row(f"PSS of all processes, {workers} workers", f"{memory:.0f} MiB", "below 150 MiB", memory < 150)
-    for reason, times in failed.items():
-        sys.stderr.write(f"bench.fleet: {times} x {reason}\n")
+        return sum(not line.startswith(b"#") for line in response)
 
 
 def _modules(folder: str, server: Upstream | None = None, count: int = 0) -> dict[str, str]:
@@ -293,35 +298,3 @@ def _modules(folder: str, server: Upstream | None = None, count: int = 0) -> dic
         module["discovery"] = {"seeds": addresses(count, port)[1 : count // 3 * 3 : 3]}
     file.write_text(json.dumps({"modules": {"patroni": module}}))
     return {"EXPORTER_CONFIG_FILE": str(file)}
-
-
-def main() -> int:
-    """Runs all parts and prints the table."""
-    parser = argparse.ArgumentParser(prog="bench.fleet", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few targets, to test the benchmark itself")
-    parser.add_argument("--targets", type=int, default=10_000)
-    parser.add_argument("--interval", type=float, default=15.0)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--workers", type=int, default=2)
-    arguments = parser.parse_args()
-    if arguments.quick:
-        arguments.targets, arguments.interval, arguments.seconds = 100, 2.0, 2.0
-    rows: list[Row] = []
-    try:
-        for view in (False, True):
-            rows += fleet(arguments.targets, arguments.interval, arguments.seconds, arguments.workers, view=view)
-        faster = arguments.interval / 1.5
-        rows += fleet(arguments.targets, faster, arguments.seconds / 2, arguments.workers, view=True)
-        rows += half_hang(max(2, arguments.targets // 10), arguments.interval, arguments.seconds, arguments.workers)
-        rows += all_refuse(arguments.targets, arguments.interval, arguments.seconds, arguments.workers)
-    except BenchError as error:
-        sys.stderr.write(f"bench.fleet: {error}\n")
-        return 1
-    sys.stdout.write(
-        "\n".join(["| figure | value | target | reached |", "| --- | --- | --- | --- |", *map(str, rows)]) + "\n"
-    )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -20,6 +20,9 @@ from urllib.parse import urlsplit
 TIMEOUT = 30.0
 MAX_SECONDS = 900.0
 
+#: Receives a response, its body, which is None if the response is incomplete, and the time of its end.
+Done = Callable[[bytes, bytes | None, float], None]
+
 
 def complete_body(response: bytes, closed: bool) -> bytes | None:
     """Returns the body of an HTTP response, None while it is incomplete.
@@ -51,11 +54,100 @@ def _unchunked(rest: bytes) -> bytes | None:
         rest = rest[length + 2 :]
 
 
+def failure(response: bytes, body: bytes | None, contains: bytes) -> str | None:
+    """Returns why a response is not a success, or None."""
+    if not re.match(rb"HTTP/1\.[01] 200 ", response):
+        return response[:40].decode("latin-1").partition("\r")[0] or "empty response"
+    if body is None:
+        return "the response is incomplete"
+    return None if contains in body else f"the body does not contain {contains.decode()!r}"
+
+
+def get(url: str, *headers: str) -> bytes:
+    """Returns a request."""
+    parts = urlsplit(url)
+    path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    return "\r\n".join([f"GET {path} HTTP/1.1", f"Host: {parts.netloc}", *headers, "\r\n"]).encode()
+
+
+class Connection(asyncio.Protocol):
+    """A connection to the server of a URL for one request at a time, which is reused if the server keeps it open."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._address = parts.hostname or "", parts.port or 80
+        self._transport: asyncio.WriteTransport | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._request = self._received = b""
+        self._is_reused = False
+        self._done: Done | None = None  # of the request in flight
+        self._result: tuple[bytes, bytes | None, float] | None = None
+
+    def send(self, request: bytes, done: Done) -> None:
+        """Sends a request. If no connection can be made, the response is the reason."""
+        self._request, self._received, self._done = request, b"", done
+        self._is_reused = self._transport is not None
+        if self._transport is None:
+            self._connect()
+        else:
+            self._transport.write(request)
+
+    def close(self) -> None:
+        """Closes the connection; a request in flight gets no response."""
+        self._done = None
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 - of a stream
+        self._transport = transport
+        transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        body = complete_body(self._received, closed=False)
+        if body is not None:
+            self._finish(body)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._transport = None
+        if self._result is not None:
+            self._deliver()
+        elif self._done is not None and self._is_reused and not self._received:
+            self._is_reused = False  # the server closed an idle connection while the request was sent
+            self._connect()
+        elif self._done is not None:
+            self._finish(complete_body(self._received, closed=True))
+
+    def _connect(self) -> None:
+        self._connecting = asyncio.get_running_loop().create_task(self._connected())
+
+    async def _connected(self) -> None:
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: self, *self._address)
+        except OSError as error:
+            self._received = f"no connection: {error.strerror}".encode()
+            self._finish(None)
+
+    def _finish(self, body: bytes | None) -> None:
+        self._result = self._received, body, time.perf_counter()
+        is_last = b"\r\nConnection: close" in self._received or self._received.startswith(b"HTTP/1.0")
+        if is_last and self._transport is not None:
+            self._transport.close()  # and then the next request can be sent
+        else:
+            self._deliver()
+
+    def _deliver(self) -> None:
+        done, result = self._done, self._result
+        self._done = self._result = None
+        if done and result:
+            done(*result)
+
+
 @dataclass
 class Run:
     """The state that all clients share: when to stop, and the results of the requests."""
 
-    url: str
     contains: bytes
     count: int | None
     until: float
@@ -70,119 +162,41 @@ class Run:
         self.started += 1
         return True
 
-    def check(self, response: bytes, body: bytes | None) -> str | None:
-        """Returns why the response is a failure, or None."""
-        if body is None:
-            return "the response is incomplete"
-        if not re.match(rb"HTTP/1\.[01] 200 ", response):
-            return response[:40].decode("latin-1").partition("\r")[0]
-        return None if self.contains in body else f"the body does not contain {self.contains.decode()!r}"
 
+class Client:
+    """A client with one connection; `end` is done when the run is over."""
 
-class Client(asyncio.Protocol):
-    """A client with one connection, which is reused if the server keeps it open; calls `done` at the end of the run."""
-
-    def __init__(self, run: Run, done: Callable[[], None], reconnect: Callable[["Client"], None]):
-        url = urlsplit(run.url)
-        self._request = f"GET {url.path}?{url.query} HTTP/1.1\r\nHost: {url.netloc}\r\n\r\n".replace("? ", " ").encode()
-        self._run, self._done, self._reconnect = run, done, reconnect
-        self._transport: asyncio.WriteTransport | None = None
-        self._received = b""
-        self._fresh = False  # no response on this connection yet
-        self._closing = False  # send the next request when the connection is closed
-        self._started: float | None = None
+    def __init__(self, run: Run, url: str, end: asyncio.Future[None]) -> None:
+        self._connection, self._request = Connection(url), get(url)
+        self._run, self._end = run, end
+        self._started = 0.0
 
     def start(self) -> None:
         """Sends the next request, or finishes if the run is over."""
-        if not self._run.may_start():
-            if self._transport is not None:
-                self._transport.close()
-            self._done()
-            return
-        self._started = time.perf_counter()
-        if self._transport is None:
-            self._reconnect(self)
+        if self._run.may_start():
+            self._started = time.perf_counter()
+            self._connection.send(self._request, self._finish)
         else:
-            self._transport.write(self._request)
+            self._connection.close()
+            self._end.set_result(None)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 - of a stream
-        self._transport, self._fresh, self._received = transport, True, b""
-        transport.write(self._request)
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        body = complete_body(self._received, closed=False)
-        if body is not None:
-            self._finish(body)
-
-    def connection_lost(self, _: Exception | None) -> None:
-        self._transport = None
-        if self._closing:
-            self._closing = False
-            self.start()
-        elif self._started is None:
-            return  # the run is over
-        elif not self._received and not self._fresh:
-            self._reconnect(self)  # the server closed an idle connection while the request was sent
-        else:
-            self._finish(complete_body(self._received, closed=True))
-
-    def failed(self, reason: str) -> None:
-        """Counts a failure and stops this client, because its next request would fail too."""
-        self._run.failures[reason] += 1
-        self._started = None
-        self._done()
-
-    def _finish(self, body: bytes | None) -> None:
-        assert self._started is not None  # noqa: S101
-        elapsed, self._started = time.perf_counter() - self._started, None
-        reason = self._run.check(self._received, body)
+    def _finish(self, response: bytes, body: bytes | None, ended: float) -> None:
+        reason = failure(response, body, self._run.contains)
         if reason is None:
-            self._run.seconds.append(elapsed)
+            self._run.seconds.append(ended - self._started)
         else:
             self._run.failures[reason] += 1
-        self._closing = self._transport is not None and (
-            b"\r\nConnection: close" in self._received or self._received.startswith(b"HTTP/1.0")
-        )
-        self._received, self._fresh = b"", False
-        if self._closing and self._transport is not None:
-            self._transport.close()
-        else:
-            self.start()
+        self.start()
 
 
-async def load(run: Run, clients: int) -> None:
+async def load(run: Run, url: str, clients: int) -> None:
     """Runs the clients until the run is over or the timeout expires."""
-    loop = asyncio.get_running_loop()
-    url = urlsplit(run.url)
-    left = clients
-    done = loop.create_future()
-    connecting: set[asyncio.Task[None]] = set()
-
-    def client_done() -> None:
-        nonlocal left
-        left -= 1
-        if left == 0 and not done.done():
-            done.set_result(None)
-
-    async def connect(client: Client) -> None:
-        try:
-            await loop.create_connection(lambda: client, url.hostname or "", url.port or 80)
-        except OSError as error:
-            client.failed(f"no connection: {error.strerror}")
-
-    def reconnect(client: Client) -> None:
-        task = loop.create_task(connect(client))
-        connecting.add(task)
-        task.add_done_callback(connecting.discard)
-
-    for _ in range(clients):
-        Client(run, client_done, reconnect).start()
-    try:
-        await asyncio.wait_for(done, max(0.0, run.until - time.perf_counter()) + TIMEOUT)
-    except TimeoutError:
-        run.failures["no response before the timeout"] += left
+    ends = [asyncio.get_running_loop().create_future() for _ in range(clients)]
+    for end in ends:
+        Client(run, url, end).start()
+    _, pending = await asyncio.wait(ends, timeout=max(0.0, run.until - time.perf_counter()) + TIMEOUT)
+    if pending:
+        run.failures["no response before the timeout"] += len(pending)
 
 
 def figures(run: Run, elapsed: float) -> dict[str, object]:
@@ -190,7 +204,6 @@ def figures(run: Run, elapsed: float) -> dict[str, object]:
     ordered = sorted(run.seconds) or [0.0]
     return {
         "responses": len(run.seconds),
-        "failures": run.failures.total(),
         "reasons": dict(run.failures),
         "rate": len(run.seconds) / elapsed,
         "p50": ordered[len(ordered) // 2],
@@ -208,8 +221,8 @@ def main() -> None:
     parser.add_argument("--contains", default="", help="text that the body of each response must contain")
     arguments = parser.parse_args()
     start = time.perf_counter()
-    run = Run(arguments.url, arguments.contains.encode(), arguments.count, start + arguments.seconds)
-    asyncio.run(load(run, arguments.clients))
+    run = Run(arguments.contains.encode(), arguments.count, start + arguments.seconds)
+    asyncio.run(load(run, arguments.url, arguments.clients))
     sys.stdout.write(json.dumps(figures(run, time.perf_counter() - start)) + "\n")
 
 

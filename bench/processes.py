@@ -1,6 +1,7 @@
 """The processes of a run, and the CPU time and memory of a process tree."""
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from bench.upstream import COUNTS, PATRONI, program, services
+from bench.upstream import COUNTS, PATRONI, STAYTUS, program, services
 
 ROOT = Path(__file__).resolve().parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -62,13 +63,6 @@ def running(*command: str, environ: Mapping[str, str] | None = None) -> Iterator
                     pipe.close()
 
 
-def _first_line(process: subprocess.Popen[str]) -> str:
-    line = process.stdout.readline() if process.stdout else ""
-    if not line:
-        raise BenchError(f"{process.args!r} exited without output")
-    return line.strip()
-
-
 @dataclass(frozen=True)
 class Upstream:
     """The base URLs of the fake Patroni and Staytus, without a trailing slash."""
@@ -94,62 +88,47 @@ def upstream(min_delay: float = 0.0, max_delay: float | None = None, address: st
     """Runs the fake upstream; each response is delayed by a random time between the two, in seconds."""
     delays = [str(round(seconds * 1000)) for seconds in (min_delay, min_delay if max_delay is None else max_delay)]
     with running(program(), address, *delays) as process:
-        assert process.stdin is not None  # noqa: S101 - it is a pipe
+        assert isinstance(process.stdin, io.TextIOWrapper)  # noqa: S101 - a pipe
         process.stdin.buffer.write(services())
         process.stdin.flush()
-        patroni, staytus = _first_line(process).split()
+        ports = process.stdout.readline().split() if process.stdout else []
+        if len(ports) != 2:
+            raise BenchError(f"{process.args!r} exited without output")
+        patroni, staytus = ports
         yield Upstream(f"http://127.0.0.1:{patroni}", f"http://127.0.0.1:{staytus}")
-
-
-@contextlib.contextmanager
-def simple_exporter(server: Upstream, *paths: str) -> Iterator[str]:
-    """Runs the single-threaded exporter for these documents, by default all of Patroni; yields its base URL."""
-    documents = paths or tuple(path.lstrip("/") for path in PATRONI)
-    with running("bench.simple_exporter", server.patroni, *documents) as process:
-        yield f"http://127.0.0.1:{_first_line(process)}"
-
-
-#: The commands of other exporters, and a line of a successful scrape. Each of them requests only /patroni.
-PEERS = {
-    "showmax": (
-        "{python} {path}/patroni_exporter.py -b 127.0.0.1 -p {port} -u {upstream}/patroni",
-        "patroni_patroni_info{",
-    ),
-    "gopaytech": (
-        "{path} --web.listen-address=127.0.0.1:{port} --patroni.host={host} --patroni.port={upstream_port}",
-        "patroni_node_up 1\n",
-    ),
-}
-
-
-@contextlib.contextmanager
-def peer(name: str, path: Path, server: Upstream) -> Iterator[str]:
-    """Runs another exporter for this upstream; yields the URL of its metrics. The path is its checkout or program."""
-    port = _free_port()
-    host, _, upstream_port = server.patroni.rpartition(":")
-    values = {"python": sys.executable, "path": path.resolve(), "port": port, "upstream": server.patroni}
-    command = PEERS[name][0].format(**values, host=host, upstream_port=upstream_port)
-    with running(*command.split()) as process:
-        url = f"http://127.0.0.1:{port}/metrics"
-        _first_scrape(url, process)
-        yield url
 
 
 @dataclass(frozen=True)
 class Served:
-    """A running exporter: base URL, process id of gunicorn's master, seconds from start to first scrape."""
+    """A running exporter: its base URL, process, first scrape, and the seconds from its start to the end of that."""
 
     url: str
     pid: int
+    text: str
     first_scrape: float
 
 
 @contextlib.contextmanager
+def served(port: int, *command: str, environ: Mapping[str, str] | None = None) -> Iterator[Served]:
+    """Runs an exporter that listens on this port, and scrapes it once."""
+    start = time.perf_counter()
+    with running(*command, environ=environ) as process:
+        url = f"http://127.0.0.1:{port}"
+        text = _first_scrape(f"{url}/metrics", process)
+        yield Served(url, process.pid, text, time.perf_counter() - start)
+
+
+@contextlib.contextmanager
 def exporter(
-    server: Upstream, workers: int, *, staytus: bool = False, settings: Mapping[str, str] | None = None
+    server: Upstream,
+    workers: int,
+    *,
+    staytus: bool = False,
+    only_node: bool = False,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Served]:
-    """Runs the exporter for this upstream, with the Patroni module or with both, and scrapes it once."""
-    port = _free_port()
+    """Runs the exporter for this upstream, with the Patroni module or with both; `only_node` requests only /patroni."""
+    port = free_port()
     environ = {
         "PATRONI_EXPORTER_URL": f"{server.patroni}/patroni",
         "PATRONI_EXPORTER_BIND": "127.0.0.1",
@@ -157,18 +136,40 @@ def exporter(
     }
     if staytus:
         environ |= {"STAYTUS_API_URL": server.staytus, "STAYTUS_API_TOKEN": "token", "STAYTUS_API_SECRET": "secret"}
+    if only_node:
+        environ["PATRONI_EXPORTER_COLLECT"] = "node"
     environ |= settings or {}
-    start = time.perf_counter()
-    with running("exporter", "--workers", str(workers), environ=environ) as process:
-        url = f"http://127.0.0.1:{port}"
-        text = _first_scrape(f"{url}/metrics", process)
-        elapsed = time.perf_counter() - start
-        if text.count("_collector_success{") != 5 + 2 * staytus or '"} 0.0\n' in _successes(text):
-            raise BenchError(f"a scrape of the fake upstream failed:\n{_successes(text)}")
-        yield Served(url, process.pid, elapsed)
+    with served(port, "exporter", "--workers", str(workers), environ=environ) as running_exporter:
+        successes = [line for line in running_exporter.text.splitlines() if "_collector_success{" in line]
+        documents = (1 if only_node else len(PATRONI)) + (len(STAYTUS) if staytus else 0)
+        if len(successes) != documents or not all(line.endswith(" 1.0") for line in successes):
+            raise BenchError("a scrape of the fake upstream failed:\n" + "\n".join(successes))
+        yield running_exporter
 
 
-def _free_port() -> int:
+def simple_exporter(server: Upstream, *paths: str) -> contextlib.AbstractContextManager[Served]:
+    """Runs the single-threaded exporter for these documents of Patroni."""
+    port = free_port()
+    return served(port, "bench.simple_exporter", str(port), server.patroni, *(path.lstrip("/") for path in paths))
+
+
+def showmax(checkout: Path, server: Upstream) -> contextlib.AbstractContextManager[Served]:
+    """Runs Showmax's exporter from a checkout that has its requirements in .venv."""
+    port, checkout = free_port(), checkout.resolve()
+    program = (f"{checkout}/.venv/bin/python", f"{checkout}/patroni_exporter.py")
+    return served(port, *program, "-b", "127.0.0.1", "-p", str(port), "-u", f"{server.patroni}/patroni")
+
+
+def gopaytech(program: Path, server: Upstream) -> contextlib.AbstractContextManager[Served]:
+    """Runs gopaytech's exporter."""
+    port = free_port()
+    host, _, upstream_port = server.patroni.rpartition(":")
+    listen = f"--web.listen-address=127.0.0.1:{port}"
+    return served(port, str(program.resolve()), listen, f"--patroni.host={host}", f"--patroni.port={upstream_port}")
+
+
+def free_port() -> int:
+    """Returns a port on which no process listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
@@ -183,10 +184,6 @@ def _first_scrape(url: str, process: subprocess.Popen[str]) -> str:
         except (URLError, ConnectionError):
             time.sleep(0.005)
     raise BenchError(f"no scrape within {TIMEOUT:g} s; exit status {process.poll()}")
-
-
-def _successes(text: str) -> str:
-    return "".join(line for line in text.splitlines(keepends=True) if "_collector_success{" in line)
 
 
 def tree(pid: int) -> list[int]:
@@ -211,6 +208,26 @@ def cpu_seconds(pid: int) -> float:
 def pss_mib(pid: int) -> float:
     """Returns the proportional set size of a process and its descendants in MiB."""
     return sum(_kilobytes(Path(f"/proc/{member}/smaps_rollup"), "Pss") for member in tree(pid)) / MIB
+
+
+def resident_mib(pid: int) -> float:
+    """Returns the resident memory of a process and its descendants in MiB; pages that they share count once.
+
+    Unlike PSS, it is the same if other processes use the same files, for example the interpreter.
+    """
+    files: dict[str, int] = {}
+    for member in tree(pid):
+        kilobytes = 0
+        for line in Path(f"/proc/{member}/smaps").read_text().splitlines():
+            name, *fields = line.split()
+            if not name.endswith(":"):
+                mapped = " ".join(fields[:4])  # permissions, offset, device and inode
+            elif name == "Rss:":
+                kilobytes = int(fields[0])
+            elif name == "Anonymous:":
+                files[mapped] = max(files.get(mapped, 0), kilobytes - int(fields[0]))
+    anonymous = sum(_kilobytes(Path(f"/proc/{member}/smaps_rollup"), "Pss_Anon") for member in tree(pid))
+    return (anonymous + sum(files.values())) / MIB
 
 
 def _kilobytes(file: Path, name: str) -> int:

@@ -1,6 +1,6 @@
 """A simple exporter for comparison: wsgiref with one thread, requests.get() of one document after another.
 
-python -m bench.simple_exporter http://127.0.0.1:8008 patroni cluster history    # prints its port and serves
+python -m bench.simple_exporter 9999 http://127.0.0.1:8008 patroni cluster history    # serves on port 9999
 """
 
 import sys
@@ -49,8 +49,5 @@ class NoLogRequestHandler(WSGIRequestHandler):
 
 
 if __name__ == "__main__":
-    REGISTRY.register(Documents(sys.argv[1], sys.argv[2:]))
-    server = make_server("127.0.0.1", 0, make_wsgi_app(), handler_class=NoLogRequestHandler)
-    sys.stdout.write(f"{server.server_port}\n")
-    sys.stdout.flush()
-    server.serve_forever()
+    REGISTRY.register(Documents(sys.argv[2], sys.argv[3:]))
+    make_server("127.0.0.1", int(sys.argv[1]), make_wsgi_app(), handler_class=NoLogRequestHandler).serve_forever()
