@@ -35,6 +35,7 @@ def test_invalid_timestamp(text: str) -> None:
         (Answer(200, b""), "HTTP 200: expected valid JSON, found 0 bytes"),
         (Answer(502, b"<p>secret", "text/html; x=y"), "HTTP 502: expected valid JSON, found 9 bytes of text/html"),
         (Answer(200, b"x", "text/\x1b[1m"), "HTTP 200: expected valid JSON, found 1 bytes of text/"),
+        (Answer(200, b"x", "text/é"), "HTTP 200: expected valid JSON, found 1 bytes of text/"),
         (Answer(200, b"x", "\r\n"), "HTTP 200: expected valid JSON, found 1 bytes"),
         (Answer(200, b"x", "x" * 999), f"HTTP 200: expected valid JSON, found 1 bytes of {'x' * 60}"),
         (Answer(200, b'{"state": "run'), "HTTP 200: expected valid JSON, found 14 bytes"),
@@ -70,9 +71,9 @@ def values(fields: Fields) -> tuple[object, ...]:
 
 
 def test_values_are_read() -> None:
-    body = b"""{"t": "x", "i": 7, "n": 1.5, "f": true, "d": "2026-11-20T23:40:19Z", "p": "1/A", "o": {"k": 1},
+    body = b"""{"t": "x", "i": 7, "n": 1.5, "f": true, "d": "2026-11-20T23:40:19Z", "p": "1A/b", "o": {"k": 1},
         "l": [{"k": 2}]}"""
-    assert values(Answer(200, body).fields()) == ("x", 7, 1.5, 7.0, True, 1795218019.0, 2**32 + 10, 1, [2])
+    assert values(Answer(200, body).fields()) == ("x", 7, 1.5, 7.0, True, 1795218019.0, 26 * 2**32 + 11, 1, [2])
 
 
 @pytest.mark.parametrize("document", [{}, dict.fromkeys("tinfdpol")])
@@ -117,12 +118,13 @@ def test_integer_beyond_the_precision_of_a_float() -> None:
     assert Answer(200, b'{"i": 9007199254740993}').fields().integer("i") == 9007199254740993
 
 
-def test_lone_surrogate_becomes_a_question_mark() -> None:
-    fields = Answer(200, b'{"t": "a\\ud800b"}').fields()
-    assert fields.text("t") == "a?b"
+@pytest.mark.parametrize("surrogate", [b"\\ud800", b"\xed\xa0\x80"])
+def test_lone_surrogate_becomes_a_question_mark(surrogate: bytes) -> None:
+    assert Answer(200, b'{"t": "a' + surrogate + b'b"}').fields().text("t") == "a?b"
 
 
-def test_json_that_would_expand() -> None:
-    """4 MiB of JSON with 1.4 million empty objects."""
+@pytest.mark.parametrize("empty", [b"{}", b"[]"])
+def test_json_that_would_expand(empty: bytes) -> None:
+    """4 MiB of JSON with 1.4 million empty objects or arrays."""
     with pytest.raises(ParseError, match=r"^JSON that would take more than 128 MiB of memory$"):
-        Answer(200, b"[" + b"{}," * 1_400_000 + b"{}]").rows()
+        Answer(200, b"[" + (empty + b",") * 1_400_000 + empty + b"]").rows()

@@ -25,6 +25,7 @@ def ok(body: str) -> Answer:
         ("cluster", Answer(503, b"overloaded"), "HTTP 503: expected 200"),
         ("cluster", Answer(503, b"{}"), "HTTP 503: expected 200"),
         ("cluster", Answer(404, b"{}"), "HTTP 404: expected 200"),
+        ("cluster", Answer(500, b'{"patroni": {"version": "1.6.0"}}'), "HTTP 500: expected 200"),
         ("cluster", ok('{"members": {}}'), "members: expected an array, found an object"),
         ("cluster", ok('{"members": [{}]}'), "members[0].name: expected a string, found nothing"),
         ("cluster", ok('{"members": [{"name": "n1", "lsn": "nowhere"}]}'),

@@ -67,13 +67,37 @@ def test_synchronous_mode(value: object, mode: str | None) -> None:
     assert config(synchronous_mode=value).synchronous_mode == mode
 
 
+@pytest.mark.parametrize(
+    ("value", "is_standby"),
+    [
+        ({"host": "h"}, True),
+        ({"port": 5432}, True),
+        ({"restore_command": "cp"}, True),
+        ({"host": "", "create_replica_methods": ["basebackup"]}, False),
+        ({}, False),
+    ],
+)
+def test_standby_cluster(value: object, is_standby: bool) -> None:
+    assert config(standby_cluster=value).standby_cluster is is_standby
+
+
 def test_invalid_values_are_absent_with_a_warning() -> None:
-    model = config(ttl="secret", loop_wait=True, failsafe_mode=[], standby_cluster="secret", master_start_timeout={})
+    model = config(
+        ttl="secret",
+        loop_wait=True,
+        retry_timeout="inf",
+        synchronous_mode="secret",
+        failsafe_mode=[],
+        standby_cluster="secret",
+        master_start_timeout={},
+    )
     assert samples(model) == samples(config())
     assert list(COLLECTOR.warnings(model)) == [
         "ttl: expected a number, found a string",
         "loop_wait: expected a number, found True",
+        "retry_timeout: expected a number, found a string",
         "master_start_timeout: expected a number, found an object",
+        "synchronous_mode: expected a boolean or 'quorum', found a string",
         "failsafe_mode: expected a boolean, found an array",
         "standby_cluster: expected an object, found a string",
     ]

@@ -145,11 +145,13 @@ def test_role_is_exported_as_reported() -> None:
         ({"failover_priority": "7"}, 7),
         ({"failover_priority": "high"}, 1),
         ({"failover_priority": True}, 1),
-        ({"failover_priority": 10**400}, 1),
+        ({"failover_priority": " -7 "}, -7),
+        ({"failover_priority": 10**18 - 1}, 10**18 - 1),
+        ({"failover_priority": 10**18}, 1),
     ],
 )
 def test_failover_priority(tags: object, priority: int) -> None:
-    assert value("patroni_failover_priority", node(tags=tags)) == [priority]
+    assert node(tags=tags).failover_priority == priority
 
 
 @pytest.mark.parametrize(("number", "state"), [*enumerate(STATES), (0, "initalizing new cluster"), (-1, "new state")])
@@ -169,8 +171,8 @@ def test_version_that_is_not_numeric() -> None:
 
 
 def test_identical_standbys_are_one_sample() -> None:
-    row = dict(zip(Standby._fields, ("replicator", "pg_basebackup", None, "backup", "async", 0), strict=True))
-    standby = Standby("replicator", "pg_basebackup", "", "backup", "async", "0")
+    row = dict(zip(Standby._fields, ("replicator", "pg_basebackup", None, "backup", "sync", 1), strict=True))
+    standby = Standby("replicator", "pg_basebackup", "", "backup", "sync", "1")
     assert node(replication=[row, row]).replication == (standby,)
 
 
