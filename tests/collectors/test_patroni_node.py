@@ -182,6 +182,13 @@ def test_problems_are_absent_unless_reported() -> None:
     assert [value(family, node(watchdog_failed=True, logger_records_lost=7)) for family in families] == [[1.0], [7.0]]
 
 
+def test_certificate() -> None:
+    body = moment("4.1.5", "healthy-async", "n1").answers["/patroni"].body
+    models = [parse(Answer(200, body, certificate_not_after=seconds)) for seconds in (7.0, None)]
+    family = "patroni_tls_certificate_not_after_timestamp_seconds"
+    assert [value(family, model) for model in models] == [[7.0], []]
+
+
 def test_postgresql_info_with_missing_values() -> None:
     info = next(family for family in patroni_node.FAMILIES if family.name == "patroni_postgresql_info")
     assert list(info.samples(node(server_version=None), {})) == [(("", "7710421396321073731"), 1.0)]

@@ -28,6 +28,11 @@ def test_issue_without_its_user() -> None:
     assert "admin" not in repr(model).lower()
 
 
+def test_issue_with_required_keys_only() -> None:
+    model = issues({"identifier": "a", "state": "identified"})
+    assert model == Issues((Issue("a", "", "identified", "", None, None),), ())
+
+
 def test_number_of_issues_by_state() -> None:
     assert samples("staytus_issues", parse(staytus("issues_all_empty"))) == {
         ("investigating",): 0.0,
