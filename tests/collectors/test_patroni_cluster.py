@@ -1,6 +1,7 @@
 """GET /cluster: what the recordings do not contain; tests/test_golden.py compares the recordings."""
 
 import json
+import math
 
 import pytest
 
@@ -46,12 +47,13 @@ def test_unknown_role() -> None:
 
 
 def test_tags() -> None:
-    tags = {"plain": "text", "yes": True, "n": 7, "none": None, "list": [1, "é"], 'odd "\n\\': "\n"}
+    tags = {"plain": "text", "yes": True, "n": 7, "none": None, "nan": math.nan, "list": [1, "é"], 'odd "\n\\': "\n"}
     assert set(samples("patroni_member_tag_info", cluster(members=[{"name": "n1", "tags": tags}]))) == {
         ("n1", "plain", "text"),
         ("n1", "yes", "true"),
         ("n1", "n", "7"),
         ("n1", "none", "null"),
+        ("n1", "nan", "NaN"),
         ("n1", "list", '[1, "é"]'),
         ("n1", 'odd "\n\\', "\n"),
     }
