@@ -23,7 +23,6 @@ class NotSupported(Exception):
     """This version of the service does not have the document; `model` replaces the parsed document if it is set."""
 
     def __init__(self, model: object = None):
-        super().__init__("this version of the service does not have this document")
         self.model = model
 
 

@@ -73,7 +73,7 @@ class Place:
         default = {"http": 80, "https": 443}[parts.scheme]
         number = parts.port or (default if is_url or port is None else port)
         netloc = _shown(host) if number == default else f"{_shown(host)}:{number}"
-        return cls(f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}", host, number)
+        return cls(f"{parts.scheme}://{netloc}{parts.path}", host, number)
 
     def __str__(self) -> str:
         return f"{_shown(self.host)}:{self.port}"
