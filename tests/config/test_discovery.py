@@ -89,6 +89,8 @@ SECONDS = "expected a duration such as 5s, 500ms or 1m30s, from"
         ("{seeds: ['http://db1:8008/x']}", ": the targets of this module must have no path (allow_paths)"),
         ("{seeds: [db1], keep_missing: 8d}", f".keep_missing: '8d': {SECONDS} 0 s to 168h"),
         ("{etcd: {prefix: /}}", ".etcd: endpoints is missing"),
+        ("{etcd: {user: u}}", ".etcd.user: unknown key; expected endpoints, prefix, timeout, username, password, "
+         "password_file, tls_config"),
         ("{etcd: {endpoints: []}}", ".etcd.endpoints: expected a list, found an empty list"),
         ("{etcd: {endpoints: [etcd1:2379]}}", f".etcd.endpoints[0]: 'etcd1:2379': {ENDPOINT}"),
         ("{etcd: {endpoints: ['https://u:hush@etcd1']}}", f".etcd.endpoints[0]: {ENDPOINT}"),
@@ -98,6 +100,7 @@ SECONDS = "expected a duration such as 5s, 500ms or 1m30s, from"
         ("{etcd: {endpoints: [http://e], timeout: 0}}", f".etcd.timeout: '0': {SECONDS} 0.01 s to 1h"),
         ("{etcd: {endpoints: [http://e], username: u}}", ".etcd: expected either password or password_file"),
         ("{etcd: {endpoints: [http://e], password: p}}", ".etcd: username is missing: the password needs it"),
+        ("{etcd: {endpoints: [http://e], password_file: p}}", ".etcd: username is missing: the password needs it"),
         ("{etcd: {endpoints: [http://e], username: '', password: p}}",
          ".etcd.username: '': expected a name, one line"),
         ('{etcd: {endpoints: [http://e], username: u, password: "hush\\nhush"}}',

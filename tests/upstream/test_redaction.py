@@ -5,6 +5,7 @@ import pytest
 from exporter.upstream.headers import Secret
 from exporter.upstream.redaction import without_secrets
 from exporter.upstream.target import Credentials, Header, Login, RequestOptions, Target
+from exporter.version import __version__
 
 CREDENTIALS = Credentials(
     (
@@ -41,5 +42,17 @@ def test_every_spelling_is_hidden(body: str, shown: str) -> None:
     assert hidden(body, CREDENTIALS) == shown
 
 
-def test_authorization_that_is_not_base64() -> None:
-    assert hidden("it was Basic no base64", Credentials((Header("X", Secret("Basic no base64")),))) == "it was ***"
+@pytest.mark.parametrize(
+    ("part", "body", "shown"),
+    [
+        (Header("Authorization", Secret("Bearer t0k en")), "Bearer t0k en, t0k en", "***, ***"),
+        (Header("X", Secret("Basic no base64")), "it was Basic no base64", "it was ***"),
+        (Header("X", Secret("s3cr")), f"s3cr, patroni-staytus-exporter/{__version__}, identity",
+            f"***, patroni-staytus-exporter/{__version__}, identity"),
+        (Header("X", Secret("elevenchars")), "elevenchars", "elevenchars"),
+        (Header("X", Secret("twelveletter")), "twelveletter", "***"),
+        (Login("user", Secret("pa:ss5")), "user:pa:ss5, pa:ss5, ss5", "***, ***, ss5"),
+    ],
+)  # fmt: skip
+def test_one_secret(part: Header | Login, body: str, shown: str) -> None:
+    assert hidden(body, Credentials((part,))) == shown
