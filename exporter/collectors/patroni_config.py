@@ -66,11 +66,11 @@ def parse(answer: Answer) -> Config:
         primary_start_timeout=number(
             old_name if values.get("primary_start_timeout") is None else "primary_start_timeout"
         ),
-        synchronous_mode=read("synchronous_mode", _mode, "a boolean or 'quorum'"),
+        synchronous_mode=read("synchronous_mode", synchronous_mode, "a boolean or 'quorum'"),
         synchronous_mode_strict=flag("synchronous_mode_strict"),
         synchronous_node_count=number("synchronous_node_count"),
         failsafe_mode=flag("failsafe_mode"),
-        standby_cluster=read("standby_cluster", _standby_cluster, "an object"),
+        standby_cluster=read("standby_cluster", standby_cluster, "an object"),
         hash=_hash(values),
         warnings=tuple(warnings),
     )
@@ -93,13 +93,14 @@ def _flag(value: object) -> bool | None:
     return True if word in ("on", "true", "1", "yes") else False if word in ("off", "false", "0", "no") else None
 
 
-def _mode(value: object) -> str | None:
+def synchronous_mode(value: object) -> str | None:
+    """Returns "off", "on" or "quorum", or None for any other value, as patroni/global_config.py reads it."""
     if isinstance(value, str) and value.lower() == "quorum":
         return "quorum"
     return {True: "on", False: "off", None: None}[_flag(value)]
 
 
-def _standby_cluster(value: object) -> bool | None:
+def standby_cluster(value: object) -> bool | None:
     """Returns whether the cluster is a standby cluster as patroni/global_config.py does: it needs a source."""
     if not isinstance(value, dict):
         return None

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from exporter.collectors.document import Fields, ParseError
 from exporter.collectors.patroni_cluster import Member, read_member
+from exporter.collectors.patroni_config import standby_cluster, synchronous_mode
 from exporter.discovery.clusters import FoundCluster
 
 #: Bytes of the values of all members.
@@ -91,11 +92,9 @@ class _Cluster:
 
     def _set_config(self, config: dict[str, Any]) -> None:
         """Reads the modes as Patroni does (patroni/global_config.py)."""
-        standby, mode = config.get("standby_cluster"), str(config.get("synchronous_mode")).lower()
-        self.is_standby_cluster = isinstance(standby, dict) and any(
-            standby.get(key) for key in ("host", "port", "restore_command")
-        )
-        if mode in ("quorum", "on", "true", "yes", "1") and not self.is_standby_cluster:
+        mode = synchronous_mode(config.get("synchronous_mode"))
+        self.is_standby_cluster = standby_cluster(config.get("standby_cluster")) or False
+        if mode in ("on", "quorum") and not self.is_standby_cluster:
             self.sync_role = "quorum_standby" if mode == "quorum" else "sync_standby"
 
     def _set_sync(self, sync: dict[str, Any]) -> None:

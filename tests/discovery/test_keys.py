@@ -184,9 +184,9 @@ def test_member_that_is_not_valid(value: object, reason: str) -> None:
 
 def test_size_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SIZE_LIMIT", 1024 * 1024)
-    read({f"/service/a/members/n{number}": "x" * 100_000 for number in range(10)})
+    read({f"/service/a/members/n{number}": "x" * 131_072 for number in range(8)})
     with pytest.raises(ParseError, match=r"^the members take more than 1 MiB$"):
-        read({f"/service/a/members/n{number}": "x" * 100_000 for number in range(11)})
+        read({f"/service/a/members/n{number}": "x" * 131_072 for number in range(9)})
 
 
 PARTS = st.sampled_from((b"a", b"members", b"leader", b"config", b"sync", b"initialize", b"optime", b"0", b"", b"\xff"))
