@@ -141,7 +141,12 @@ def test_which_keys_are_clusters() -> None:
         for key in (
             *("service/a/members/n1", "service/a/members/n2/x", "service/a/optime/leader", "service/a/status"),
             *("service/gone/initialize", "service/gone/config", "service/other/config", "service/other/leader"),
-            *("service/citus/0/members/c1", "service/citus/1/members/w1", "service/citus/1/initialize"),
+            *(
+                "service/b/4２/members/n1",
+                "service/citus/0/members/c1",
+                "service/citus/1/members/w1",
+                "service/citus/1/initialize",
+            ),
             *("service/members/members/n1", "service/members/config", "service/optime/members/n1"),
             *("service/team/b/members/leader", "service/42/members/n1", "service/members/x", "service//members/n1"),
         )
@@ -152,6 +157,7 @@ def test_which_keys_are_clusters() -> None:
     assert found == {
         "/service/a": ("a", "n1"),
         "/service/gone": ("gone",),
+        "/service/b/4２": ("4２", "n1"),
         "/service/citus/0": ("citus", "c1"),
         "/service/citus/1": ("citus", "w1"),
         "/service/members": ("members", "n1"),
