@@ -118,6 +118,17 @@ def test_seed_that_never_responded(pair: tuple[Cluster, Cluster], tmp_path: Path
     assert sd(client)[b.host("b1")] == {"name": "b1", "cluster_view": "false"}  # b2 lists it
 
 
+def test_seeds_that_are_members(pair: tuple[Cluster, Cluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are not requested again while their cluster is found."""
+    monkeypatch.setattr(discovery, "SEED_INTERVAL", 0.0)
+    a, _ = pair
+    client = client_with(tmp_path, [a.host("a1"), a.host("a2")])
+    sd(client)
+    assert list(a.paths) == ["a1", "a2"]
+    sd(client)
+    assert a.paths == {"a1": ["/cluster"]}
+
+
 def test_two_clusters_of_one_scope(tmp_path: Path) -> None:
     with cluster("same", "n1", "n2") as one, cluster("same", "n1", "n2") as other:
         client = client_with(tmp_path, [one.host("n1"), other.host("n1")])

@@ -35,7 +35,7 @@ MEMBER = {"name": "n1", "role": "leader", "state": "running", "api_url": "http:/
 
 
 def test_target_groups(upstream: Upstream, client: FlaskClient) -> None:
-    tags = {"nofailover": True, "zone-a": "b c", "zone.a": "other", "ü": 1, "empty": ""}
+    tags = {"nofailover": True, "zone-A": "b c", "zone.A": "other", "ü": 1, "empty": ""}
     upstream.serve(
         cluster(
             {**MEMBER, "host": "192.0.2.1", "port": 5432, "timeline": 7, "tags": tags},
@@ -59,7 +59,7 @@ def test_target_groups(upstream: Upstream, client: FlaskClient) -> None:
         "port": "5432",
         "scheme": "http",
         "tag_nofailover": "true",
-        "tag_zone_a": "b c",
+        "tag_zone_A": "b c",
         "tag__": "1",
         "cluster_view": "false",
     }
