@@ -229,9 +229,10 @@ def test_same_login_at_once_is_one_hash(cache: PasswordCache, password: str, res
     assert first < 2 * (time.process_time() - start)
 
 
-def test_half_of_the_threads_wait() -> None:
-    cache = PasswordCache(threads=8)
-    assert at_once(cache, [("alice", "s3cret", "10.0.0.1")] * 16) == {True: 4, (429, 1): 12}
+@pytest.mark.parametrize(("threads", "waiting"), [(8, 4), (3, 1)])
+def test_half_of_the_threads_wait(threads: int, waiting: int) -> None:
+    cache = PasswordCache(threads)
+    assert at_once(cache, [("alice", "s3cret", "10.0.0.1")] * 16) == {True: waiting, (429, 1): 16 - waiting}
     assert at_once(cache, [("alice", "s3cret", "10.0.0.1")] * 16) == {True: 16}
 
 
@@ -241,6 +242,9 @@ def test_no_password_is_kept(cache: PasswordCache) -> None:
         cache.verify(basic("alice", password), known, "")
     kept = repr(vars(cache))
     assert [word for word in ("guess", "s3cret", "alice", basic("alice", "s3cret")[6:]) if word in kept] == []
+    another = PasswordCache()
+    assert another.verify(basic("alice", "s3cret"), known, "")
+    assert cache._remembered[True].keys().isdisjoint(another._remembered[True])
 
 
 def test_last_logins_are_remembered(cache: PasswordCache) -> None:
