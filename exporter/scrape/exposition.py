@@ -5,11 +5,13 @@ long and would be half of the CPU time of a probe. A test compares the two write
 """
 
 from collections.abc import Collection, Iterable
-from functools import cache
+from functools import cache, lru_cache
+from itertools import count
 
 from prometheus_client.utils import floatToGoString
 
-from exporter.scrape.families import Labels, samples_by_family
+from exporter.collectors.base import Names, Values
+from exporter.scrape.families import samples_by_family
 from exporter.scrape.results import ModuleResult
 
 
@@ -22,11 +24,15 @@ def exposition(results: Iterable[ModuleResult], *, openmetrics: bool = False, na
             if not names or name in names:
                 parts.append(_head(name, family.help, openmetrics))
                 for labels, number in samples:
-                    text = repr(number) if -1e6 < number < 1e6 else floatToGoString(number)  # type: ignore[no-untyped-call]
+                    text = repr(number) if -1e6 < number < 1e6 else _large(number)
                     parts.append(f"{name}{labels} {text}\n")
     if openmetrics:
         parts.append("# EOF\n")
     return "".join(parts)
+
+
+#: WAL positions and times repeat within a probe.
+_large = lru_cache(maxsize=64)(floatToGoString)
 
 
 @cache
@@ -35,11 +41,21 @@ def _head(name: str, help: str, openmetrics: bool) -> str:
     return f"# HELP {name} {escaped}\n# TYPE {name} gauge\n"
 
 
-def _labels(labels: Labels) -> str:
-    if not labels:
-        return ""
-    return "{" + ",".join([f'{name}="{_escaped(value)}"' for name, value in sorted(labels.items())]) + "}"
+def _labels(names: Names, values: Values) -> str:
+    given = [_escaped(value) for value in values if value is not None]
+    if len(given) < len(names):
+        names = tuple(name for name, value in zip(names, values, strict=True) if value is not None)
+    return _template(names).format(*given)
+
+
+@cache
+def _template(names: Names) -> str:
+    """Returns the text of labels, with the place of each value for str.format()."""
+    pairs = [f'{name}="{{{place}}}"' for name, place in sorted(zip(names, count(), strict=False))]
+    return "{{" + ",".join(pairs) + "}}" if names else ""
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    if "\\" in text or "\n" in text or '"' in text:
+        return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    return text

@@ -70,7 +70,7 @@ def families_of(module: Module) -> Iterator[Family[Any]]:
 
 
 def samples_by_family(
-    result: ModuleResult, written: Callable[[Labels], T]
+    result: ModuleResult, written: Callable[[Names, Values], T]
 ) -> Iterator[tuple[Family[Any], list[tuple[T, float]]]]:
     """Returns each family with its samples, whose labels are in the form that `written` returns.
 
@@ -78,7 +78,7 @@ def samples_by_family(
     out, and those with a common label that no document has a value for.
     """
     known = result.common_labels
-    common: dict[Names, Labels | None] = {}
+    common: dict[Names, Values | None] = {}
     labels: dict[tuple[Names, Names], dict[Values, T]] = {}  # most families have the labels of another one
     tables = [(document.collector.families, document.model) for document in result.documents]
     for families, model in (*tables, (SCRAPE_FAMILIES[result.module.service], result)):
@@ -87,14 +87,14 @@ def samples_by_family(
                 continue
             names = family.common_labels
             if names not in common:
-                common[names] = {name: known[name] for name in names} if known.keys() >= set(names) else None
+                common[names] = tuple(known[name] for name in names) if known.keys() >= set(names) else None
             if (shared := common[names]) is not None:
                 found = labels.setdefault((names, family.labels), {})
                 rows = _distinct(family, model, known) if family.labels else family.samples(model, known)
                 samples = []
                 for values, number in rows:
                     if values not in found:
-                        found[values] = written(shared | labels_of(family, values))
+                        found[values] = written(names + family.labels, shared + values)
                     samples.append((found[values], number))
                 yield family, samples
 
@@ -110,9 +110,9 @@ def _distinct(family: Family[Any], model: object, known: CommonLabels) -> Sample
     return first.items()
 
 
-def labels_of(family: Family[Any], values: Values) -> Labels:
-    """Returns the labels of one sample, without the common ones."""
-    return {name: value for name, value in zip(family.labels, values, strict=True) if value is not None}
+def labels_of(names: Names, values: Values) -> Labels:
+    """Returns the labels of one sample."""
+    return {name: value for name, value in zip(names, values, strict=True) if value is not None}
 
 
 def metric_of(family: Family[Any], samples: Iterable[tuple[Labels, float]] = ()) -> Metric:
@@ -124,7 +124,7 @@ def metric_of(family: Family[Any], samples: Iterable[tuple[Labels, float]] = ())
 
 def metrics(result: ModuleResult) -> Iterator[Metric]:
     """Returns the families with their samples."""
-    return (metric_of(family, samples) for family, samples in samples_by_family(result, lambda labels: labels))
+    return (metric_of(family, samples) for family, samples in samples_by_family(result, labels_of))
 
 
 def descriptions(module: Module) -> Iterator[Metric]:

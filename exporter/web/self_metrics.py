@@ -79,5 +79,5 @@ class StateCollector(Collector):
             self._file.get()  # reloads a changed file
         state = State(self._file, self._discovery.summaries() if self._discovery else {})
         for family in STATE:
-            if samples := [(labels_of(family, values), n) for values, n in family.samples(state, {})]:
+            if samples := [(labels_of(family.labels, values), n) for values, n in family.samples(state, {})]:
                 yield metric_of(family, samples)
