@@ -8,6 +8,7 @@ from urllib.parse import unquote_to_bytes
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from werkzeug.exceptions import BadRequest, HTTPException, InternalServerError
+from werkzeug.test import run_wsgi_app
 from werkzeug.wrappers import Response
 
 from exporter.log import Event
@@ -28,7 +29,7 @@ SENTENCES = {
 
 #: The headers of every response that does not set them itself, and those of pages.
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-PAGE_HEADERS = {
+PAGE_HEADERS = HEADERS | {
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
 }
@@ -44,20 +45,25 @@ def middleware(app: WSGIApplication, headers: Callable[[], Headers] = tuple) -> 
         start = time.monotonic()
         try:
             reject_malformed(environ)
-            response = Response.from_app(app, environ, buffered=True)
+            body, status, fields = run_wsgi_app(app, environ, buffered=True)
         except HTTPException as error:
-            response = error_response(error)
+            body, status, fields = run_wsgi_app(error_response(error), environ, buffered=True)
         except Exception:
             log.exception(Event("internal error", method=environ["REQUEST_METHOD"], path=_path(environ)))
-            response = error_response(InternalServerError())
-        defaults = HEADERS | PAGE_HEADERS if response.mimetype == "text/html" else HEADERS
-        for name, value in defaults.items():
-            response.headers.setdefault(name, value)
+            body, status, fields = run_wsgi_app(error_response(InternalServerError()), environ, buffered=True)
+        content = b"".join(body)
+        fields.setdefault("Content-Length", str(len(content)))
+        is_page = fields.get("Content-Type", "").startswith("text/html")
+        for name, value in (PAGE_HEADERS if is_page else HEADERS).items():
+            fields.setdefault(name, value)
         for name, value in headers():
-            response.headers[name] = value
+            fields[name] = value
+        if environ["REQUEST_METHOD"] == "HEAD":
+            content = b""
         if log.isEnabledFor(logging.DEBUG):
-            _log_request(environ, response, time.monotonic() - start)
-        return response(environ, start_response)
+            _log_request(environ, status, len(content), time.monotonic() - start)
+        start_response(status, fields.to_wsgi_list())
+        return [content]
 
     return wsgi
 
@@ -94,7 +100,6 @@ def _path(environ: WSGIEnvironment) -> str:
     return str((path + "?" + "&".join(names)).rstrip("?").encode("latin-1", "replace").decode(errors="replace"))
 
 
-def _log_request(environ: WSGIEnvironment, response: Response, seconds: float) -> None:
-    method, path, status = environ["REQUEST_METHOD"], _path(environ), response.status_code
-    size = 0 if method == "HEAD" else sum(map(len, response.response))
-    log.debug(Event("request", method=method, path=path, status=status, seconds=round(seconds, 6), bytes=size))
+def _log_request(environ: WSGIEnvironment, status: str, size: int, seconds: float) -> None:
+    method, path, code = environ["REQUEST_METHOD"], _path(environ), int(status.split(" ")[0])
+    log.debug(Event("request", method=method, path=path, status=code, seconds=round(seconds, 6), bytes=size))
