@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from itertools import chain
 from urllib.parse import urlsplit
 
 from exporter.config import readers
@@ -141,13 +142,16 @@ class AllowList:
     def __init__(self) -> None:
         self._names: defaultdict[str, list[range]] = defaultdict(list)
         self._patterns: list[tuple[re.Pattern[str], range]] = []
+        self._addresses: defaultdict[Address, list[range]] = defaultdict(list)
         self._networks: defaultdict[Network, list[range]] = defaultdict(list)
 
     def add(self, entry: str) -> None:
         """Adds an entry; raises ValueError when it is not valid."""
         place, ports = _place_and_ports(entry)
         network = _network(place)
-        if network is not None:
+        if network is not None and network.prefixlen == network.max_prefixlen:
+            self._addresses[network.network_address].append(ports)
+        elif network is not None:
             self._networks[network].append(ports)
         elif not re.fullmatch(r"[\w*-][\w.*-]*", place, re.ASCII):
             raise ValueError
@@ -164,8 +168,8 @@ class AllowList:
         A name that is not in the list passes if networks are: its address is known only when it is connected to.
         """
         if isinstance(place.host, str):
-            networks = self._networks.values()
-            if self._has_name(place.host, place.port) or any(_covers(ports, place.port) for ports in networks):
+            listed = chain(self._addresses.values(), self._networks.values())
+            if self._has_name(place.host, place.port) or any(_covers(ports, place.port) for ports in listed):
                 return
         elif self._has_address(place.host, place.port):
             return
@@ -189,13 +193,10 @@ class AllowList:
         )
 
     def _has_address(self, address: Address, port: int) -> bool:
-        if _covers(self._networks.get(ip_network(address), ()), port):
-            return True
-        is_special = _is_special(address)
-        return any(
+        return _covers(self._addresses.get(address, ()), port) or any(
             address in network
             and _covers(ports, port)
-            and (not is_special or all(map(_is_special, (network[0], network[-1]))))  # then so is all between them
+            and (not _is_special(address) or all(map(_is_special, (network[0], network[-1]))))  # then all between them
             for network, ports in self._networks.items()
         )
 

@@ -32,7 +32,7 @@ class ReloadableFile(ABC, Generic[T]):
         self.failure: str | None = None
         self._logged: str | None = None
         self._lock = threading.Lock()
-        self._seen: dict[str, object] = {path: None}
+        self._seen: dict[Path, object] = {Path(path): None}
         self._retry_at = 0.0
         self._text, self._value = self._read(None)
         self._last_good = SharedText(self._text)
@@ -108,17 +108,17 @@ class ReloadableFile(ABC, Generic[T]):
         text = text_of(self.path)
         value = self.parse(text, before)
         # A file that is new here has no stamp from before it was read, so everything is read once more.
-        self._seen = {path: stamps.get(path) for path in (self.path, *self.files(value))}
+        self._seen = {path: stamps.get(path) for path in map(Path, (self.path, *self.files(value)))}
         return text, value
 
-    def _stamps(self) -> dict[str, object]:
+    def _stamps(self) -> dict[Path, object]:
         return {path: _stamp(path) for path in self._seen}
 
 
-def _stamp(path: str) -> object:
+def _stamp(path: Path) -> object:
     """Returns what changes when the file, or a symbolic link to it, changes."""
     try:
-        status = Path(path).stat()
+        status = path.stat()
     except OSError as error:
         return error.errno
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev
