@@ -106,16 +106,14 @@ def check(environ: WSGIEnvironment) -> None:
         raise NotFound("not found: the metrics are at /metrics")
     if environ["REQUEST_METHOD"] not in METHODS:
         raise MethodNotAllowed(METHODS)
-    names(environ)
+    check_names(parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True).get("name[]", []))
 
 
-def names(environ: WSGIEnvironment) -> list[str]:
-    """Returns the parameters `name[]`; raises BadRequest when one is not the name of a metric."""
-    given = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True).get("name[]", [])
-    for name in given:
+def check_names(names: Iterable[str]) -> None:
+    """Raises BadRequest when a parameter `name[]` is not the name of a metric."""
+    for name in names:
         if not re.fullmatch("[a-zA-Z_:][a-zA-Z0-9_:]*", name):
             raise BadRequest("name[] must be the name of a metric: letters, digits, _ and :")
-    return given
 
 
 def accept(environ: WSGIEnvironment) -> str:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from logging.handlers import BufferingHandler
 
 from flask import Blueprint, Response, request
@@ -22,7 +23,7 @@ from exporter.upstream.client import Client
 from exporter.upstream.redaction import without_secrets
 from exporter.upstream.target import Module
 from exporter.web.limit import ConcurrencyLimit
-from exporter.web.metrics import accept, compression, names, scrape_seconds
+from exporter.web.metrics import accept, check_names, compression, scrape_seconds
 
 
 def requested_module(file: ModulesFile | None) -> ProbeModule:
@@ -54,7 +55,7 @@ def probe_blueprint(file: ModulesFile | None, client: Client, limit: Concurrency
 
     @blueprint.get("/probe")
     def probe() -> Response:
-        wanted = names(request.environ)
+        check_names(wanted := request.args.getlist("name[]"))
         template = requested_module(file)
         targets = request.args.getlist("target")
         if len(targets) != 1 or not targets[0]:
@@ -88,11 +89,16 @@ def _collect(module: ProbeModule) -> tuple[str, ...]:
 
 def _response(results: list[ModuleResult], wanted: list[str]) -> Response:
     """Returns the families in the format and encoding that the request accepts."""
-    _, content_type = choose_encoder(accept(request.environ))
+    content_type = _content_type(accept(request.environ))
     is_openmetrics = content_type.startswith("application/openmetrics-text")
     body = exposition(results, openmetrics=is_openmetrics, names=wanted).encode()
     encode, encoding = compression(request.environ)
     return Response(encode(body), headers=[("Content-Type", content_type), *encoding])
+
+
+@lru_cache(maxsize=8)
+def _content_type(accept: str) -> str:
+    return choose_encoder(accept)[1]
 
 
 # debug=true
