@@ -32,8 +32,9 @@ log = logging.getLogger(__name__)
 
 METHODS = ("GET", "HEAD", "OPTIONS")
 
-#: Takes a third of the time of the highest level, which prometheus_client uses, for three per cent more of bytes.
-GZIP_LEVEL = 4
+#: Takes half of the time of the highest level, which prometheus_client uses, for a tenth more of bytes. Level 4 takes
+#: half as long again.
+GZIP_LEVEL = 3
 
 _scrape: ContextVar[Scrape] = ContextVar("scrape")
 
