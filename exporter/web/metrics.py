@@ -32,8 +32,7 @@ log = logging.getLogger(__name__)
 
 METHODS = ("GET", "HEAD", "OPTIONS")
 
-#: Takes half of the time of the highest level, which prometheus_client uses, for a tenth more of bytes. Level 4 takes
-#: half as long again.
+#: Takes half of the time of the highest level, which prometheus_client uses, for a tenth more bytes.
 GZIP_LEVEL = 3
 
 _scrape: ContextVar[Scrape] = ContextVar("scrape")
