@@ -2,11 +2,12 @@
 
 Each system is made in a temporary folder, with a clone of the last commit and this machine's settings of apt, pip and
 certificates. Its processes have their own mounts, process ids and shared memory, so that they leave nothing; they share
-the network.
+the network. The output of each step is a log in build/fresh.
 """
 
 import argparse
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,12 +17,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).parents[1]
 CLONE = "root/patroni-staytus-exporter"
+LOGS = Path("build/fresh")
 
 #: What README requires before its commands.
 PACKAGES = ["ca-certificates", "make", "python3-venv"]
+
+#: The lines of a log that say what failed: those of pytest, ruff, mypy and make.
+FAILURES = re.compile(r"(?m)^(?:FAILED |ERROR:? |E: |\S+:\d+: error: |make(?:\[\d+\])?: \*\*\* ).*$")
 
 #: Settings of this machine that apt, pip and programs in the system need.
 FILES = ["/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf", "/etc/apt/apt.conf.d", "/usr/local/share/ca-certificates"]
@@ -55,25 +61,26 @@ class System:
 
     folder: Path
 
-    @classmethod
-    def make(cls, folder: Path, release: str) -> "System":
-        """Makes the system, or returns the one in the folder with a new clone."""
-        system = cls(folder)
-        if not (folder / ".made").exists():
-            included = ",".join(PACKAGES)
-            bootstrap = ["debootstrap", "--variant=minbase", f"--include={included}", release, str(folder), mirror()]
-            output = subprocess.run(bootstrap, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            if output.returncode:
-                raise FreshError(f"debootstrap failed: {output.stdout.strip().splitlines()[-1]}")
-            for name in FILES:
-                copy(Path(name), folder / name.lstrip("/"))
-            system.run("update-ca-certificates", 60)
-            (folder / ".made").touch()
-        shutil.rmtree(folder / CLONE, ignore_errors=True)
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder / CLONE)], check=True)
-        return system
+    def make(self, log: IO[str]) -> None:
+        """Makes the system if it does not exist."""
+        if (self.folder / ".made").exists():
+            log.write(f"{self.folder} exists\n")
+            return
+        command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", self.folder.name]
+        line = [*command, str(self.folder), mirror()]
+        if status := subprocess.run(line, check=False, stdout=log, stderr=subprocess.STDOUT).returncode:
+            raise FreshError(f"debootstrap: exit status {status}")
+        for name in FILES:
+            copy(Path(name), self.folder / name.lstrip("/"))
+        self.run(log, "update-ca-certificates", 60)
+        (self.folder / ".made").touch()
 
-    def run(self, command: str, seconds: float, until: str = "") -> None:
+    def clone(self) -> None:
+        """Replaces the clone with a new one."""
+        shutil.rmtree(self.folder / CLONE, ignore_errors=True)
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(self.folder / CLONE)], check=True)
+
+    def run(self, log: IO[str], command: str, seconds: float, until: str = "") -> None:
         """Runs a command in the clone. With `until`, presses Ctrl-C when a line contains this text."""
         script = f"cd /{CLONE} 2>/dev/null; {command}"
         own = ["unshare", "--mount", "--pid", "--ipc", "--fork", "--kill-child"]
@@ -92,21 +99,21 @@ class System:
         try:
             seen = not until
             for line in process.stdout:
-                print(line, end="", flush=True)
+                log.write(line)
                 if until and not seen and until in line:
                     seen = True
                     interrupt(process.pid)
             status = process.wait()
         except TimeoutError:
-            raise FreshError(f"{command}: not finished after {seconds:.0f} s") from None
+            raise FreshError(f"not finished after {seconds:.0f} s") from None
         finally:
             signal.alarm(0)
             process.kill()
             process.wait()
         if not seen:
-            raise FreshError(f"{command}: its output has no line with {until!r}")
+            raise FreshError(f"no line has {until!r}")
         if status and not until:
-            raise FreshError(f"{command}: exit status {status}")
+            raise FreshError(f"exit status {status}")
 
 
 def copy(source: Path, target: Path) -> None:
@@ -138,10 +145,12 @@ def interrupt(unshare: int) -> None:
             os.kill(process, signal.SIGINT)
 
 
-STEPS: dict[str, Callable[[System], None]] = {
-    "demo": lambda system: system.run("make demo", 900, until="Ctrl-C"),
-    "wheel": lambda system: system.run(INSTALL_WHEEL, 900),
-    "test": lambda system: system.run("make test", 7200),
+Step = Callable[[System, IO[str]], None]
+
+STEPS: dict[str, Step] = {
+    "demo": lambda system, log: system.run(log, "make demo", 900, until="Ctrl-C"),
+    "wheel": lambda system, log: system.run(log, INSTALL_WHEEL, 900),
+    "test": lambda system, log: system.run(log, "make test", 7200),
 }
 
 
@@ -162,27 +171,40 @@ def main() -> int:
     steps = {name: STEPS[name] for name in given.only or STEPS}
     if given.tests:
         command = f"make .venv/.ready .venv/.servers && .venv/bin/python -m pytest {given.tests}"
-        steps = {"tests": lambda system: system.run(command, 7200)}
-    with tempfile.TemporaryDirectory(prefix="fresh-") as temporary:
-        results = [
-            run_step(release, name, step, given.folder or Path(temporary))
-            for release in given.release or ["bookworm", "trixie"]
-            for name, step in steps.items()
-        ]
-    print("\n".join(["", *(line for line, _ in results)]))
-    return 0 if all(passed for _, passed in results) else 1
-
-
-def run_step(release: str, name: str, step: Callable[[System], None], folder: Path) -> tuple[str, bool]:
-    """Runs a step; returns a line of the summary and whether the step passed."""
-    print(f"== {release}: {name}", flush=True)
-    start = time.monotonic()
-    result = "passed"
+        steps = {"tests": lambda system, log: system.run(log, command, 7200)}
+    failed: list[str] = []
     try:
-        step(System.make(folder.absolute() / release, release))
-    except FreshError as error:
-        result = f"failed: {error}"
-    return f"{release} {name}: {result} ({time.monotonic() - start:.0f} s)", result == "passed"
+        with tempfile.TemporaryDirectory(prefix="fresh-") as temporary:
+            for release in given.release or ["bookworm", "trixie"]:
+                run_steps(System((given.folder or Path(temporary)).absolute() / release), steps, failed)
+    except KeyboardInterrupt:
+        failed.append("interrupted")
+    print("\n".join(["", *failed] if failed else ["passed"]))
+    return bool(failed)
+
+
+def run_steps(system: System, steps: dict[str, Step], failed: list[str]) -> None:
+    """Makes the system and runs the steps, each with a line of output; adds what failed."""
+    for name, step in {"system": System.make, **steps}.items():
+        path = LOGS / f"{system.folder.name}-{name}.log"
+        (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
+        print(f"{system.folder.name:9} {name:7}", end="", flush=True)
+        start = time.monotonic()
+        error = ""
+        with (ROOT / path).open("w", buffering=1) as log:
+            try:
+                if name != "system":
+                    system.clone()
+                step(system, log)
+            except FreshError as raised:
+                error = str(raised)
+        counts = re.findall(r"(?m)^=* ?(\d+ (?:passed|failed).*) in [\d.]+s", text := (ROOT / path).read_text())
+        print(f"{'failed' if error else 'passed'} {time.monotonic() - start:5.0f} s  {'  '.join([*counts, str(path)])}")
+        if error:
+            lines = FAILURES.findall(text) or text.splitlines()[-10:]
+            failed += [f"{system.folder.name} {name}: {error}; {path}:", *(f"    {line}" for line in lines)]
+            if name == "system":
+                return
 
 
 def _time_is_over(*_: object) -> None:
