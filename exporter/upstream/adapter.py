@@ -187,8 +187,8 @@ class _Loop:
             for curl in ended:
                 self._end(curl)
             for curl, code, text in failures:
-                if text.startswith("Connection died"):
-                    # libcurl replaces no more than five stale connections.
+                if code in _DIED and not (curl.getinfo(pycurl.NUM_CONNECTS) or curl.getinfo(pycurl.HEADER_SIZE)):
+                    # libcurl replaces no more than five stale connections; its text can be that of one before.
                     self._multi.remove_handle(curl)
                     curl.setopt(pycurl.FRESH_CONNECT, 1)
                     self._multi.add_handle(curl)
@@ -217,6 +217,9 @@ _EVENTS = {
     pycurl.POLL_OUT: selectors.EVENT_WRITE,
     pycurl.POLL_INOUT: selectors.EVENT_READ | selectors.EVENT_WRITE,
 }
+
+#: The errors of a connection that ended before its response.
+_DIED = (pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR)
 
 
 #: The loop of this process by its id, and those of its parents: closing one would end the parent's connections.

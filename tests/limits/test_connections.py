@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -17,15 +18,21 @@ from tests.conftest import at, begin, value_of
 from tests.limits.scrapes import RECORDED, application, failing, scrape
 from tests.limits.servers import CERTIFICATE, Odd, read_request, silent, whole
 
+#: Closing a connection with this SO_LINGER resets it.
+RESET = struct.pack("ii", 1, 0)
+
 
 @pytest.mark.parametrize("number", [5, 12])
-def test_several_stale_connections_are_replaced(number: int) -> None:
-    """Such as after a firewall has forgotten them: each looks alive until a request is sent."""
+@pytest.mark.parametrize("end", [b"", RESET], ids=["closed", "reset"])
+def test_several_stale_connections_are_replaced(number: int, end: bytes) -> None:
+    """For example after a firewall has forgotten them: each looks alive until a request is sent."""
 
     def behave(connection: socket.socket) -> None:
         read_request(connection)
         connection.sendall(whole(b"ok"))
         read_request(connection)
+        if end:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, end)
 
     with Odd(behave) as server:
         client, target = Client(), at(server.url)
