@@ -168,7 +168,7 @@ def test_clusters_come_fail_and_go(running: tuple[Fleet, list[EtcdCluster]]) -> 
         "orders": 3.0,
         "users": 2.0,
     }
-    assert fleet.prometheus.query("count by (cluster) (patroni_version)") == [
+    assert fleet.prometheus.query("sort_desc(count by (cluster) (patroni_version))") == [
         ({"cluster": "orders"}, 3.0),
         ({"cluster": "users"}, 2.0),
     ]
