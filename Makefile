@@ -7,10 +7,16 @@ READY := $(VENV)/.ready
 SERVERS := $(VENV)/.servers
 
 # Most tests wait for servers, so there are more processes than CPUs. JOBS=0 uses no other process.
-JOBS ?= 4
+JOBS ?= 6
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help demo check style unit test drill audit sbom bench bench-fleet dist reference site rules dashboards screenshot soak fresh golden clean
+# The tests start hundreds of exporters, which compile their modules only once.
+export PYTHONDONTWRITEBYTECODE :=
+
+# Runs targets beside each other. The output of `tests` and `unit` is shown at once, that of the others when they end.
+BESIDE := @$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target
+
+.PHONY: help demo check style lint unit test tests drill audit sbom bench bench-fleet dist reference site rules dashboards screenshot soak fresh golden clean
 .DEFAULT_GOAL := help
 
 DEMO_CACHE ?= /var/tmp/patroni-staytus-exporter-lab-$(shell id -u)
@@ -23,7 +29,8 @@ help:  ## list the targets
 demo: $(READY)  ## run a real Patroni cluster, an exporter for each node, and Prometheus if it is installed
 	$(BIN)/python -m demo
 
-check: style unit  ## check style, types and imports, and run the unit tests: the fast part of `make test`
+check: $(READY)  ## check style, types and imports, and run the unit tests: the fast part of `make test`
+	$(BESIDE) unit style
 
 style: $(READY)
 	$(BIN)/ruff check .
@@ -33,12 +40,16 @@ style: $(READY)
 
 unit: JOBS := auto
 unit: $(READY)
-	$(PYTEST) $(addprefix --ignore=tests/,live hosts limits deploy monitoring test_properties.py)
+	+$(PYTEST) $(addprefix --ignore=tests/,live hosts limits deploy monitoring test_properties.py)
 
-test: style $(SERVERS)  ## run all checks except the drill: style, types, imports, Dockerfile, dependencies, tests with coverage
+test: $(SERVERS)  ## run all checks except the drill: style, types, imports, Dockerfile, dependencies, tests with coverage
+	$(BESIDE) tests style lint audit
+
+tests: $(READY)
+	+$(PYTEST) --ignore tests/live/test_drill.py --durations=10 --cov
+
+lint: $(READY)
 	$(BIN)/hadolint Dockerfile deploy/compose/patroni.Dockerfile
-	@$(MAKE) --no-print-directory audit
-	$(PYTEST) --ignore tests/live/test_drill.py --durations=10 --cov
 
 audit: $(READY)  ## look up known vulnerabilities of the dependencies on osv.dev; passes if osv.dev is not reachable
 	@report=$$($(BIN)/pip-audit -r requirements.txt --require-hashes --disable-pip -s osv --progress-spinner off 2>&1); \

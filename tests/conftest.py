@@ -1,16 +1,21 @@
 """Fixtures for all tests: an upstream that is a real HTTP server."""
 
 import contextlib
+import importlib
+import os
+import pkgutil
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 import pytest
+from coverage import Coverage
 
+import exporter
 from exporter.collectors.document import Answer
 from exporter.upstream.client import Client, Read, Response, Result
 from exporter.upstream.target import RequestOptions, Target
@@ -123,15 +128,59 @@ def pytest_testnodedown(node: Any) -> None:
     COMPARED.update(getattr(node, "workeroutput", {}).get("compared", {}))
 
 
+#: The tests that take longest start first, so that no process is busy alone at the end.
+LONGEST = ("test_fleet_discovery", "test_patroni_versions", "test_outage", "test_truth", "test_demo", "test_site")
+
+#: The folders whose tests wait for servers. The short tests of the other folders run at the end.
+WITH_SERVERS = ("deploy", "hosts", "limits", "live", "monitoring")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Runs tests that share a module's fixture in one process of pytest-xdist, and tests with real servers first."""
+    """Runs tests that share a module's fixture in one process of pytest-xdist, and the longest tests first."""
     for item in items:
         fixtures = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
         if shared := {found[-1].argname for found in fixtures if found[-1].scope == "module"}:
             call = getattr(item, "callspec", None)
             of_parameter = f" {call.id}" if call and shared & call.params.keys() else ""
             item.add_marker(pytest.mark.xdist_group(item.path.stem + of_parameter))
-    items.sort(key=lambda item: item.path.parent.name != "live")
+    items.sort(key=lambda item: (item.path.stem not in LONGEST, item.path.parent.name not in WITH_SERVERS))
+
+
+#: The folders whose tests run without coverage, which doubles the CPU time of Python 3.11. Other tests cover this code.
+UNMEASURED = ("deploy", "monitoring")
+
+
+@contextlib.contextmanager
+def unmeasured() -> Iterator[None]:
+    """Stops coverage, here and in processes that start now."""
+    running = []
+    while current := Coverage.current():
+        current.stop()
+        running.append(current)
+    config = os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+    try:
+        yield
+    finally:
+        if config:
+            os.environ["COVERAGE_PROCESS_CONFIG"] = config
+        for stopped in reversed(running):
+            stopped.start()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Measures the import of the exporter and not that of the tests."""
+    if Coverage.current():
+        for module in pkgutil.walk_packages(exporter.__path__, "exporter."):
+            importlib.import_module(module.name)
+    with unmeasured():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    with unmeasured() if item.path.parent.name in UNMEASURED else contextlib.nullcontext():
+        return (yield)
 
 
 def at(url: str, timeout: float = 5, **options: Any) -> Target:

@@ -94,6 +94,13 @@ def read_by_operator(manifest: Manifest) -> Manifest:
     return read
 
 
+def validate(manifest: Manifest, version: str = "") -> None:
+    """Validates with the schemas of this version of Kubernetes, or of the latest one."""
+    import kubernetes_validate  # type: ignore[import-untyped]  # takes two seconds
+
+    kubernetes_validate.validate(manifest, version or kubernetes_validate.latest_version(), strict=True)
+
+
 def examples() -> list[Manifest]:
     """The manifests in docs/kubernetes.md."""
     blocks = re.findall(

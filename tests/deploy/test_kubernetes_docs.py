@@ -6,14 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
 from exporter.config.settings import Settings
 from exporter.version import __version__
 from tests.certificates import authority
-from tests.deploy.kustomize import FOLDER, Manifest, examples, needs_kustomize, overlay
+from tests.deploy.kustomize import FOLDER, Manifest, examples, needs_kustomize, overlay, validate
 
 
 def example(kind: str) -> Manifest:
@@ -24,7 +23,7 @@ def example(kind: str) -> Manifest:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("kind", ["Role", "RoleBinding", "Secret"])
 def test_schemas_of_kubernetes(kind: str) -> None:
-    kubernetes_validate.validate(example(kind), kubernetes_validate.latest_version(), strict=True)
+    validate(example(kind))
 
 
 @needs_kustomize
@@ -58,7 +57,7 @@ def test_sidecars(kind: str, path: tuple[Any, ...], monitor: str, prefix: str, u
     (endpoint,) = yaml.safe_load((FOLDER / "sidecar" / monitor).read_text())["spec"]["podMetricsEndpoints"]
     assert endpoint["port"] == prefix + port["name"]
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": {"containers": [container]}}
-    kubernetes_validate.validate(pod, kubernetes_validate.latest_version(), strict=True)
+    validate(pod)
     authority(tmp_path / "ca.crt")
     environ = {one["name"]: one["value"] for one in container["env"] if "value" in one}
     for mount in container.get("volumeMounts", []):

@@ -8,13 +8,14 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from exporter.collectors.document import Answer
-from tests.monitoring.promtool import INTERVAL, RULES, Phase, Render, Series, picture
+from tests.monitoring.promtool import INTERVAL, RULES, VIEWS, Phase, Render, Series, picture
 from tests.monitoring.status_page import Page
 from tests.recorded import Moment
 
@@ -23,6 +24,7 @@ from tests.recorded import Moment
 class Situation:
     """What Prometheus has, and the alerts that fire at some minutes, each with the member that it names.
 
+    `interval` is the seconds between two scrapes and two evaluations: 60 or more where an hour or more pass.
     `with_view` replaces what is expected where it cannot be the same with one view of each cluster.
     """
 
@@ -30,6 +32,10 @@ class Situation:
     expected: Mapping[float, set[str]]
     interval: int = INTERVAL
     with_view: Mapping[float, set[str]] = field(default_factory=dict)
+
+    def series(self, render: Render) -> list[Series]:
+        """The series that Prometheus has."""
+        return self.given(partial(render, interval=self.interval))
 
 
 def healthy(minutes: float, version: str = "4.1.5", **more: object) -> Phase:
@@ -107,8 +113,7 @@ def twice(given: list[Series]) -> list[Series]:
 
 def two_rulers(folder: Path) -> list[Path]:
     """The rules, and the records of a second ruler."""
-    (views,) = [file for file in RULES if file.name == "views.yml"]
-    content = yaml.safe_load(views.read_text())
+    content = yaml.load(VIEWS.read_text(), yaml.CSafeLoader)
     for group in content["groups"]:
         group["name"] += "-b"
         for rule in group["rules"]:
@@ -174,6 +179,7 @@ HEARD: dict[str, Situation] = {
             69: {"PatroniUnreachable n3", "PatroniMemberMissing n3"},
             80: {"PatroniMemberMissing n3"},
         },
+        interval=60,
     ),
     "the view is lost while an alert fires": Situation(
         lambda series: series(
@@ -239,14 +245,13 @@ HEARD: dict[str, Situation] = {
         lambda series: series(
             only(listing(healthy(60), n3=None), "n1", "n2"),
             only(listing(healthy(2 * 1440), n2=None, n3=None), "n1"),
-            interval=280,
         ),
         {
             61: set(),
             6 * 60: {"PatroniMemberMissing n2", "PatroniNoFailoverCandidate"},
             2 * 1440: {"PatroniMemberMissing n2", "PatroniNoFailoverCandidate"},
         },
-        interval=280,
+        interval=600,
     ),
     "all hosts of a cluster die": Situation(
         lambda series: series(healthy(10), Phase([], 60, down=ALL)),
@@ -254,10 +259,10 @@ HEARD: dict[str, Situation] = {
     ),
     "all targets of a cluster vanish, and for ten minutes Prometheus is down": Situation(
         lambda series: [
-            {**s, "values": s["values"].replace("stale", "_")} for s in series(healthy(10), Phase([], 300), interval=60)
+            {**s, "values": s["values"].replace("stale", "_")} for s in series(healthy(10), Phase([], 300))
         ],
         {12: set(), 30: {"PatroniClusterLost"}, 300: {"PatroniClusterLost"}},
-        interval=60,
+        interval=120,
     ),
     "every Patroni of a cluster is down behind one exporter": Situation(
         lambda series: series(healthy(10), Phase([], 30, dead=ALL), probed=True),
@@ -291,12 +296,13 @@ HEARD: dict[str, Situation] = {
     ),
     "the same, and the target is removed": Situation(
         lambda series: series(
-            healthy(10), replace(LEADER_LOST, minutes=1, dead=["n1"]), replace(LEADER_LOST, minutes=300), probed=True
+            healthy(10), replace(LEADER_LOST, minutes=1, dead=["n1"]), replace(LEADER_LOST, minutes=150), probed=True
         ),
         {
             12: {"PatroniSplitBrainPossible n1", "PatroniFailover n1"},
-            300: {"PatroniSplitBrainPossible n1", "PatroniMemberMissing n1"},
+            150: {"PatroniSplitBrainPossible n1", "PatroniMemberMissing n1"},
         },
+        interval=60,
     ),
     "the leader's host is lost, and another member leads": Situation(
         lambda series: series(healthy(10), replace(LEADER_LOST, down=["n1"]), Phase(BACK, 10)),
@@ -444,15 +450,17 @@ HEARD: dict[str, Situation] = {
     "a cluster is paused for long": Situation(
         lambda series: series(healthy(5), recorded("paused", 80), healthy(20)),
         {60: set(), 70: {"PatroniPaused"}, 100: set()},
+        interval=60,
     ),
     "a member waits for a restart for long": Situation(
-        lambda series: series(recorded("pending-restart", 1500), interval=280),
+        lambda series: series(recorded("pending-restart", 1500)),
         {1430: set(), 1450: {f"PatroniPendingRestart {name}" for name in ALL}},
-        interval=280,
+        interval=600,
     ),
     "an upgrade stops half-way": Situation(
         lambda series: series(versions(80, n1="4.1.5", n2="4.0.11", n3="4.1.5")),
         {55: set(), 75: {"PatroniVersionsDiffer"}},
+        interval=60,
     ),
     "the watchdog fails and log records are lost": Situation(
         lambda series: series(
@@ -482,6 +490,7 @@ HEARD: dict[str, Situation] = {
             )
         ),
         {55: set(), 65: {"PatroniCertificateExpires n1"}},
+        interval=60,
     ),
     "Staytus does not answer": Situation(
         lambda series: series(Page(5), Page(10, answers=False)), {8: set(), 12: {"StaytusUnreachable"}}
@@ -490,9 +499,9 @@ HEARD: dict[str, Situation] = {
         lambda series: series(Page(20)), {0: set(), 12: {"StaytusServiceMajor", "StaytusServiceMinor"}}
     ),
     "a service is in maintenance and an issue open for long": Situation(
-        lambda series: series(Page(300, status="maintenance"), interval=60),
+        lambda series: series(Page(300, status="maintenance")),
         {230: set(), 250: {"StaytusMaintenanceTooLong", "StaytusIssueForgotten"}},
-        interval=60,
+        interval=120,
     ),
     "an issue is open and every service is ok": Situation(
         lambda series: series(Page(30, status="ok")), {14: set(), 20: {"StaytusAllOkWhileIssueOpen"}}
@@ -518,6 +527,7 @@ QUIET: dict[str, Situation] = {
     "the exporter in front of all targets is down": Situation(
         lambda series: series(healthy(10), Phase([], 60, down=ALL), probed=True),
         {14: set(), 20: {"ExporterProbesDown"}, 65: {"ExporterProbesDown"}},
+        interval=60,
     ),
     "the exporter in front of all targets is down, and has a target of its own": Situation(
         lambda series: [

@@ -95,7 +95,7 @@ def test_only_the_cause_is_left(
     tmp_path: Path, running: Alertmanager, situation: str, minute: float, left: set[str]
 ) -> None:
     known = {**HEARD, **QUIET}
-    given = known[situation].given(series) if situation in known else {"dcs-down": DCS_DOWN}.get(situation, FAILSAFE)
+    given = known[situation].series(series) if situation in known else {"dcs-down": DCS_DOWN}.get(situation, FAILSAFE)
     (fired,) = alerts(tmp_path, given, minute)
     # The cluster has a scope of its own, since all tests share one Alertmanager.
     sent = [{**labels, "test": situation, **({"scope": situation} if "scope" in labels else {})} for labels in fired]

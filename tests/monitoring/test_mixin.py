@@ -141,7 +141,7 @@ def test_threshold_per_cluster_is_the_first_that_matches(tmp_path: Path) -> None
 
 @needs("promtool")
 def test_jobs_as_cluster_labels(tmp_path: Path) -> None:
-    given = HEARD["two clusters of one scope in two jobs, one without a leader"].given(series)
+    given = HEARD["two clusters of one scope in two jobs, one without a leader"].series(series)
     files = written(tmp_path, "{ clusterLabels: ['job', 'scope'] }")
     (fired,) = alerts(tmp_path, given, 38, files=files)
     found = {(alert["alertname"], alert.get("job")) for alert in fired} - {("Watchdog", None)}

@@ -12,6 +12,9 @@ from tests.recorded import VERSIONS
 #: Longer than every `for` below an hour.
 MINUTES = 18
 
+#: Seconds between two scrapes and two evaluations: the clusters do not change.
+INTERVAL = 60
+
 NODES = ("n1", "n2", "n3")
 DOWN = {"PatroniMemberDown n2", "PatroniMemberDown n3", "PatroniNoFailoverCandidate"}
 NO_DCS = {"ExporterEndpointFailing", "PatroniDCSUnreachable", "PatroniConfigUnknown"}
@@ -74,11 +77,12 @@ DEAD = {"node-stopped": ["n3"], "paused-leader-lost": ["n1"], "patroni-dead-expi
 
 def clusters(version: str, state: str, *nodes: str, render: Render = series) -> list[Series]:
     answering = [node for node in picture(version, state) if not nodes or node.node in nodes]
-    return render(Phase(answering, MINUTES, dead=DEAD.get(state, ()), frozen="dcs-down" in state))
+    phase = Phase(answering, MINUTES, dead=DEAD.get(state, ()), frozen="dcs-down" in state)
+    return render(phase, interval=INTERVAL)
 
 
 def fired(folder: Path, version: str, state: str, *nodes: str, render: Render = series) -> set[str]:
-    (found,) = firing(folder, clusters(version, state, *nodes, render=render), MINUTES)
+    (found,) = firing(folder, clusters(version, state, *nodes, render=render), MINUTES, interval=INTERVAL)
     return found
 
 
@@ -100,7 +104,7 @@ def test_these_fire_with_one_view_of_the_cluster(tmp_path: Path, version: str, s
 @needs("promtool")
 @pytest.mark.parametrize(("version", "state"), FIRING)
 def test_these_fire_with_two_prometheus_servers_and_two_rulers(tmp_path: Path, version: str, state: str) -> None:
-    (found,) = firing(tmp_path, twice(clusters(version, state)), MINUTES, files=two_rulers(tmp_path))
+    (found,) = firing(tmp_path, twice(clusters(version, state)), MINUTES, files=two_rulers(tmp_path), interval=INTERVAL)
     assert found == FIRING[version, state]
 
 

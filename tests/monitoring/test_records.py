@@ -8,7 +8,7 @@ import yaml
 
 from tests.live.installed import needs
 from tests.live.processes import ROOT
-from tests.monitoring.promtool import RULES, Phase, alerts, series
+from tests.monitoring.promtool import VIEWS, Phase, alerts, series
 from tests.monitoring.situations import LAG, healthy, listing, recorded, standby_and_source
 
 DOCUMENTED = set(re.findall(r"`(patroni:[\w:]+)`", (ROOT / "docs" / "alerts.md").read_text()))
@@ -48,7 +48,7 @@ def result(folder: Path, given: list[dict[str, str]], expr: str) -> bool:
     """Whether the expression has a value after 18 minutes."""
     file = folder / "value.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "value", "rules": [{"alert": "Value", "expr": expr}]}]}))
-    (found,) = alerts(folder, given, 18, files=[*RULES, file])
+    (found,) = alerts(folder, given, 18, files=[VIEWS, file])
     return any(alert["alertname"] == "Value" for alert in found)
 
 

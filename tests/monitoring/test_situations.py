@@ -37,7 +37,7 @@ ONCE = [name for name in SITUATIONS if "two Prometheus" in name or "days" in nam
 def check(
     folder: Path, situation: Situation, render: Render, expected: Mapping[float, set[str]], *, doubled: bool = False
 ) -> None:
-    given = situation.given(render)
+    given = situation.series(render)
     given, files = (twice(given), two_rulers(folder)) if doubled else (given, RULES)
     fired = alerts(folder, given, *expected, files=files, interval=situation.interval)
     assert dict(zip(expected, map(named, fired), strict=True)) == expected
@@ -76,7 +76,7 @@ def test_quiet_situations_wake_for_one_alert_only() -> None:
 
 @needs("promtool")
 def test_namespaces_are_labels_of_alerts(tmp_path: Path) -> None:
-    given = HEARD["two clusters of one scope in two namespaces, one without a leader"].given(series)
+    given = HEARD["two clusters of one scope in two namespaces, one without a leader"].series(series)
     (fired,) = alerts(tmp_path, given, 20)
     assert {alert.get("namespace") for alert in fired if alert["alertname"] != "Watchdog"} == {"prod"}
 
