@@ -13,8 +13,8 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reo
 # The tests start hundreds of exporters, which compile their modules only once.
 export PYTHONDONTWRITEBYTECODE :=
 
-# Runs targets beside each other. The output of `tests` and `unit` is shown at once, that of the others when they end.
-BESIDE := @$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target
+# Runs the first of these targets beside the others.
+BESIDE := @$(MAKE) --no-print-directory --jobs=2 --keep-going
 
 .PHONY: help demo check style lint unit test tests drill audit sbom bench bench-fleet dist reference site rules dashboards screenshot soak fresh golden clean
 .DEFAULT_GOAL := help
@@ -40,13 +40,13 @@ style: $(READY)
 
 unit: JOBS := auto
 unit: $(READY)
-	+$(PYTEST) $(addprefix --ignore=tests/,live hosts limits deploy monitoring test_properties.py)
+	$(PYTEST) $(addprefix --ignore=tests/,live hosts limits deploy monitoring test_properties.py)
 
 test: $(SERVERS)  ## run all checks except the drill: style, types, imports, Dockerfile, dependencies, tests with coverage
 	$(BESIDE) tests style lint audit
 
 tests: $(READY)
-	+$(PYTEST) --ignore tests/live/test_drill.py --durations=10 --cov
+	$(PYTEST) --ignore tests/live/test_drill.py --durations=10 --cov
 
 lint: $(READY)
 	$(BIN)/hadolint Dockerfile deploy/compose/patroni.Dockerfile

@@ -76,8 +76,8 @@ def groups(files: Iterable[Path]) -> list[dict[str, Any]]:
 
 @cache
 def _groups(text: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = yaml.load(text, yaml.CSafeLoader)
-    return found["groups"]
+    found: list[dict[str, Any]] = yaml.load(text, yaml.CSafeLoader)["groups"]
+    return found
 
 
 def rules(files: Iterable[Path]) -> list[dict[str, Any]]:
