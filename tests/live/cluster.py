@@ -41,7 +41,7 @@ def eventually(read: Callable[[], object], expected: object, seconds: float = 20
     while (found := read()) != expected:
         if time.monotonic() > deadline:
             pytest.fail(f"after {seconds:g} s\nexpected {expected!r},\nfound    {found!r}")
-        time.sleep(0.1)
+        time.sleep(0.25)
 
 
 class Lab:
