@@ -81,6 +81,8 @@ def checkout() -> Iterator[Checkout]:
         assert run([python, "-m", "venv", "--without-pip", str(folder / ".venv")], cwd=folder) == (0, "")
         (packages,) = folder.glob(".venv/lib/python3*/site-packages")
         copy_requirements(packages)
+        # An unprivileged user cannot write the bytecode.
+        assert run([python, "-m", "compileall", "-q", str(folder / "exporter")], cwd=folder) == (0, "")
         gunicorn = folder / ".venv" / "bin" / "gunicorn"  # as pip makes it
         gunicorn.write_text(f"#!{folder}/.venv/bin/python\nfrom gunicorn.app.wsgiapp import run\nrun()\n")
         gunicorn.chmod(0o755)
