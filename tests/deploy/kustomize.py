@@ -28,7 +28,9 @@ def _kustomizes() -> bool:
 
 
 #: Debian has it since version 13, in the package kubectl.
-needs_kustomize = pytest.mark.skipif(not _kustomizes() and "CI" not in os.environ, reason="kubectl 1.24 or later is not installed")
+needs_kustomize = pytest.mark.skipif(
+    not _kustomizes() and "CI" not in os.environ, reason="kubectl 1.24 or later is not installed"
+)
 
 
 class Manifests:
