@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import os
 import pkgutil
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -13,7 +14,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 import pytest
-from coverage import Coverage
 
 import exporter
 from exporter.collectors.document import Answer
@@ -152,27 +152,25 @@ UNMEASURED = ("deploy", "hosts", "live", "monitoring")
 
 @contextlib.contextmanager
 def unmeasured() -> Iterator[None]:
-    """Stops coverage, here and in processes that start now."""
-    running = []
-    while current := Coverage.current():
-        current.stop()
-        running.append(current)
+    """Stops coverage, here and in processes that start now. Coverage.start() would add another hook at each fork."""
+    here, in_threads = sys.gettrace(), threading.gettrace()
     config = os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+    sys.settrace(None)
+    threading.settrace(None)
     try:
         yield
     finally:
+        sys.settrace(here)
+        threading.settrace(in_threads)
         if config:
             os.environ["COVERAGE_PROCESS_CONFIG"] = config
-        for stopped in reversed(running):
-            stopped.start()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Measures the import of the exporter and not that of the tests."""
-    if Coverage.current():
-        for module in pkgutil.walk_packages(exporter.__path__, "exporter."):
-            importlib.import_module(module.name)
+    for module in pkgutil.walk_packages(exporter.__path__, "exporter."):
+        importlib.import_module(module.name)
     with unmeasured():
         return (yield)
 

@@ -12,7 +12,7 @@ from tests.limits.resolver import resolver
 from tests.limits.scrapes import PATRONI, STAYTUS, Samples, descriptors, read_samples
 from tests.limits.servers import Odd, saying, whole
 from tests.live.installed import needs
-from tests.live.processes import Served, free_port, serving
+from tests.live.processes import Served, cpu_seconds, free_port, serving
 
 HANGING = """
     if (node && !strcmp(node, "hangs.example")) {
@@ -70,9 +70,10 @@ def test_largest_document(upstream: Upstream, tmp_path: Path) -> None:
     upstream.serve(PATRONI)
     with (
         Odd(saying(whole(body))) as server,
-        exporter(tmp_path, upstream.url, server.url, STAYTUS_COLLECT="issues") as served,
+        exporter(tmp_path, upstream.url, server.url, STAYTUS_COLLECT="issues", STAYTUS_TIMEOUT="60") as served,
         ThreadPoolExecutor(1) as prometheus,
     ):
+        (worker,) = served.workers()
         running = prometheus.submit(scrape, served)
         waits = []
         while not running.done():
@@ -82,4 +83,5 @@ def test_largest_document(upstream: Upstream, tmp_path: Path) -> None:
             time.sleep(0.05)
         samples, seconds = running.result()
         assert (samples["patroni_up"], samples["staytus_issues"][("resolved",)]) == ({(): 1.0}, 68_000)
-        assert (seconds < 5, max(waits) < 2) == (True, True)  # Python's JSON decoder holds the interpreter lock
+        assert cpu_seconds(worker) < 5
+        assert max(waits) < max(2, seconds / 2)  # Python's JSON decoder holds the interpreter lock

@@ -1,14 +1,13 @@
 """An outage of thousands of targets: the CPU of a probe and the lines of the log do not grow with their number."""
 
 import http.client
-import os
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from exporter.log import TARGETS_WRITTEN
-from tests.live.processes import MODULE, Served, free_port, serving, until
+from tests.live.processes import MODULE, Served, cpu_seconds, free_port, serving, until
 
 MODULES = "modules: {fleet: {collector: patroni, targets: [127.0.0.0/8]}}\n"
 
@@ -37,12 +36,6 @@ def probe(served: Served, targets: list[str]) -> None:
 def dead(count: int, port: int) -> list[str]:
     """Targets that refuse the connection."""
     return [f"127.1.{number // 250}.{number % 250 + 1}:{port}" for number in range(count)]
-
-
-def cpu_seconds(process: int) -> float:
-    """The seconds of CPU that a process has used."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def failed(served: Served) -> list[dict[str, str]]:

@@ -200,7 +200,7 @@ def test_small_document_with_large_samples(cluster: dict[str, object], caplog: p
     assert len(body) < 2 * MIB
     caplog.set_level(logging.WARNING)
     with Odd(saying(whole(body))) as server:
-        scraped = scrape(application(server.url, PATRONI_EXPORTER_COLLECT="cluster"))
+        scraped = scrape(application(server.url, PATRONI_EXPORTER_COLLECT="cluster", PATRONI_EXPORTER_TIMEOUT="30"))
         reasons = {"cluster": "its samples would take more than 8 MiB"}
         assert logged(caplog) == failures(server.url, "patroni", reasons)
     assert (scraped.samples["patroni_up"], "patroni_cluster_members" in scraped.samples) == ({(): 0.0}, False)

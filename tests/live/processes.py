@@ -197,6 +197,12 @@ def recorded(upstream: Upstream) -> Upstream:
     return upstream
 
 
+def cpu_seconds(process: int) -> float:
+    """The seconds of CPU that a process has used."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def families(exposition: str) -> list[str]:
     """The names of the families, in their order."""
     return [line.split()[2] for line in exposition.splitlines() if line.startswith("# TYPE ")]
