@@ -34,7 +34,7 @@ def exporter(folder: Path, patroni: str, staytus: str, **environ: str) -> Iterat
 def scrape(served: Served) -> tuple[Samples, float]:
     """The samples of one scrape, and its duration in seconds."""
     start = time.monotonic()
-    status, text = served.get()
+    status, text = served.get(seconds=60)
     assert status == 200
     return read_samples(text), time.monotonic() - start
 
@@ -78,7 +78,7 @@ def test_largest_document(upstream: Upstream, tmp_path: Path) -> None:
         waits = []
         while not running.done():
             start = time.monotonic()
-            assert served.get("/-/healthy") == (200, "OK\n")
+            assert served.get("/-/healthy", seconds=60) == (200, "OK\n")
             waits.append(time.monotonic() - start)
             time.sleep(0.05)
         samples, seconds = running.result()
