@@ -8,7 +8,7 @@ SERVERS := $(VENV)/.servers
 
 # Most tests wait for servers, so there are more processes than CPUs. JOBS=0 uses no other process.
 JOBS ?= 6
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 # The tests start hundreds of exporters, which compile their modules only once.
 export PYTHONDONTWRITEBYTECODE :=
