@@ -147,7 +147,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 #: The folders whose tests run without coverage, which doubles the CPU time of Python 3.11. Other tests cover this code.
-UNMEASURED = ("deploy", "hosts", "live", "monitoring")
+UNMEASURED = ("deploy", "hosts", "monitoring")
 
 
 @contextlib.contextmanager
