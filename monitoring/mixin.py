@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import _jsonnet  # type: ignore[import-untyped]
+import _gojsonnet  # type: ignore[import-not-found]
 import yaml
 
 FOLDER = Path(__file__).parent
@@ -23,11 +23,11 @@ RULE = "operator/prometheusrule.yaml"
 HEADER = "# Rendered from monitoring/mixin.libsonnet by `make rules`. Change its _config and not this file.\n"
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(yaml.CSafeDumper):
     """Writes expressions of several lines as literal blocks."""
 
 
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+def _text(dumper: _Dumper, text: str) -> yaml.Node:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 
@@ -37,7 +37,7 @@ _Dumper.add_representer(str, _text)
 def evaluate(expression: str, config: str = "{}") -> Any:
     """Returns a jsonnet expression of `mixin` as JSON; `config` is jsonnet too and is added to `_config`."""
     snippet = f"local mixin = (import 'mixin.libsonnet') + {{ _config+:: {config} }}; {expression}"
-    return json.loads(_jsonnet.evaluate_snippet(str(FOLDER / "snippet"), snippet))
+    return json.loads(_gojsonnet.evaluate_snippet(str(FOLDER / "snippet"), snippet))
 
 
 def render(config: str = "{}") -> dict[str, str]:

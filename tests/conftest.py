@@ -135,6 +135,7 @@ LONGEST = ("test_fleet_discovery", "test_patroni_versions", "test_outage", "test
 WITH_SERVERS = ("deploy", "hosts", "limits", "live", "monitoring")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Runs tests that share a module's fixture in one process of pytest-xdist, and the longest tests first."""
     for item in items:
@@ -147,7 +148,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 #: The folders whose tests run without coverage, which doubles the CPU time of Python 3.11. Other tests cover this code.
-UNMEASURED = ("deploy", "hosts", "monitoring")
+UNMEASURED = ("deploy", "hosts", "live", "monitoring")
 
 
 @contextlib.contextmanager

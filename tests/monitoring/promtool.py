@@ -25,8 +25,8 @@ RULES = sorted((ROOT / "monitoring" / "rules").glob("*.yml"))
 #: The recording rules.
 VIEWS = ROOT / "monitoring" / "rules" / "views.yml"
 
-#: Seconds between two scrapes and two evaluations.
-INTERVAL = 30
+#: Seconds between two scrapes, and at least between two evaluations, which take most of the CPU time.
+INTERVAL, EVALUATION = 30, 60
 
 #: Families whose value is a time. The clock of promtool begins in 1970, so these count from there.
 SEEN = "patroni_dcs_last_seen"
@@ -327,7 +327,7 @@ def alerts(
     test = {
         "rule_files": [str(file) for file in files],
         "group_eval_order": order,
-        "evaluation_interval": f"{interval}s",
+        "evaluation_interval": f"{max(interval, EVALUATION)}s",
         "tests": [
             {
                 "interval": f"{interval}s",

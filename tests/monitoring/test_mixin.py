@@ -79,9 +79,9 @@ def test_mixin_has_the_fields_of_a_mixin() -> None:
 
 
 def test_prometheusrule_has_all_groups() -> None:
-    rendered = render()
-    rule = yaml.safe_load(rendered["operator/prometheusrule.yaml"])
-    groups = [g for name in rendered if name.startswith("rules/") for g in yaml.safe_load(rendered[name])["groups"]]
+    rendered = {name: yaml.load(text, yaml.CSafeLoader) for name, text in render().items()}
+    rule = rendered["operator/prometheusrule.yaml"]
+    groups = [group for name in rendered if name.startswith("rules/") for group in rendered[name]["groups"]]
     assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
     assert sorted(rule["spec"]["groups"], key=str) == sorted(groups, key=str)
 
