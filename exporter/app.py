@@ -20,8 +20,8 @@ from exporter.web.health import health_blueprint
 from exporter.web.landing import landing_blueprint
 from exporter.web.limit import closed_connections, probe_limit
 from exporter.web.metrics import registry_of, scraping
-from exporter.web.middleware import error_response, middleware
-from exporter.web.probe import probe_blueprint
+from exporter.web.middleware import endpoint, error_response, middleware
+from exporter.web.probe import probe_app
 from exporter.web.rate_limit import RateLimiter
 from exporter.web.reload import reload_blueprint
 from exporter.web.self_metrics import StateCollector
@@ -64,7 +64,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.merge_slashes = False  # it would redirect to the host that the client names
     app.register_blueprint(health_blueprint(settings.modules, client))
     app.register_blueprint(landing_blueprint(settings.modules, client, probes=file is not None))
-    app.register_blueprint(probe_blueprint(file, client, limit))
     state = DiscoveryState.load(file.path) if file else None
     app.register_blueprint(discovery_blueprint(file, ClusterDiscovery(client, state) if state else None, limit))
     app.register_blueprint(reload_blueprint(file, settings.lifecycle))
@@ -80,7 +79,8 @@ def create_app(settings: Settings | None = None) -> Flask:
 
     registry = registry_of(settings.modules, StateCollector(file, state), counters)
     exposition = scraping(make_wsgi_app(registry, disable_compression=True), settings.modules, client)
-    wsgi = cast(WSGIApplication, DispatcherMiddleware(app.wsgi_app, {"/metrics": exposition}))
+    mounts = {"/metrics": endpoint(exposition), "/probe": endpoint(probe_app(file, client, limit))}
+    wsgi = cast(WSGIApplication, DispatcherMiddleware(app.wsgi_app, mounts))
     if passwords and limiter:
         wsgi = access_control(wsgi, web_config, limiter, passwords, open_health=settings.open_health)
         wsgi = middleware(wsgi, lambda: web_config.get().headers)

@@ -25,7 +25,7 @@ def discovery_blueprint(
     @blueprint.get("/sd")
     def discover() -> Response:
         """200 with the members; else an error, with which Prometheus keeps the targets that it has."""
-        module = requested_module(file)
+        module = requested_module(file, request.args)
         if module.service != "patroni":
             raise BadRequest(f"module {module.name} is for Staytus, which has no members to discover")
         targets = list(dict.fromkeys(request.args.getlist("target")))

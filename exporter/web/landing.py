@@ -40,7 +40,7 @@ POLICY = (
 
 
 #: The endpoints that take a module of the modules file and a target, and the labels of their forms.
-FORMS = (("probe.probe", "Metrics of a target"), ("discovery.discover", "Members of a cluster"))
+FORMS = (("/probe", "Metrics of a target"), ("/sd", "Members of a cluster"))
 
 #: A line at the top of a module: good, warn or bad, and a text.
 Notice = tuple[str, str]

@@ -17,8 +17,7 @@ from prometheus_client.exposition import gzip_accepted
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
-from werkzeug.exceptions import BadRequest, MethodNotAllowed, NotFound
-from werkzeug.wrappers import Response
+from werkzeug.exceptions import BadRequest
 
 from exporter.log import Event
 from exporter.scrape.families import descriptions, metrics
@@ -29,8 +28,6 @@ from exporter.upstream.target import Module
 from exporter.web.processes import ProcessesCollector
 
 log = logging.getLogger(__name__)
-
-METHODS = ("GET", "HEAD", "OPTIONS")
 
 #: Takes half of the time of the highest level, which prometheus_client uses, for a tenth more bytes.
 GZIP_LEVEL = 3
@@ -74,11 +71,8 @@ def scraping(exposition: WSGIApplication, modules: tuple[Module, ...], client: C
     """
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        check(environ)
-        if environ["REQUEST_METHOD"] == "OPTIONS":
-            return Response(headers={"Allow": ", ".join(METHODS)}, mimetype="text/plain")(environ, start_response)
-        # It refuses HEAD, for which the server sends the header alone.
-        request = {**environ, "REQUEST_METHOD": "GET", "HTTP_ACCEPT": accept(environ)}
+        check_names(parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True).get("name[]", []))
+        request = {**environ, "HTTP_ACCEPT": accept(environ)}
         encode, encoding = compression(environ)
 
         def respond(status: str, headers: list[tuple[str, str]], *error: Any) -> Callable[[bytes], object]:
@@ -98,15 +92,6 @@ def compression(environ: WSGIEnvironment) -> tuple[Callable[[bytes], bytes], Hea
     if gzip_accepted(environ.get("HTTP_ACCEPT_ENCODING", "")):
         return partial(gzip.compress, compresslevel=GZIP_LEVEL), (("Content-Encoding", "gzip"),)
     return bytes, ()
-
-
-def check(environ: WSGIEnvironment) -> None:
-    """Raises HTTPException for a request that cannot be answered with metrics."""
-    if environ.get("PATH_INFO", "") not in ("", "/"):
-        raise NotFound("not found: the metrics are at /metrics")
-    if environ["REQUEST_METHOD"] not in METHODS:
-        raise MethodNotAllowed(METHODS)
-    check_names(parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True).get("name[]", []))
 
 
 def check_names(names: Iterable[str]) -> None:

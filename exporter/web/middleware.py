@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from urllib.parse import unquote_to_bytes
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from werkzeug.exceptions import BadRequest, HTTPException, InternalServerError
+from werkzeug.exceptions import BadRequest, HTTPException, InternalServerError, MethodNotAllowed, NotFound
 from werkzeug.test import run_wsgi_app
 from werkzeug.wrappers import Response
 
@@ -15,6 +15,8 @@ from exporter.log import Event
 from exporter.upstream.headers import Headers
 
 log = logging.getLogger(__name__)
+
+METHODS = ("GET", "HEAD", "OPTIONS")
 
 #: Characters of a path with its query, as sent, and parameters of a query.
 LONGEST = 8000
@@ -83,6 +85,24 @@ def reject_malformed(environ: WSGIEnvironment) -> None:
         text = "\n"
     if not text.isprintable() or re.search("%(?![0-9A-Fa-f]{2})", query):
         raise BadRequest("the query is not printable text in UTF-8 with percent-encoding")
+
+
+def endpoint(app: WSGIApplication) -> WSGIApplication:
+    """Returns the application with the methods of an endpoint, to be mounted at its path; it receives GET only.
+
+    The middleware removes the body of a response to HEAD.
+    """
+
+    def wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ.get("PATH_INFO", "") not in ("", "/"):
+            raise NotFound
+        if environ["REQUEST_METHOD"] not in METHODS:
+            raise MethodNotAllowed(METHODS)
+        if environ["REQUEST_METHOD"] == "OPTIONS":
+            return Response(headers={"Allow": ", ".join(METHODS)}, mimetype="text/plain")(environ, start_response)
+        return app({**environ, "REQUEST_METHOD": "GET"}, start_response)
+
+    return wsgi
 
 
 def error_response(error: HTTPException) -> Response:

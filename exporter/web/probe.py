@@ -2,15 +2,17 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from logging.handlers import BufferingHandler
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from flask import Blueprint, Response, request
 from prometheus_client.exposition import choose_encoder
+from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import BadRequest, Forbidden
+from werkzeug.wrappers import Request, Response
 
 from exporter.config.allow_list import NotAllowed, TargetError
 from exporter.config.modules import ProbeModule
@@ -25,12 +27,15 @@ from exporter.upstream.target import Module
 from exporter.web.limit import ConcurrencyLimit
 from exporter.web.metrics import accept, check_names, compression, scrape_seconds
 
+#: The parameters of a query.
+Args = MultiDict[str, str]
 
-def requested_module(file: ModulesFile | None) -> ProbeModule:
+
+def requested_module(file: ModulesFile | None, args: Args) -> ProbeModule:
     """Returns the module that the request names; raises BadRequest when there is none."""
     if file is None:
         raise BadRequest("no modules: EXPORTER_CONFIG_FILE or --config.file is not set")
-    parameters = request.args.getlist("module")
+    parameters = args.getlist("module")
     if len(parameters) != 1 or not parameters[0]:
         raise BadRequest("expected one parameter module, the name of a module in the modules file")
     module = file.get().get(parameters[0])
@@ -49,19 +54,20 @@ def requested_target(module: ProbeModule, text: str) -> Module:
         raise Forbidden(str(error)) from None
 
 
-def probe_blueprint(file: ModulesFile | None, client: Client, limit: ConcurrencyLimit) -> Blueprint:
-    """Returns the endpoint for Prometheus jobs that name the target in a parameter."""
-    blueprint = Blueprint("probe", __name__)
+def probe_app(file: ModulesFile | None, client: Client, limit: ConcurrencyLimit) -> WSGIApplication:
+    """Returns the endpoint for Prometheus jobs that name the target in a parameter.
 
-    @blueprint.get("/probe")
-    def probe() -> Response:
+    It is not one of Flask's, which takes a tenth of the CPU time of a probe that requests one document.
+    """
+
+    def probe(request: Request) -> Response:
         check_names(wanted := request.args.getlist("name[]"))
-        template = requested_module(file)
+        template = requested_module(file, request.args)
         targets = request.args.getlist("target")
         if len(targets) != 1 or not targets[0]:
             raise BadRequest("expected one parameter target, the host and port to probe")
-        module = replace(requested_target(template, targets[0]), collect=_collect(template))
-        debug = _debug()
+        module = replace(requested_target(template, targets[0]), collect=_collect(template, request.args))
+        debug = _debug(request.args)
         seconds = scrape_seconds(request.environ)
         with limit.one():
             if debug:
@@ -69,17 +75,20 @@ def probe_blueprint(file: ModulesFile | None, client: Client, limit: Concurrency
             results = Scrape([module], client, seconds).results()
             if refusal := results[0].refusal:
                 limit.refuse("requests", refusal)
-            return _response(results, wanted)
+            return _response(results, wanted, request.environ)
 
-    return blueprint
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return probe(Request(environ))(environ, start_response)
+
+    return app
 
 
-def _collect(module: ProbeModule) -> tuple[str, ...]:
+def _collect(module: ProbeModule, args: Args) -> tuple[str, ...]:
     """Returns the collectors that the request names, all of the module by default; raises BadRequest.
 
     `collect` is for the relabeling of Prometheus, in which a parameter cannot have brackets.
     """
-    wanted = request.args.getlist("collect[]") + request.args.getlist("collect")
+    wanted = args.getlist("collect[]") + args.getlist("collect")
     for name in wanted:
         if name not in module.collect:
             expected = ", ".join(module.collect)
@@ -87,12 +96,12 @@ def _collect(module: ProbeModule) -> tuple[str, ...]:
     return tuple(name for name in module.collect if name in wanted) or module.collect
 
 
-def _response(results: list[ModuleResult], wanted: list[str]) -> Response:
+def _response(results: list[ModuleResult], wanted: list[str], environ: WSGIEnvironment) -> Response:
     """Returns the families in the format and encoding that the request accepts."""
-    content_type = _content_type(accept(request.environ))
+    content_type = _content_type(accept(environ))
     is_openmetrics = content_type.startswith("application/openmetrics-text")
     body = exposition(results, openmetrics=is_openmetrics, names=wanted).encode()
-    encode, encoding = compression(request.environ)
+    encode, encoding = compression(environ)
     return Response(encode(body), headers=[("Content-Type", content_type), *encoding])
 
 
@@ -104,9 +113,9 @@ def _content_type(accept: str) -> str:
 # debug=true
 
 
-def _debug() -> bool:
+def _debug(args: Args) -> bool:
     try:
-        return boolean(request.args.get("debug") or "false")
+        return boolean(args.get("debug") or "false")
     except ValueError:
         raise BadRequest("expected debug=true or debug=false") from None
 
