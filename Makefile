@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 SERVERS := $(VENV)/.servers
 
 # Most tests wait for servers, so there are more processes than CPUs. JOBS=0 uses no other process.
-JOBS ?= 6
+JOBS ?= 8
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 # The tests start hundreds of exporters, which compile their modules only once.

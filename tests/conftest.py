@@ -147,8 +147,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (item.path.stem not in LONGEST, item.path.parent.name not in WITH_SERVERS))
 
 
-#: The folders whose tests run without coverage, which doubles the CPU time of Python 3.11. Other tests cover this code.
+#: The folders whose tests run without coverage, which doubles the CPU time of Python 3.11, and the files in them that
+#: run with it. Other tests cover the same code as those without.
 UNMEASURED = ("deploy", "hosts", "live", "monitoring")
+MEASURED = ("test_gunicorn", "test_workers")
 
 
 @contextlib.contextmanager
@@ -178,7 +180,8 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    with unmeasured() if item.path.parent.name in UNMEASURED else contextlib.nullcontext():
+    is_measured = item.path.parent.name not in UNMEASURED or item.path.stem in MEASURED
+    with contextlib.nullcontext() if is_measured else unmeasured():
         return (yield)
 
 

@@ -113,7 +113,7 @@ def test_page_fits_its_window(browser: Browser, answers: Mapping[str, Answer], w
     page.on("pageerror", lambda error: messages.append(str(error)))
     with serving(answers) as url:
         for scheme, color in (("light", "rgb(255, 255, 255)"), ("dark", "rgb(15, 20, 25)")):
-            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.emulate_media(color_scheme=scheme)
             page.goto(url)
             assert page.title() == "Patroni and Staytus exporter"
             assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [width] * 2

@@ -43,7 +43,8 @@ def check(response: TestResponse, status: int, text: str) -> None:
 @pytest.mark.parametrize(
     ("url", "status", "sentence"),
     [
-        *((path, 404, NOT_FOUND) for path in ("/nothing", "/<script>", "/%ff%00", "/health/", "/metrics/x", "/probe/x")),
+        *((path, 404, NOT_FOUND) for path in ("/nothing", "/<script>", "/%ff%00")),
+        *((path, 404, NOT_FOUND) for path in ("/health/", "/metrics/x", "/probe/x")),
         *((f"/metrics?{query}", 400, NO_NAME) for query in ("name[]=<b>", "name[]=", "name[]=1x&name[]=patroni_up")),
         *((f"/metrics?{query}", 400, NOT_PRINTABLE) for query in ("a=%zz", "a=%")),
         *((f"/?{query}", 400, NOT_PRINTABLE) for query in ("%ff", "a=%00", "a=%0d%0aX-Other:%20b")),
