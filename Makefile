@@ -40,7 +40,7 @@ style: $(READY)
 
 unit: JOBS := auto
 unit: $(READY)
-	$(PYTEST) $(addprefix --ignore=tests/,live hosts limits deploy monitoring test_properties.py)
+	$(PYTEST) $(addprefix --ignore=tests/,live hosts limits deploy monitoring test_commands.py test_properties.py test_workflows.py)
 
 test: $(SERVERS)  ## run all checks except the drill: style, types, imports, Dockerfile, dependencies, tests with coverage
 	$(BESIDE) tests style lint audit
