@@ -38,7 +38,7 @@ style: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: JOBS := auto
+unit: JOBS := 3
 unit: $(READY)
 	$(PYTEST) $(addprefix --ignore=tests/,live hosts limits deploy monitoring test_commands.py test_properties.py test_workflows.py)
 
