@@ -41,7 +41,7 @@ from tests.limits.servers import Odd, saying
 EXAMPLES = int(os.environ.get("PROPERTIES", "0"))
 settings.register_profile(
     "properties",
-    max_examples=EXAMPLES or 150,
+    max_examples=EXAMPLES or 100,
     derandomize=not EXAMPLES,
     database=None,
     deadline=None,
