@@ -31,8 +31,8 @@ def test_one_request_waits_for_frozen_postgresql(cluster: Cluster) -> None:
     cluster.freeze_postgres(node)
     try:
         with ThreadPoolExecutor(10) as prometheus:
-            first = list(prometheus.map(lambda _: scrape(app, 0.8), range(10)))
-        for scraped in [*first, *(scrape(app, 0.8) for _ in range(10))]:
+            first = list(prometheus.map(lambda _: scrape(app, 3), range(10)))
+        for scraped in [*first, *(scrape(app, 3) for _ in range(3))]:
             assert scraped.samples["patroni_up"] == {(): 0.0}
             assert scraped.successes == {"node": 0.0, "cluster": 1.0, "history": 1.0, "config": 1.0, "failsafe": 1.0}
             assert scraped.samples["patroni_member_role"][("n1", "leader", "demo")] == 1.0
