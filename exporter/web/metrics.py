@@ -72,7 +72,8 @@ def scraping(exposition: WSGIApplication, modules: tuple[Module, ...], client: C
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         check_names(parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True).get("name[]", []))
-        request = {**environ, "HTTP_ACCEPT": accept(environ)}
+        # It refuses HEAD, for which the server sends the header alone.
+        request = {**environ, "REQUEST_METHOD": "GET", "HTTP_ACCEPT": accept(environ)}
         encode, encoding = compression(environ)
 
         def respond(status: str, headers: list[tuple[str, str]], *error: Any) -> Callable[[bytes], object]:

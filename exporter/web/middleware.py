@@ -88,10 +88,7 @@ def reject_malformed(environ: WSGIEnvironment) -> None:
 
 
 def endpoint(app: WSGIApplication) -> WSGIApplication:
-    """Returns the application with the methods of an endpoint, to be mounted at its path; it receives GET only.
-
-    The middleware removes the body of a response to HEAD.
-    """
+    """Returns the application for GET and HEAD of the path at which it is mounted; OPTIONS and errors are handled."""
 
     def wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("PATH_INFO", "") not in ("", "/"):
@@ -100,7 +97,7 @@ def endpoint(app: WSGIApplication) -> WSGIApplication:
             raise MethodNotAllowed(METHODS)
         if environ["REQUEST_METHOD"] == "OPTIONS":
             return Response(headers={"Allow": ", ".join(METHODS)}, mimetype="text/plain")(environ, start_response)
-        return app({**environ, "REQUEST_METHOD": "GET"}, start_response)
+        return app(environ, start_response)
 
     return wsgi
 

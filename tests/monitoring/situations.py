@@ -24,7 +24,8 @@ from tests.recorded import Moment
 class Situation:
     """What Prometheus has, and the alerts that fire at some minutes, each with the member that it names.
 
-    `interval` is the seconds between two scrapes and two evaluations: 60 or more where an hour or more pass.
+    `interval` is the seconds between two scrapes, and between two evaluations if it is 60 or more, as it is where an
+    hour or more pass.
     `with_view` replaces what is expected where it cannot be the same with one view of each cluster.
     """
 
