@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -48,7 +49,8 @@ JSON = st.recursive(
 )
 
 
-def _recorded() -> dict[str, list[str]]:
+@cache
+def recorded_bodies() -> dict[str, list[str]]:
     """The valid recorded bodies of each path: thirty of different shapes, the largest last."""
     bodies: dict[str, dict[str, str]] = {}
     for path, answer in _answers():
@@ -86,9 +88,6 @@ def _shape(value: Any) -> Any:
     return [_shape(inner) for inner in value] if isinstance(value, list) else type(value).__name__
 
 
-RECORDED_BODIES = _recorded()
-
-
 def places(value: Any, above: str = "") -> Iterator[tuple[Any, Any, str]]:
     """Each place in a JSON value: its object or array, its key there, and its path without indices."""
     keys = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
@@ -101,7 +100,7 @@ def places(value: Any, above: str = "") -> Iterator[tuple[Any, Any, str]]:
 def each_place(path: str) -> Iterator[tuple[Any, Any, Any]]:
     """Each place of the recorded documents of this path, once: a document, and the place in it."""
     seen = set()
-    for text in reversed(RECORDED_BODIES[path]):
+    for text in reversed(recorded_bodies()[path]):
         document = json.loads(text)
         for container, key, place in list(places(document)):
             if place not in seen:
@@ -146,7 +145,7 @@ def _change(draw: st.DrawFn, document: Any) -> None:
 @st.composite
 def changed_documents(draw: st.DrawFn, path: str) -> Any:
     """A recorded document of this path with a few places changed."""
-    document = json.loads(draw(st.sampled_from(RECORDED_BODIES[path])))
+    document = json.loads(draw(st.sampled_from(recorded_bodies()[path])))
     for _ in range(draw(st.sampled_from((0, 1, 1, 1, 2, 3)))):
         _change(draw, document)
     return document

@@ -18,7 +18,7 @@ MIB = 1024 * 1024
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 SMALL_CHUNKS = CHUNKED + b"2\r\n[]\r\n" * (MIB // 2)
-BOMB = gzip.compress(b" " * (64 * MIB))
+BOMB = gzip.compress(b" " * (64 * MIB), 1)
 
 #: Seconds of the longest delay.
 LATEST = 1.0

@@ -1,13 +1,15 @@
 """The landing page in Chromium: on a phone and on a desktop, light and dark."""
 
+from __future__ import annotations
+
 import json
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
 from werkzeug.serving import make_server
 
 from exporter import create_app
@@ -18,6 +20,9 @@ from tests.live.installed import needs, path_of
 from tests.recorded import moment
 from tests.screenshot import SCREENSHOT
 from tests.web.page import SITE
+
+if TYPE_CHECKING:  # only a process that runs these tests imports it
+    from playwright.sync_api import Browser, Page
 
 pytestmark = [needs("chromium"), pytest.mark.timeout(120)]
 
@@ -67,6 +72,8 @@ OVERFLOWING = """[...document.querySelectorAll('main *')].filter(e => e.scrollWi
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Debian's Chromium without a window."""
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=path_of("chromium"), args=FLAGS)
 
