@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 from exporter.config import readers
 from exporter.config.allow_list import EXPECTED_ENTRY, AllowList, NotAllowed, Place, TargetError
@@ -43,8 +42,7 @@ class ProbeModule:
 
     def at(self, text: str) -> Module:
         """Returns the module with this target; raises TargetError or NotAllowed."""
-        read = _place if len(text) <= 100 else Place.of  # the cache stays small
-        place = read(text, self.scheme, PORTS.get(self.service))
+        place = Place.of(text, self.scheme, PORTS.get(self.service))
         if self.scheme == "https" and place.url.startswith("http:"):
             raise NotAllowed("the targets of this module must use https")
         self.allowed.check(place)
@@ -52,10 +50,6 @@ class ProbeModule:
         if url.count("/") > 2 and not self.allow_paths:
             raise NotAllowed("the targets of this module must have no path (allow_paths)")
         return Module(self.name, self.service, Target(url, self.options), self.collect, self.compat_metrics)
-
-
-#: Reading a target again would take a tenth of the CPU time of a probe that requests one document.
-_place = lru_cache(maxsize=16384)(Place.of)
 
 
 def read_modules(text: str, file: str) -> Mapping[str, ProbeModule]:
