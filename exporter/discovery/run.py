@@ -20,6 +20,9 @@ from exporter.upstream.target import Module
 #: Requests of one discovery that are in flight. They must leave connections and threads for the scrapes.
 MOST_IN_FLIGHT = 200
 
+#: Searches that begin in a second. Each takes about a millisecond of CPU time; the rest of a CPU is for the scrapes.
+MOST_PER_SECOND = 600
+
 K = TypeVar("K")
 
 
@@ -46,6 +49,7 @@ class Run:
         self._steps: list[_Step] = []  # a heap
         self._completed: SimpleQueue[tuple[_Step, Module]] = SimpleQueue()
         self._in_flight = 0
+        self._next = 0.0  # when the next search may begin, in monotonic seconds
         self.failures: dict[str, str] = {}
 
     def results(self, searches: Iterable[tuple[K, Search]]) -> Iterator[tuple[K, FoundCluster | None]]:
@@ -54,20 +58,25 @@ class Run:
         A search that could not begin before the end has no result.
         """
         waiting = iter(searches)
+        new = next(waiting, None)
         while True:
-            while self._in_flight < MOST_IN_FLIGHT and self._remaining() > 0 and (new := next(waiting, None)):
+            while new and self._has_room() and self._next <= time.monotonic():
+                self._next = time.monotonic() + 1 / MOST_PER_SECOND
                 yield from self._advance(*new, None)
+                new = next(waiting, None)
             while self._steps and not self._steps[0].nodes:
                 heapq.heappop(self._steps)
-            if not self._steps:
+            times = [step.deadline for step in self._steps[:1]] + [self._next] * bool(new and self._has_room())
+            if not times:
                 return
             try:
-                step, node = self._completed.get(timeout=max(0.0, self._steps[0].deadline - time.monotonic()))
+                step, node = self._completed.get(timeout=max(0.0, min(times) - time.monotonic()))
             except Empty:
-                step = self._steps[0]
-                for node in tuple(step.nodes):
-                    self._reply(step, node)
-                yield from self._advance(step.key, step.search, None)
+                if self._steps and self._steps[0].deadline <= time.monotonic():
+                    step = self._steps[0]
+                    for node in tuple(step.nodes):
+                        self._reply(step, node)
+                    yield from self._advance(step.key, step.search, None)
             else:
                 if node in step.nodes:
                     reply = self._reply(step, node)
@@ -83,6 +92,9 @@ class Run:
 
     def _remaining(self) -> float:
         return self._end - time.monotonic()
+
+    def _has_room(self) -> bool:
+        return self._in_flight < MOST_IN_FLIGHT and self._remaining() > 0
 
     def _advance(self, key: Any, search: Search, reply: Reply | None) -> Iterator[tuple[Any, FoundCluster | None]]:
         """Sends the next requests of a search; yields its result if there are none."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from exporter.discovery import discovery
+from exporter.discovery import discovery, run
 from exporter.discovery.clusters import FoundCluster, KnownClusters
 from exporter.discovery.state import DiscoveryState
 from tests.discovery.nodes import Cluster, cluster
@@ -185,6 +185,17 @@ def test_hung_nodes(pair: tuple[Cluster, Cluster], tmp_path: Path) -> None:
     finally:
         for server in hung:
             server.__exit__()
+
+
+def test_searches_per_second(pair: tuple[Cluster, Cluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = pair
+    monkeypatch.setattr(run, "MOST_PER_SECOND", 20)
+    client = client_with(tmp_path, [a.host("a1"), *(f"127.0.0.1:{port}" for port in range(1, 7)), b.host("b1")])
+    start = time.monotonic()
+    found = sd(client)
+    assert time.monotonic() - start >= 7 / 20
+    assert len(found) == 11
+    assert {name for name, label in names(found).items() if label == "view"} == {"a1", "b1"}
 
 
 def test_refused_members(pair: tuple[Cluster, Cluster], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
