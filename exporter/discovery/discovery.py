@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from operator import itemgetter
@@ -50,6 +50,7 @@ class ClusterDiscovery:
         self._state = state
         self._resolved: dict[str, list[str]] = {}  # the addresses of a seed
         self._failed: dict[str, float] = {}  # when a request of a seed failed, in monotonic seconds
+        self._allowed: dict[str, tuple[ProbeModule, Collection[str]]] = {}  # the URLs of members, by module
 
     def of_targets(self, module: ProbeModule, urls: Sequence[str], end: float) -> list[Group]:
         """Returns the members of the cluster of the nodes with these URLs, which the module allows.
@@ -62,7 +63,7 @@ class ClusterDiscovery:
         searches = [(each, search_known(each)) for each in clusters if each.has_seed(urls)]
         for known, found in run.results(searches or [(None, search_seeds(urls))]):
             clusters.update(known, found, urls)
-        self._state.write(module.name, clusters, _refused(module, clusters), of_targets=True)
+        self._state.write(module.name, clusters, self._refused(module, clusters), of_targets=True)
         wanted = [each for each in clusters if each.has_seed(urls)]
         if not wanted and any(url in run.failures for url in urls):
             raise DiscoveryError(f"no target returned its cluster: {run.reasons(urls)}")
@@ -81,7 +82,7 @@ class ClusterDiscovery:
             unknown = []
         else:
             unknown = self._update_from_seeds(module, discovery, clusters, run, end)
-        self._state.write(module.name, clusters, _refused(module, clusters))
+        self._state.write(module.name, clusters, self._refused(module, clusters))
         groups = list(_groups(clusters))
         addresses = {address for group in groups for address in group["targets"]}
         groups += [group for group in map(_seed_group, unknown) if addresses.isdisjoint(group["targets"])]
@@ -155,22 +156,28 @@ class ClusterDiscovery:
                     )
                     run.failures[target] = str(error)
 
+    def _refused(self, module: ProbeModule, clusters: KnownClusters) -> int:
+        """Returns how many members have a REST API that the module does not allow, and logs which ones.
+
+        What was allowed the last time is not checked again while the modules file stays the same.
+        """
+        members = {member.url: member.address for cluster in clusters for member in cluster.members.values()}
+        last, allowed = self._allowed.get(module.name, (module, ()))
+        known = allowed if last is module else ()
+        refused = {url for url in members if url not in known and _is_refused(module, url)}
+        self._allowed[module.name] = module, members.keys() - refused
+        addresses = sorted({members[url] for url in refused})
+        if addresses:
+            names = ", ".join(addresses[:MOST_NAMED]) + ", …" * (len(addresses) > MOST_NAMED)
+            reason = "the targets of this module do not have these addresses, under which Patroni lists its members"
+            log.warning(Event("members refused", key=(module.name,), module=module.name, targets=names, reason=reason))
+        return len(addresses)
+
     def _resolve(self, module: ProbeModule, seed: str, end: float) -> None:
         try:
             self._resolved[seed] = resolve(seed, (end - time.monotonic()) / 2)
         except SeedError as error:
             log.warning(Event("seed not resolved", key=(seed,), module=module.name, seed=seed, reason=str(error)))
-
-
-def _refused(module: ProbeModule, clusters: KnownClusters) -> int:
-    """Returns how many members have a REST API that the module does not allow, and logs which ones."""
-    members = (member for cluster in clusters for member in cluster.members.values())
-    refused = sorted({member.address for member in members if _is_refused(module, member.url)})
-    if refused:
-        names = ", ".join(refused[:MOST_NAMED]) + ", …" * (len(refused) > MOST_NAMED)
-        reason = "the targets of this module do not have these addresses, under which Patroni lists its members"
-        log.warning(Event("members refused", key=(module.name,), module=module.name, targets=names, reason=reason))
-    return len(refused)
 
 
 def _is_refused(module: ProbeModule, url: str) -> bool:

@@ -212,6 +212,21 @@ def test_refused_members(pair: tuple[Cluster, Cluster], tmp_path: Path, caplog: 
     assert 'patroni_staytus_exporter_discovery_clusters_stale{module="patroni"} 0.0' in page
 
 
+def test_members_that_are_refused_after_a_reload(pair: tuple[Cluster, Cluster], tmp_path: Path) -> None:
+    a, _ = pair
+    seeds = json.dumps({"seeds": [a.host("a1").replace("127.0.0.1", "localhost")]})
+    client = client_of(
+        tmp_path, MODULES.format(targets="localhost", discovery=seeds), EXPORTER_WEB_ENABLE_LIFECYCLE="1"
+    )
+    refused = 'patroni_staytus_exporter_discovery_targets_refused{module="patroni"} '
+    for targets, number in (("localhost, 127.0.0.1", 0), ("localhost", 3), ("localhost, 127.0.0.1", 0)):
+        (tmp_path / "modules.yml").write_text(MODULES.format(targets=targets, discovery=seeds))
+        assert client.post("/-/reload").status_code == 200
+        for _ in range(2):
+            assert len(sd(client)) == 3
+            assert f"{refused}{number:.1f}\n" in client.get("/metrics").text
+
+
 def test_seed_that_is_refused(pair: tuple[Cluster, Cluster], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     a, _ = pair
     client = client_with(tmp_path, [a.host("a1")])
