@@ -71,7 +71,7 @@ worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # the r
 counters = shared_counters(worker_tmp_dir) if workers > 1 or VARIABLE in os.environ else None
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # each document of each target is a connection
-worker_connections = min(1000, hard // 2)  # the other half is for connections to targets
+worker_connections = min(2000, hard // 2)  # the other half is for connections to targets
 limit_request_line = 8190  # as in Apache; longer than the limit of the application, which has an error text
 sendfile = False  # `exporter.web.connections` sends responses from memory
 

@@ -4,23 +4,24 @@ import errno
 import inspect
 import logging
 import socket
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import gunicorn
 from gunicorn import glogging
 from gunicorn.arbiter import Arbiter
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.workers.gthread import PollableMethodQueue, TConn, ThreadWorker
 
 from exporter.config.errors import ConfigError
 from exporter.log import Event, Lines
 from exporter.upstream.headers import Headers
 from exporter.web.connections import THREAD, Connection, Exchange
-from exporter.web.limit import closed_connections
+from exporter.web.limit import closed_connections, limit_threads
 from exporter.web.memory import TRIM, trim_memory
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,9 @@ MAX_UNSENT = 32 * 1024 * 1024
 
 #: Seconds between two checks for connections that exceeded a deadline.
 CHECK = 0.25
+
+#: How the names of the threads for requests begin.
+THREADS = "request"
 
 #: The host has no more files or memory for a connection.
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -103,6 +107,34 @@ class Worker(ThreadWorker):
         if reason:
             closed_connections().labels(reason).inc()
 
+    def get_thread_pool(self) -> ThreadPoolExecutor:
+        """Returns the threads for requests, which start on demand."""
+        return ThreadPoolExecutor(self.cfg.threads, THREADS)
+
+    def enqueue_req(self, conn: Connection) -> None:  # type: ignore[override]
+        """Passes the connection to a thread. When the host starts no more threads, it waits for one that runs."""
+        try:
+            self.tpool.submit(self._respond, conn)
+        except RuntimeError as error:
+            threads = sum(thread.name.startswith(THREADS) for thread in threading.enumerate())
+            limit_threads(threads)
+            log.warning(Event("no thread started", threads=threads, reason=str(error)))
+
+    def _respond(self, conn: Connection) -> None:
+        """Runs in a thread; the connection continues in the main thread."""
+        try:
+            self.handle(conn)
+        except BaseException:
+            log.exception(Event("connection failed"))
+            self.method_queue.defer(self._close, conn)
+        else:
+            self.method_queue.defer(self._finish, conn)
+
+    def _finish(self, conn: Connection) -> None:
+        self._continue(conn)
+        if conn.unsent:
+            self._limit_memory()
+
     def handle(self, conn: Connection) -> bool:  # type: ignore[override]
         """Runs in a thread. Only the application can block here."""
         is_kept_alive = super().handle(conn)
@@ -124,18 +156,6 @@ class Worker(ThreadWorker):
         head = f"{status_line}\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in self.error_headers())
         client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
-
-    def finish_request(self, conn: Connection, fs: Future[bool]) -> None:  # type: ignore[override]
-        """Continues a connection after its thread."""
-        try:
-            fs.result()
-        except BaseException:  # also CancelledError
-            log.exception(Event("connection failed"))
-            self._close(conn)
-            return
-        self._continue(conn)
-        if conn.unsent:
-            self._limit_memory()
 
     def _limit_memory(self) -> None:
         unsent = {conn: len(conn.unsent) for conn in self._waiting if conn.unsent}
@@ -177,12 +197,13 @@ class Worker(ThreadWorker):
 REQUIRED = {
     (ThreadWorker, "accept"): "(self, listener)",
     (ThreadWorker, "enqueue_req"): "(self, conn)",
-    (ThreadWorker, "finish_request"): "(self, conn, fs)",
+    (ThreadWorker, "get_thread_pool"): "(self)",
     (ThreadWorker, "handle"): "(self, conn)",
     (ThreadWorker, "handle_error"): "(self, req, client, addr, exc)",
     (ThreadWorker, "handle_request"): "(self, req, conn)",
     (ThreadWorker, "wait_for_and_dispatch_events"): "(self, timeout)",
     (TConn, "init"): "(self)",
+    (PollableMethodQueue, "defer"): "(self, callback, *args)",
     (Arbiter, "handle_hup"): "(self)",
 }
 

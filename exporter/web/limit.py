@@ -1,8 +1,10 @@
 """Limits on clients: the requests that are served at once and request a target that the client chooses."""
 
 import logging
+import math
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -18,6 +20,12 @@ log = logging.getLogger(__name__)
 #: Seconds after which a refused client may try again.
 RETRY_AFTER = 1
 
+#: Seconds after which a host that could start no more threads is expected to start some again.
+THREADS_AGAIN = 60.0
+
+#: The threads for requests when the host could start no more, and when that was, in monotonic seconds.
+_threads: tuple[int, float] | None = None
+
 
 @cache
 def closed_connections() -> Counter:
@@ -30,23 +38,42 @@ class ConcurrencyLimit:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._free = threading.BoundedSemaphore(most)
+        self._lock = threading.Lock()
+        self._served = 0
         self.counter = counter(PROBES_REFUSED)
 
     @contextmanager
     def one(self) -> Iterator[None]:
         """Counts one request while it is served; raises ServiceUnavailable when the limit is reached."""
-        if not self._free.acquire(blocking=False):
-            self.refuse("probes", f"{self._most} probes are being served, the limit of EXPORTER_PROBES")
+        most = min(self._most, _most_on_this_host())
+        with self._lock:
+            if is_free := self._served < most:
+                self._served += 1
+        if not is_free:
+            reason = "the limit of EXPORTER_PROBES" if most == self._most else "and the host starts no more threads"
+            self.refuse("probes", f"{most} probes are being served, {reason}")
         try:
             yield
         finally:
-            self._free.release()
+            with self._lock:
+                self._served -= 1
 
     def refuse(self, reason: str, text: str) -> None:
         """Counts a refused request and raises ServiceUnavailable."""
         self.counter.labels(reason).inc()
         raise ServiceUnavailable(f"{text}: try again later", retry_after=RETRY_AFTER)
+
+
+def limit_threads(threads: int) -> None:
+    """Limits probes to one less than these threads for a minute: the host could start no more."""
+    global _threads
+    _threads = threads, time.monotonic()
+
+
+def _most_on_this_host() -> float:
+    if _threads and time.monotonic() - _threads[1] < THREADS_AGAIN:
+        return max(1, _threads[0] - 1)
+    return math.inf
 
 
 def probe_limit(probes: int, threads: int) -> ConcurrencyLimit:

@@ -43,7 +43,7 @@ def staytus(url: str = "http://localhost:8787", auth: tuple[Part, ...] | None = 
 def settings(*modules: Module, **changes: Any) -> Settings:
     """The default settings, with these modules (else only Patroni) and these changes."""
     port = 9877 if modules and modules[0].service == "staytus" else 9547
-    default = Settings("", port, "AF_INET", "info", "logfmt", 1, 256, 200, modules or (patroni(),))
+    default = Settings("", port, "AF_INET", "info", "logfmt", 1, 1024, 1000, modules or (patroni(),))
     return replace(default, **changes)
 
 

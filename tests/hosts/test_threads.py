@@ -33,4 +33,4 @@ def test_probes_leave_a_thread(host: Host, checkout: Checkout, upstream: Upstrea
         assert [probe.result()[0] for probe in probes if probe.done()] == [503] * 7
         hung.behave = lambda connection: None
         assert sorted(probe.result()[0] for probe in probes) == [200] * (THREADS - 1) + [503] * 7
-        assert f'EXPORTER_PROBES reduced" probes=200 threads={THREADS} limit={THREADS - 1}' in served.log.read_text()
+        assert f'EXPORTER_PROBES reduced" probes=1000 threads={THREADS} limit={THREADS - 1}' in served.log.read_text()

@@ -3,21 +3,23 @@
 import http.client
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from exporter.log import TARGETS_WRITTEN
+from tests.limits.servers import Odd, silent
 from tests.live.processes import MODULE, Served, cpu_seconds, free_port, serving, until
 
 MODULES = "modules: {fleet: {collector: patroni, targets: [127.0.0.0/8]}}\n"
 
 
 @contextmanager
-def exporter(folder: Path, period: float = 60) -> Iterator[Served]:
-    """An exporter that writes a line again after so many seconds."""
+def exporter(folder: Path, code: str = "pass") -> Iterator[Served]:
+    """An exporter that starts after this code."""
     file = folder / "modules.yml"
     file.write_text(MODULES)
-    code = f"import exporter.log as log, exporter.__main__ as command; log.PERIOD = {period}; exit(command.main())"
+    code = f"import exporter.log as log, exporter.__main__ as command; {code}; exit(command.main())"
     with free_port() as port:
         command = (MODULE[0], "-c", code, "--port", str(port), "--config.file", str(file))
         with serving(folder, port, command) as served:
@@ -63,7 +65,7 @@ def test_last_of_many_targets_cost_as_much_as_the_first(tmp_path: Path) -> None:
 
 
 def test_one_line_for_each_target_and_one_for_those_beyond_the_limit(tmp_path: Path) -> None:
-    with free_port("0.0.0.0") as port, exporter(tmp_path, period=3) as served:
+    with free_port("0.0.0.0") as port, exporter(tmp_path, "log.PERIOD = 3") as served:
         targets = dead(50, port)
         probe(served, targets)
         time.sleep(3.1)
@@ -77,3 +79,26 @@ def test_one_line_for_each_target_and_one_for_those_beyond_the_limit(tmp_path: P
         {"msg": "scrape failed for many targets", "module": "fleet", "targets": "50", "held_back": "30"},
         line,
     ]
+
+
+def test_host_that_starts_no_more_threads(tmp_path: Path) -> None:
+    """Probes wait for a thread or are refused, and one thread is left for /-/healthy."""
+    limit = "resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30)); threading.stack_size(1 << 30)"
+    with (
+        Odd(silent) as hung,
+        exporter(tmp_path, f"import resource, threading; {limit}") as served,
+        ThreadPoolExecutor(20) as prometheus,
+    ):
+
+        def scrape(_: int) -> str:
+            path = f"/probe?module=fleet&collect[]=node&target={hung.url}&name[]=patroni_up"
+            return served.request(path, X_Prometheus_Scrape_Timeout_Seconds="3").body.decode().splitlines()[-1]
+
+        workers = served.workers()
+        assert "patroni_up 0.0" in list(prometheus.map(scrape, range(10)))
+        scrapes = prometheus.map(scrape, range(20))
+        until(lambda: served.get("/-/healthy", seconds=1) == (200, "OK\n"))
+        (refusal,) = set(scrapes) - {"patroni_up 0.0"}
+        assert refusal.endswith(" probes are being served, and the host starts no more threads: try again later")
+        assert served.workers() == workers
+        assert [event["msg"] for event in served.events("exporter.web")] == ["no thread started"]

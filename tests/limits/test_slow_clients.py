@@ -278,10 +278,10 @@ def test_connections_end_with_the_exporter(tmp_path: Path, upstream: Upstream) -
 
 def test_gunicorn_without_an_overridden_method_is_refused(tmp_path: Path, port: int) -> None:
     code = (
-        "from gunicorn.workers.gthread import ThreadWorker; del ThreadWorker.finish_request;"
+        "from gunicorn.workers.gthread import ThreadWorker; del ThreadWorker.get_thread_pool;"
         "import exporter.__main__ as command; command.main()"
     )
     status, output = run([MODULE[0], "-c", code, "--port", str(port)], cwd=tmp_path)
     assert status == 2
-    assert output.endswith(" has no ThreadWorker.finish_request(self, conn, fs): expected gunicorn 25 to 27\n")
+    assert output.endswith(" has no ThreadWorker.get_thread_pool(self): expected gunicorn 25 to 27\n")
     assert output.count("\n") == 1

@@ -181,7 +181,7 @@ ATTACKS: dict[Callable[[Attack], Awaitable[None]], tuple[int, float]] = {
     Attack.half_sent_request: (40, 0.5),
     Attack.byte_each_second: (40, 0.5),
     Attack.response_never_read: (8, 1.0),
-    Attack.silent_connection: (1100, 1.0),
+    Attack.silent_connection: (2200, 1.0),
     Attack.tiny_timeout: (8, 0.1),
     Attack.mortal_target: (8, 0.1),
     Attack.wrong_password: (32, 0.1),

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from werkzeug.exceptions import ServiceUnavailable
 
-from exporter.web.limit import ConcurrencyLimit, probe_limit
+import exporter.web.limit as limit_module
+from exporter.web.limit import ConcurrencyLimit, limit_threads, probe_limit
 from tests.conftest import logged
 from tests.counted import counts
 
@@ -50,6 +51,15 @@ def test_threads_of_uwsgi(options: dict[str, Any], limit: int, monkeypatch: pyte
 def test_threads_of_mod_wsgi(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mod_wsgi", SimpleNamespace(threads_per_process=15))
     assert served(probe_limit(200, 256)) == 14
+
+
+def test_host_that_starts_no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes leave one of the threads that run, for a minute."""
+    monkeypatch.setattr(limit_module, "_threads", None)
+    limit_threads(3)
+    assert served(ConcurrencyLimit(5)) == 2
+    monkeypatch.setattr(limit_module, "THREADS_AGAIN", 0.0)
+    assert served(ConcurrencyLimit(5)) == 5
 
 
 def test_refused_requests_are_counted() -> None:
