@@ -1,6 +1,7 @@
 """An outage of thousands of targets: the CPU of a probe and the lines of the log do not grow with their number."""
 
 import http.client
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,8 +9,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from exporter.log import TARGETS_WRITTEN
+from tests.conftest import Upstream
 from tests.limits.servers import Odd, silent
-from tests.live.processes import MODULE, Served, cpu_seconds, free_port, serving, until
+from tests.live.processes import MODULE, Served, cpu_seconds, free_port, recorded, serving, until
 
 MODULES = "modules: {fleet: {collector: patroni, targets: [127.0.0.0/8]}}\n"
 
@@ -79,6 +81,23 @@ def test_one_line_for_each_target_and_one_for_those_beyond_the_limit(tmp_path: P
         {"msg": "scrape failed for many targets", "module": "fleet", "targets": "50", "held_back": "30"},
         line,
     ]
+
+
+def test_target_that_is_up_while_hundreds_hang(tmp_path: Path, upstream: Upstream) -> None:
+    with (
+        socket.create_server(("0.0.0.0", 0), backlog=1024) as hanging,  # accepts no connection
+        exporter(tmp_path) as served,
+        ThreadPoolExecutor(400) as prometheus,
+    ):
+
+        def scrape(target: str) -> str:
+            path = f"/probe?module=fleet&collect[]=node&target={target}&name[]=patroni_up"
+            return served.get(path)[1].splitlines()[-1]
+
+        scrapes = [prometheus.submit(scrape, target) for target in dead(400, hanging.getsockname()[1])]
+        assert scrape(recorded(upstream).url) == "patroni_up 1.0"
+        assert not any(each.done() for each in scrapes)
+        assert {each.result() for each in scrapes} == {"patroni_up 0.0"}
 
 
 def test_host_that_starts_no_more_threads(tmp_path: Path) -> None:
