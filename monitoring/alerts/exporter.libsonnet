@@ -100,6 +100,14 @@
         'Patroni lists {{ $value }} members under addresses that the key targets of module {{ $labels.module }} does not have: {{ $labels.instance }} refuses to scrape them.',
         '5m',
       ),
+      q.alert(
+        'ExporterProbesRefused',
+        'warning',
+        'sum by (job, instance) (rate(patroni_staytus_exporter_probes_refused_total[5m])) > 0',
+        'The exporter {{ $labels.instance }} refuses probes',
+        '{{ $labels.instance }} refuses {{ $value | humanize }} probes per second, because too many others wait for their targets: healthy targets are missing too.',
+        '10m',
+      ),
     ] + (
       if !c.watchdog then [] else [q.alert(
         'Watchdog',

@@ -242,6 +242,16 @@ HEARD: dict[str, Situation] = {
         ],
         {14: set(), 20: {"ExporterTargetsRefused", "ExporterDown"}},
     ),
+    "too many probes wait for their targets for half an hour": Situation(
+        lambda series: [
+            *series(healthy(60)),
+            {
+                "series": 'patroni_staytus_exporter_probes_refused_total{instance="exporter:9547", job="exporter"}',
+                "values": f"0x{600 // INTERVAL} {INTERVAL}+{INTERVAL}x{1800 // INTERVAL} {1800 + INTERVAL}x{1200 // INTERVAL}",
+            },
+        ],
+        {19: set(), 25: {"ExporterProbesRefused"}, 50: set()},
+    ),
     "the replica of a cluster of two is lost for two days": Situation(
         lambda series: series(
             only(listing(healthy(60), n3=None), "n1", "n2"),
