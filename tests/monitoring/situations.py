@@ -247,7 +247,7 @@ HEARD: dict[str, Situation] = {
             *series(healthy(60)),
             {
                 "series": 'patroni_staytus_exporter_probes_refused_total{instance="exporter:9547", job="exporter"}',
-                "values": f"0x{600 // INTERVAL} {INTERVAL}+{INTERVAL}x{1800 // INTERVAL} {1800 + INTERVAL}x{1200 // INTERVAL}",
+                "values": "0x19 60+60x60 3660x40",  # refused from minute 10 to minute 40
             },
         ],
         {19: set(), 25: {"ExporterProbesRefused"}, 50: set()},
