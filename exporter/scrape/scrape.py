@@ -75,7 +75,7 @@ class Scrape:
     def _document(self, module: Module, collector: AnyCollector, future: Future[Result]) -> DocumentResult:
         if not future.done():
             reason = f"no response within {round(self._seconds_of(module), 3):g} s"
-            return DocumentResult(collector, time.monotonic() - self._start, failure=reason, kind="timeout")
+            return DocumentResult(collector, time.monotonic() - self._start, failure=reason, kind="ReadTimeout")
         result = future.result()
         elapsed = max(0.0, result.ended - self._start)
         match result.error or result.value:

@@ -14,8 +14,8 @@ from requests import ReadTimeout
 from requests import Response as Response
 
 from exporter.counters import REQUESTS_ABANDONED, REQUESTS_IN_FLIGHT, REQUESTS_REFUSED, counter, gauge
-from exporter.upstream.errors import FetchError, TooManyRequests, not_sent
-from exporter.upstream.target import Target
+from exporter.upstream.errors import FetchError, TooManyRequests, failed, not_sent
+from exporter.upstream.target import RequestOptions, Target
 
 #: Seconds after which a request that was sent and not answered is given up, and its socket closed.
 ABANDON_AFTER = 60.0
@@ -75,15 +75,16 @@ class Client:
         """Returns the results of requests for paths below the target's URL, without waiting for them.
 
         Each is that of the request in flight, that of a response younger than the target's interval, or that of a new
-        request, which later callers join. A path comes with the largest response in bytes, and with the function that
-        turns the response into a value, once for all callers, so the value must not be mutable. The error is a
-        FetchError, or what the function raised.
+        request, which later callers join. Callers do not wait for a request that has been in flight for longer than
+        the target's timeout: its server hangs.
+
+        A path comes with the largest response in bytes, and with the function that turns the response into a value,
+        once for all callers, so the value must not be mutable. The error is a FetchError, or what the function raised.
         """
         options = target.options
-        limit = max(ABANDON_AFTER, options.timeout)
         futures, new = [], []
         for path, size_limit, read in documents:
-            future, is_new = self._join(key := (target, path), limit)
+            future, is_new = self._join(key := (target, path))
             futures.append(future)
             if is_new:
                 new.append((path, size_limit, partial(self._receive, key, future, read)))
@@ -95,26 +96,30 @@ class Client:
                     done(not_sent(error))
             else:
                 sent = [(request, size, done) for request, (_, size, done) in zip(requests, new, strict=True)]
-                options.adapter.begin(sent, timeout=(options.timeout, limit), verify=options.verify, cert=options.cert)
+                timeout = options.timeout, _abandon_after(options)
+                options.adapter.begin(sent, timeout=timeout, verify=options.verify, cert=options.cert)
         return futures
 
-    def _join(self, key: Key, limit: float) -> tuple[Future[Result], bool]:
+    def _join(self, key: Key) -> tuple[Future[Result], bool]:
         """Returns the request in flight or the young response for a key, else a new request, which is True."""
         now = time.monotonic()
-        interval = key[0].options.interval
+        options = key[0].options
+        future: Future[Result] = Future()
         with self._lock:
             found = self._requests.get(key)
-            if found and _serves(found, interval, now):
-                return found[0], False
+            if found and _serves(found, options, now):
+                if found[0].done() or now - found[1] <= options.timeout:
+                    return found[0], False
+                future.set_result(Result(now, error=failed(ReadTimeout, f"no response within {options.timeout:g} s")))
+                return future, False
             self._remove_old(now)
-            future: Future[Result] = Future()
             if refusal := self._refusal(host := key[0].host):
                 future.set_result(Result(now, error=refusal))
                 return future, False
             self.in_flight += 1
             self._in_flight_gauge.set(self.in_flight)
             self._hosts[host] += 1
-            self._requests[key] = (future, now + limit + SLACK)
+            self._requests[key] = (future, now)
             return future, True
 
     def _refusal(self, host: str) -> TooManyRequests | None:
@@ -131,7 +136,7 @@ class Client:
         """Removes the responses that are too old to be used again, each time that their number has doubled."""
         if len(self._requests) >= self._most:
             self._requests = {
-                key: found for key, found in self._requests.items() if _serves(found, key[0].options.interval, now)
+                key: found for key, found in self._requests.items() if _serves(found, key[0].options, now)
             }
             self._most = max(KEPT, 2 * len(self._requests))
 
@@ -172,9 +177,13 @@ class Client:
         future.set_result(result)
 
 
-def _serves(found: tuple[Future[Result], float], interval: float, now: float) -> bool:
-    """Returns whether a request is in flight, or ended less than `interval` seconds ago."""
-    future, until = found
+def _abandon_after(options: RequestOptions) -> float:
+    return max(ABANDON_AFTER, options.timeout)
+
+
+def _serves(found: tuple[Future[Result], float], options: RequestOptions, now: float) -> bool:
+    """Returns whether a request, sent at a time in monotonic seconds, is in flight or ended within the interval."""
+    future, sent = found
     if not future.done():
-        return now < until
-    return now - future.result().ended < interval
+        return now < sent + _abandon_after(options) + SLACK
+    return now - future.result().ended < options.interval

@@ -104,18 +104,19 @@ def test_host_that_starts_no_more_threads(tmp_path: Path) -> None:
     """Probes wait for a thread or are refused, and one thread is left for /-/healthy."""
     limit = "resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30)); threading.stack_size(1 << 30)"
     with (
-        Odd(silent) as hung,
+        Odd(silent) as one,
+        Odd(silent) as two,
         exporter(tmp_path, f"import resource, threading; {limit}") as served,
         ThreadPoolExecutor(20) as prometheus,
     ):
 
-        def scrape(_: int) -> str:
-            path = f"/probe?module=fleet&collect[]=node&target={hung.url}&name[]=patroni_up"
+        def scrape(target: str) -> str:
+            path = f"/probe?module=fleet&collect[]=node&target={target}&name[]=patroni_up"
             return served.request(path, X_Prometheus_Scrape_Timeout_Seconds="3").body.decode().splitlines()[-1]
 
         workers = served.workers()
-        assert "patroni_up 0.0" in list(prometheus.map(scrape, range(10)))
-        scrapes = prometheus.map(scrape, range(20))
+        assert "patroni_up 0.0" in list(prometheus.map(scrape, [one.url] * 10))
+        scrapes = prometheus.map(scrape, [two.url] * 20)
         until(lambda: served.get("/-/healthy", seconds=1) == (200, "OK\n"))
         (refusal,) = set(scrapes) - {"patroni_up 0.0"}
         assert refusal.endswith(" probes are being served, and the host starts no more threads: try again later")

@@ -71,6 +71,22 @@ def test_failed_connection_is_tried_again_at_once(client: Client) -> None:
         assert begin(client, target, "x") is not first
 
 
+def test_callers_do_not_wait_for_a_request_older_than_the_timeout(upstream: Upstream, client: Client) -> None:
+    upstream.answers["/x"] = (200, b"late")
+    release = upstream.hold("/x")
+    target = at(upstream.url, 0.2)
+    first = begin(client, target, "x")
+    assert begin(client, target, "x") is first
+    time.sleep(0.21)
+    late = begin(client, target, "x")
+    assert late.done()
+    assert (str(error_of(late)), client.in_flight, upstream.paths) == ("no response within 0.2 s", 1, ["/x"])
+    release.set()
+    assert value_of(first) == (200, b"late")
+    assert value_of(begin(client, target, "x")) == (200, b"late")
+    assert upstream.paths == ["/x", "/x"]
+
+
 def test_request_that_never_ended_is_not_joined(
     upstream: Upstream, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
