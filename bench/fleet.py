@@ -24,6 +24,9 @@ WORKERS = 2
 #: Seconds after which a probe has failed.
 TIMEOUT = 15
 
+#: The parameter of a probe for the document of the node alone.
+NODE = "&collect[]=node"
+
 #: The response of a probe contains this line: for a target that is up, and for one that is down.
 UP, DOWN = b"patroni_up 1.0\n", b"patroni_up 0.0\n"
 
@@ -250,7 +253,7 @@ def addresses(count: int, port: int) -> list[str]:
 
 def one_view(targets: list[str]) -> list[str]:
     """Returns the targets of clusters of three with one view, as `discovered` does."""
-    return [target + "&collect[]=node" * (number % 3 > 0) for number, target in enumerate(targets)]
+    return [target + NODE * (number % 3 > 0) for number, target in enumerate(targets)]
 
 
 @contextlib.contextmanager
@@ -265,8 +268,7 @@ def discovered(served: Served) -> list[str]:
     with urlopen(f"{served.url}/sd?module=patroni", timeout=30) as response:  # noqa: S310 - of our own process
         groups = json.load(response)
     return [
-        group["targets"][0] + "&collect[]=node" * (group["labels"].get("__meta_patroni_cluster_view") == "false")
-        for group in groups
+        group["targets"][0] + NODE * (group["labels"].get("__meta_patroni_cluster_view") == "false") for group in groups
     ]
 
 

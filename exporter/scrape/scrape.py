@@ -73,7 +73,7 @@ class Scrape:
         return max(0.0, self._start + self._seconds_of(module) - time.monotonic())
 
     def _document(self, module: Module, collector: AnyCollector, future: Future[Result]) -> DocumentResult:
-        if not future.done():
+        if not future.done():  # the kind is that of the next scrapes, which do not wait for this request
             reason = f"no response within {round(self._seconds_of(module), 3):g} s"
             return DocumentResult(collector, time.monotonic() - self._start, failure=reason, kind="ReadTimeout")
         result = future.result()

@@ -104,18 +104,17 @@ class Client:
         """Returns the request in flight or the young response for a key, else a new request, which is True."""
         now = time.monotonic()
         options = key[0].options
-        future: Future[Result] = Future()
         with self._lock:
             found = self._requests.get(key)
             if found and _serves(found, options, now):
-                if found[0].done() or now - found[1] <= options.timeout:
-                    return found[0], False
-                future.set_result(Result(now, error=failed(ReadTimeout, f"no response within {options.timeout:g} s")))
-                return future, False
+                future, sent = found
+                if future.done() or now - sent <= options.timeout:
+                    return future, False
+                return _failed(now, failed(ReadTimeout, f"no response within {options.timeout:g} s")), False
             self._remove_old(now)
             if refusal := self._refusal(host := key[0].host):
-                future.set_result(Result(now, error=refusal))
-                return future, False
+                return _failed(now, refusal), False
+            future = Future()
             self.in_flight += 1
             self._in_flight_gauge.set(self.in_flight)
             self._hosts[host] += 1
@@ -175,6 +174,13 @@ class Client:
             if is_known and (key[0].options.interval <= 0 or not getattr(error, "sent", True)):
                 del self._requests[key]
         future.set_result(result)
+
+
+def _failed(now: float, error: FetchError) -> Future[Result]:
+    """Returns the result of a request that is not sent."""
+    future: Future[Result] = Future()
+    future.set_result(Result(now, error=error))
+    return future
 
 
 def _abandon_after(options: RequestOptions) -> float:

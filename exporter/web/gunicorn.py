@@ -33,7 +33,7 @@ MAX_UNSENT = 32 * 1024 * 1024
 CHECK = 0.25
 
 #: How the names of the threads for requests begin.
-THREADS = "request"
+THREAD_NAME = "request"
 
 #: The host has no more files or memory for a connection.
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -109,14 +109,14 @@ class Worker(ThreadWorker):
 
     def get_thread_pool(self) -> ThreadPoolExecutor:
         """Returns the threads for requests, which start on demand."""
-        return ThreadPoolExecutor(self.cfg.threads, THREADS)
+        return ThreadPoolExecutor(self.cfg.threads, THREAD_NAME)
 
     def enqueue_req(self, conn: Connection) -> None:  # type: ignore[override]
         """Passes the connection to a thread. When the host starts no more threads, it waits for one that runs."""
         try:
             self.tpool.submit(self._respond, conn)
         except RuntimeError as error:
-            threads = sum(thread.name.startswith(THREADS) for thread in threading.enumerate())
+            threads = sum(thread.name.startswith(THREAD_NAME) for thread in threading.enumerate())
             limit_threads(threads)
             log.warning(Event("no thread started", threads=threads, reason=str(error)))
 

@@ -6,7 +6,9 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from exporter.log import TARGETS_WRITTEN
 from tests.conftest import Upstream
@@ -83,19 +85,20 @@ def test_one_line_for_each_target_and_one_for_those_beyond_the_limit(tmp_path: P
     ]
 
 
+def up(served: Served, target: str, **headers: Any) -> str:
+    """Returns the sample patroni_up of a target, or the error of its probe."""
+    path = f"/probe?module=fleet&collect[]=node&target={target}&name[]=patroni_up"
+    return served.request(path, **headers).body.decode().splitlines()[-1]
+
+
 def test_target_that_is_up_while_hundreds_hang(tmp_path: Path, upstream: Upstream) -> None:
     with (
         socket.create_server(("0.0.0.0", 0), backlog=1024) as hanging,  # accepts no connection
         exporter(tmp_path) as served,
         ThreadPoolExecutor(400) as prometheus,
     ):
-
-        def scrape(target: str) -> str:
-            path = f"/probe?module=fleet&collect[]=node&target={target}&name[]=patroni_up"
-            return served.get(path)[1].splitlines()[-1]
-
-        scrapes = [prometheus.submit(scrape, target) for target in dead(400, hanging.getsockname()[1])]
-        assert scrape(recorded(upstream).url) == "patroni_up 1.0"
+        scrapes = [prometheus.submit(up, served, target) for target in dead(400, hanging.getsockname()[1])]
+        assert up(served, recorded(upstream).url) == "patroni_up 1.0"
         assert not any(each.done() for each in scrapes)
         assert {each.result() for each in scrapes} == {"patroni_up 0.0"}
 
@@ -109,11 +112,7 @@ def test_host_that_starts_no_more_threads(tmp_path: Path) -> None:
         exporter(tmp_path, f"import resource, threading; {limit}") as served,
         ThreadPoolExecutor(20) as prometheus,
     ):
-
-        def scrape(target: str) -> str:
-            path = f"/probe?module=fleet&collect[]=node&target={target}&name[]=patroni_up"
-            return served.request(path, X_Prometheus_Scrape_Timeout_Seconds="3").body.decode().splitlines()[-1]
-
+        scrape = partial(up, served, X_Prometheus_Scrape_Timeout_Seconds="3")
         workers = served.workers()
         assert "patroni_up 0.0" in list(prometheus.map(scrape, [one.url] * 10))
         scrapes = prometheus.map(scrape, [two.url] * 20)
