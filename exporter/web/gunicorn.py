@@ -4,11 +4,9 @@ import errno
 import inspect
 import logging
 import socket
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -21,8 +19,9 @@ from exporter.config.errors import ConfigError
 from exporter.log import Event, Lines
 from exporter.upstream.headers import Headers
 from exporter.web.connections import THREAD, Connection, Exchange
-from exporter.web.limit import closed_connections, limit_threads
+from exporter.web.limit import closed_connections
 from exporter.web.memory import TRIM, trim_memory
+from exporter.web.threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +30,6 @@ MAX_UNSENT = 32 * 1024 * 1024
 
 #: Seconds between two checks for connections that exceeded a deadline.
 CHECK = 0.25
-
-#: How the names of the threads for requests begin.
-THREAD_NAME = "request"
 
 #: The host has no more files or memory for a connection.
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -107,18 +103,13 @@ class Worker(ThreadWorker):
         if reason:
             closed_connections().labels(reason).inc()
 
-    def get_thread_pool(self) -> ThreadPoolExecutor:
-        """Returns the threads for requests, which start on demand."""
-        return ThreadPoolExecutor(self.cfg.threads, THREAD_NAME)
+    def get_thread_pool(self) -> Threads:  # type: ignore[override]
+        """Returns the threads for requests."""
+        return Threads(self.cfg.threads)
 
     def enqueue_req(self, conn: Connection) -> None:  # type: ignore[override]
-        """Passes the connection to a thread. When the host starts no more threads, it waits for one that runs."""
-        try:
-            self.tpool.submit(self._respond, conn)
-        except RuntimeError as error:
-            threads = sum(thread.name.startswith(THREAD_NAME) for thread in threading.enumerate())
-            limit_threads(threads)
-            log.warning(Event("no thread started", threads=threads, reason=str(error)))
+        """Passes the connection to a thread."""
+        self.tpool.submit(self._respond, conn)
 
     def _respond(self, conn: Connection) -> None:
         """Runs in a thread; the connection continues in the main thread."""

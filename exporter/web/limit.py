@@ -23,7 +23,7 @@ RETRY_AFTER = 1
 #: Seconds after which a host that could start no more threads is expected to start some again.
 THREADS_AGAIN = 60.0
 
-#: The threads for requests when the host could start no more, and when that was, in monotonic seconds.
+#: The threads for requests that were kept when the host could start no more, and when that was, in monotonic seconds.
 _threads: tuple[int, float] | None = None
 
 
@@ -45,7 +45,7 @@ class ConcurrencyLimit:
     @contextmanager
     def one(self) -> Iterator[None]:
         """Counts one request while it is served; raises ServiceUnavailable when the limit is reached."""
-        most = min(self._most, _most_on_this_host())
+        most = min(self._most, max(1, most_threads() - 1))
         with self._lock:
             if is_free := self._served < most:
                 self._served += 1
@@ -65,14 +65,15 @@ class ConcurrencyLimit:
 
 
 def limit_threads(threads: int) -> None:
-    """Limits probes to one less than these threads for a minute: the host could start no more."""
+    """Limits the threads for requests to these for a minute, and probes to one less: the host could start no more."""
     global _threads
     _threads = threads, time.monotonic()
 
 
-def _most_on_this_host() -> float:
+def most_threads() -> float:
+    """Returns the limit of the threads for requests on this host, infinity if it is not known."""
     if _threads and time.monotonic() - _threads[1] < THREADS_AGAIN:
-        return max(1, _threads[0] - 1)
+        return _threads[0]
     return math.inf
 
 

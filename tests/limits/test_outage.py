@@ -103,8 +103,8 @@ def test_target_that_is_up_while_hundreds_hang(tmp_path: Path, upstream: Upstrea
         assert {each.result() for each in scrapes} == {"patroni_up 0.0"}
 
 
-def test_host_that_starts_no_more_threads(tmp_path: Path) -> None:
-    """Probes wait for a thread or are refused, and one thread is left for /-/healthy."""
+def test_host_that_starts_no_more_threads(tmp_path: Path, upstream: Upstream) -> None:
+    """Probes wait for a thread or are refused, and some threads are left for /-/healthy and for the next scrape."""
     limit = "resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30)); threading.stack_size(1 << 30)"
     with (
         Odd(silent) as one,
@@ -119,5 +119,6 @@ def test_host_that_starts_no_more_threads(tmp_path: Path) -> None:
         until(lambda: served.get("/-/healthy", seconds=1) == (200, "OK\n"))
         (refusal,) = set(scrapes) - {"patroni_up 0.0"}
         assert refusal.endswith(" probes are being served, and the host starts no more threads: try again later")
+        until(lambda: up(served, recorded(upstream).url) == "patroni_up 1.0")
         assert served.workers() == workers
         assert [event["msg"] for event in served.events("exporter.web")] == ["no thread started"]
