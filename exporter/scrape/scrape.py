@@ -5,7 +5,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -55,7 +55,6 @@ class Scrape:
     def result(self, module: Module) -> ModuleResult:
         """Returns the result of this module, as soon as its documents are there and at the latest at the deadline."""
         requests = self._requests[module]
-        wait([future for _, future in requests], self._remaining(module))
         result = ModuleResult(module, tuple(self._document(module, *request) for request in requests))
         _log_failures(result)
         return result
@@ -73,10 +72,11 @@ class Scrape:
         return max(0.0, self._start + self._seconds_of(module) - time.monotonic())
 
     def _document(self, module: Module, collector: AnyCollector, future: Future[Result]) -> DocumentResult:
-        if not future.done():  # the kind is that of the next scrapes, which do not wait for this request
+        try:
+            result = future.result(self._remaining(module))
+        except TimeoutError:  # the kind is that of the next scrapes, which do not wait for this request
             reason = f"no response within {round(self._seconds_of(module), 3):g} s"
             return DocumentResult(collector, time.monotonic() - self._start, failure=reason, kind="ReadTimeout")
-        result = future.result()
         elapsed = max(0.0, result.ended - self._start)
         match result.error or result.value:
             case NotSupported(model=model):

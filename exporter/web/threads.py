@@ -12,12 +12,15 @@ from exporter.web.limit import limit_threads, most_threads
 
 log = logging.getLogger(__name__)
 
+#: Threads that end where the host starts no more: as many as libcurl starts to resolve names.
+SPARE = 20
+
 
 class Threads:
     """At most `most` threads, which start on demand. A call waits while all of them are busy.
 
-    When the host starts no more threads, a quarter of them end, and there are no more than the others for a minute:
-    libcurl needs threads too, to resolve names. A ThreadPoolExecutor keeps its threads.
+    When the host starts no more threads, SPARE or half of them end, and for a minute there are no more than the others:
+    libcurl needs threads too, to send requests and to resolve names. A ThreadPoolExecutor keeps its threads.
     """
 
     def __init__(self, most: int) -> None:
@@ -47,7 +50,7 @@ class Threads:
         with self._lock:
             self._threads -= 1
             threads = self._threads
-        kept = max(1, threads * 3 // 4)
+        kept = max(1, threads // 2, threads - SPARE)
         limit_threads(kept)
         for _ in range(threads - kept):
             self._calls.put(None)

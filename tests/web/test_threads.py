@@ -16,7 +16,7 @@ for number in range(20):
     threads.submit(lambda number=number: (end.wait(), calls.append(number)))
 busy = threading.active_count() - 1
 end.set()
-while len(calls) < 20 or threading.active_count() > busy * 3 // 4 + 1:
+while len(calls) < 20 or threading.active_count() > busy // 2 + 1:
     time.sleep(0.01)
 resolver = threading.Thread(target=print, args=[busy, sorted(calls) == list(range(20))])
 resolver.start()
