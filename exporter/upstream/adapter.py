@@ -1,6 +1,7 @@
 """The transport adapter of requests that sends through libcurl's multi interface: one thread for all requests."""
 
 import logging
+import math
 import os
 import selectors
 import socket
@@ -9,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import pycurl
@@ -17,7 +19,8 @@ from requests.adapters import BaseAdapter
 from requests.exceptions import InvalidURL
 
 from exporter.upstream.errors import FetchError, failed, not_sent
-from exporter.upstream.transfer import SIZE_LIMIT, AddressPolicy, Cert, Done, Timeout, Transfer, curl_options
+from exporter.upstream.names import Names
+from exporter.upstream.transfer import SIZE_LIMIT, AddressPolicy, Cert, Done, Timeout, Transfer, curl_options, name_of
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +56,16 @@ class CurlAdapter(BaseAdapter):
         """
         try:
             options = curl_options(requests[0][0], timeout, verify, cert)
-            transfers = [
-                Transfer(*request, options, verify, cert, self._server_name, self._allows) for request in requests
-            ]
-            while not _loop().begin(transfers):
-                pass  # that one has just ended
         except (OSError, ValueError) as error:
             for request, _, done in requests:
                 done(not_sent(error, request))
+            return
+        transfers = [Transfer(*request, options, verify, cert, self._server_name, self._allows) for request in requests]
+        if host := name_of(requests[0][0]):
+            connect = timeout[0] if isinstance(timeout, tuple) else timeout
+            _names.look_up(host, math.inf if connect is None else connect, partial(_send, transfers))
+        else:
+            _send(transfers, [])
 
     def send(
         self,
@@ -221,6 +226,24 @@ _EVENTS = {
 #: The errors of a connection that ended before its response.
 _DIED = (pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR)
 
+
+def _send(transfers: Sequence[Transfer], addresses: list[str] | Exception) -> None:
+    """Sends requests to the addresses of their host; libcurl looks up the host where there are none."""
+    if isinstance(addresses, Exception):
+        for transfer in transfers:
+            transfer.done(transfer.lookup_error(addresses))
+        return
+    for transfer in transfers:
+        transfer.addresses = addresses
+    try:
+        while not _loop().begin(transfers):
+            pass  # that one has just ended
+    except (OSError, ValueError) as error:
+        for transfer in transfers:
+            transfer.done(not_sent(error, transfer.request))
+
+
+_names = Names()
 
 #: The loop of this process by its id, and those of its parents: closing one would end the parent's connections.
 _loops: dict[int, _Loop] = {}

@@ -46,6 +46,9 @@ Timeout = float | tuple[float | None, float | None] | None
 
 _ADDRESS = re.compile(r"https?://(\[|[\d.]+(:|/|$))")
 
+#: A name that is looked up. libcurl knows localhost, and handles what has other characters.
+_NAME = re.compile(r"(?!(.*\.)?localhost$)[a-z0-9._-]*[a-z0-9]")
+
 
 class Body(BytesIO):
     """The body of a response, with when the server's TLS certificate expires, in Unix seconds."""
@@ -59,7 +62,10 @@ _expiries: dict[str, float] = {}
 
 @dataclass(eq=False)
 class Transfer:
-    """A request in flight; `options` are those of libcurl that it has in common with other requests to its server."""
+    """A request in flight; `options` are those of libcurl that it has in common with other requests to its server.
+
+    `addresses` are those of its host, in the order in which libcurl tries them.
+    """
 
     request: PreparedRequest
     size_limit: int
@@ -71,6 +77,7 @@ class Transfer:
     allows: AddressPolicy | None
 
     def __post_init__(self) -> None:
+        self.addresses: list[str] = []
         self._url = str(self.request.url)
         self._received = BytesIO()
         self._body = bytearray()
@@ -94,6 +101,10 @@ class Transfer:
             curl.setopt(pycurl.CONNECT_TO, [f"::{host if _port(host) else host + ':443'}"])
             curl.setopt(pycurl.HTTPHEADER, [*self.options[pycurl.HTTPHEADER], f"Host: {host}".encode()])
             curl.setopt(pycurl.DNS_CACHE_TIMEOUT, 60)
+        if self.addresses:
+            url = urlsplit(self._url)
+            port = url.port or (443 if url.scheme == "https" else 80)
+            curl.setopt(pycurl.RESOLVE, [f"+{url.hostname}:{port}:{','.join(self.addresses)}"])
         if self.request.method == "HEAD":
             curl.setopt(pycurl.NOBODY, 1)
         elif self.request.method != "GET" or self.request.body:
@@ -131,6 +142,17 @@ class Transfer:
         with contextlib.suppress(KeyError, ValueError):
             _expiries[host] = float(ssl.cert_time_to_seconds(certificate["Expire date"]))
         return _expiries.get(host)
+
+    def lookup_error(self, error: Exception) -> FetchError:
+        """Returns the exception for a host name that could not be looked up."""
+        kind: type[FetchError]
+        if isinstance(error, TimeoutError):
+            kind, reason = ConnectTimeout, f"no connection within {self.options[pycurl.CONNECTTIMEOUT_MS] / 1000:g} s"
+        elif isinstance(error, RuntimeError):
+            kind, reason = FetchError, "no thread could be started for the request"
+        else:
+            kind, reason = ConnectionError, "the host name is not known"
+        return failed(kind, reason, self.request, sent=False)
 
     def error(self, curl: pycurl.Curl, code: int, text: str) -> FetchError:
         """Returns the exception for libcurl's error code and text."""
@@ -187,6 +209,12 @@ class _Descriptor:
 
     def __del__(self) -> None:
         os.close(self._number)
+
+
+def name_of(request: PreparedRequest) -> str:
+    """Returns the host of a request in lower case if it must be looked up, else nothing."""
+    host = urlsplit(str(request.url)).hostname or ""
+    return host if _NAME.fullmatch(host) and not _ADDRESS.match(str(request.url)) else ""
 
 
 def curl_options(request: PreparedRequest, timeout: Timeout, verify: bool | str, cert: Cert) -> dict[int, Any]:

@@ -1,4 +1,4 @@
-"""The resolver of the C library, which libcurl calls, with additional names."""
+"""The resolver of the C library with additional names."""
 
 import subprocess
 from pathlib import Path
