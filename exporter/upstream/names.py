@@ -3,6 +3,7 @@
 libcurl has 20 threads for lookups and takes two for each name, so ten names that hang would delay all others.
 """
 
+import logging
 import os
 import socket
 import threading
@@ -10,6 +11,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from exporter.log import Event
+
+log = logging.getLogger(__name__)
 
 #: Lookups at once, each in a thread of its own.
 MOST = 256
@@ -20,6 +25,9 @@ KEPT, STALE = 60.0, 3600.0
 
 #: Seconds after its last use after which a name is forgotten, and between two checks for such names.
 FORGOTTEN, CHECK = 120.0, 5.0
+
+#: The errors of a name that does not exist or has no address.
+NO_ADDRESS = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
 #: Receives the addresses of a name or the exception. It is called in any thread.
 Found = Callable[[list[str] | Exception], None]
@@ -105,7 +113,7 @@ class Names:
         result: list[str] | Exception
         try:
             found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-            result = [str(address[0]) for *_, address in found]
+            result = [str(address[0]) for *_, address in found if "%" not in str(address[0])]  # not link-local
         except (OSError, UnicodeError) as error:
             result = error
         self._end(host, result)
@@ -120,8 +128,12 @@ class Names:
             name.has_failed = isinstance(result, Exception)
             if isinstance(result, list):
                 name.addresses, name.ended = result, now
-            elif isinstance(result, socket.gaierror) and result.errno in (socket.EAI_NONAME, socket.EAI_NODATA):
+            elif isinstance(result, socket.gaierror) and result.errno in NO_ADDRESS:
                 name.addresses = []
+            is_stale = bool(name.has_failed and name.addresses and now - name.ended < STALE)
             waiting, name.waiting = name.waiting, []
+        if is_stale:
+            reason = str(getattr(result, "strerror", None) or result).lower()
+            log.warning(Event("lookup failed, known addresses are used", key=(host,), host=host, reason=reason))
         for end, found in waiting:
             found(result if now <= end else TimeoutError())

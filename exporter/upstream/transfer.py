@@ -47,7 +47,7 @@ Timeout = float | tuple[float | None, float | None] | None
 _ADDRESS = re.compile(r"https?://(\[|[\d.]+(:|/|$))")
 
 #: A name that is looked up. libcurl knows localhost, and handles what has other characters.
-_NAME = re.compile(r"(?!(.*\.)?localhost$)[a-z0-9._-]*[a-z0-9]")
+_NAME = re.compile(r"(?!(.*\.)?localhost$)[a-z0-9._-]*[a-z0-9]\.?")
 
 
 class Body(BytesIO):
@@ -105,6 +105,7 @@ class Transfer:
             url = urlsplit(self._url)
             port = url.port or (443 if url.scheme == "https" else 80)
             curl.setopt(pycurl.RESOLVE, [f"+{url.hostname}:{port}:{','.join(self.addresses)}"])
+            curl.setopt(pycurl.DNS_CACHE_TIMEOUT, 1)  # libcurl searches all names in its cache for each request
         if self.request.method == "HEAD":
             curl.setopt(pycurl.NOBODY, 1)
         elif self.request.method != "GET" or self.request.body:
@@ -235,7 +236,7 @@ def curl_options(request: PreparedRequest, timeout: Timeout, verify: bool | str,
         pycurl.TIMEOUT_MS: _milliseconds(whole),
         pycurl.PROXY: "",
         pycurl.NOSIGNAL: 1,
-        # libcurl also caches addresses as if they were names, and searches all of them for each request.
+        # libcurl also caches addresses as if they were names.
         pycurl.DNS_CACHE_TIMEOUT: 0 if _ADDRESS.match(url) else 60,
         pycurl.PATH_AS_IS: 1,
         pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,

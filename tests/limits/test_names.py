@@ -64,6 +64,9 @@ def test_known_name(exporter: Served, upstream: Upstream, tmp_path: Path, troubl
     assert scrape() == "1.0"
     (tmp_path / trouble).touch()
     assert [scrape(), scrape(), up(exporter, f"new-{target}")] == ["1.0", "1.0", "0.0"]
+    if trouble == "fail":
+        (event,) = until(lambda: exporter.events("exporter.upstream"))
+        assert (event["msg"], event["host"]) == ("lookup failed, known addresses are used", "known.example")
 
 
 def test_name_that_is_removed_and_comes_back(exporter: Served, upstream: Upstream, tmp_path: Path) -> None:
