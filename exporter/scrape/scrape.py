@@ -54,8 +54,8 @@ class Scrape:
 
     def result(self, module: Module) -> ModuleResult:
         """Returns the result of this module, as soon as its documents are there and at the latest at the deadline."""
-        requests = self._requests[module]
-        result = ModuleResult(module, tuple(self._document(module, *request) for request in requests))
+        documents = [self._document(module, *request) for request in self._requests[module]]
+        result = ModuleResult(module, tuple(documents))
         _log_failures(result)
         return result
 
