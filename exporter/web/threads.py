@@ -12,7 +12,7 @@ from exporter.web.limit import limit_threads, most_threads
 
 log = logging.getLogger(__name__)
 
-#: Threads that end where the host starts no more: as many as libcurl starts to resolve names.
+#: Threads that end where the host starts no more.
 SPARE = 20
 
 
@@ -20,7 +20,7 @@ class Threads:
     """At most `most` threads, which start on demand. A call waits while all of them are busy.
 
     When the host starts no more threads, SPARE or half of them end, and for a minute there are no more than the others:
-    libcurl needs threads too, to send requests and to resolve names. A ThreadPoolExecutor keeps its threads.
+    sending requests and looking up names need threads too. A ThreadPoolExecutor keeps its threads.
     """
 
     def __init__(self, most: int) -> None:
