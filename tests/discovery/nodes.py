@@ -1,6 +1,7 @@
 """Clusters of HTTP servers that respond as the nodes of Patroni do."""
 
 import json
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
@@ -11,9 +12,10 @@ from tests.conftest import Upstream
 class Cluster:
     """A cluster with a node for each name, the last of which is the leader."""
 
-    def __init__(self, scope: str, nodes: Mapping[str, Upstream], *, scope_in_cluster: bool) -> None:
+    def __init__(self, scope: str, nodes: Mapping[str, Upstream], ports: ExitStack, *, scope_in_cluster: bool) -> None:
         self.scope = scope
         self.nodes = dict(nodes)
+        self._ports = ports
         self.more = {"scope": scope} if scope_in_cluster else {}
         self.serve(*self.nodes)
 
@@ -38,8 +40,12 @@ class Cluster:
         return self.nodes[name].url.removeprefix("http://")
 
     def stop(self, name: str) -> None:
-        """Ends the server of a node: connections are refused."""
-        _stop(self.nodes[name])
+        """Ends the server of a node: connections are refused, and no other test can bind its port."""
+        node = self.nodes[name]
+        _stop(node)
+        reserved = self._ports.enter_context(socket.socket())
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", node.server_port))
 
     @property
     def paths(self) -> dict[str, list[str]]:
@@ -63,4 +69,4 @@ def cluster(scope: str, *names: str, scope_in_cluster: bool = True) -> Iterator[
         for node in nodes.values():
             node.__enter__()
             servers.callback(_stop, node)
-        yield Cluster(scope, nodes, scope_in_cluster=scope_in_cluster)
+        yield Cluster(scope, nodes, servers, scope_in_cluster=scope_in_cluster)

@@ -146,6 +146,8 @@ class Host:
             until(lambda: _ready(served) == self.processes)
         else:
             until(lambda: served.log.read_text().count(self.started) >= times * self.processes)
+        if self.start is _uwsgi:
+            until(lambda: "(master-start)" in served.log.read_text())  # its last line
         if self.start is _gunicorn:  # a worker that gets SIGTERM before it has its handlers does not end
             until(lambda: all(_catches_sigabrt(worker) for worker in served.workers()))
 
