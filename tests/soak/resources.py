@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from exporter.web.memory import TRIM
 from tests.limits.scrapes import descriptors
 from tests.live.processes import MODULE, Served
 from tests.soak.scrapes import TIMEOUT, get, samples
@@ -58,7 +59,7 @@ def settled(exporter: Served, port: int) -> Held:
         status, text = get(port, "/metrics")
     scraped = samples(text)
     stable = {k: v for k, v in scraped.items() if not k.startswith(CHANGING) and "_duration_" not in k}
-    time.sleep(3)
+    time.sleep(TRIM + 2)  # freed memory has been returned
     for worker in workers:
         os.kill(worker, signal.SIGPROF)
         time.sleep(1)
