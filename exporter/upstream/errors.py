@@ -63,9 +63,12 @@ def curl_error(
     return ConnectionError, f"the connection was closed without a response; {guess}"
 
 
+#: The kind and the reason for a host name without an address.
+UNKNOWN_HOST: tuple[type[FetchError], str] = (ConnectionError, "the host name is not known")
+
 _REASONS: dict[int, tuple[type[FetchError], str]] = {
     pycurl.E_URL_MALFORMAT: (InvalidURL, "the URL cannot be used"),
-    pycurl.E_COULDNT_RESOLVE_HOST: (ConnectionError, "the host name is not known"),
+    pycurl.E_COULDNT_RESOLVE_HOST: UNKNOWN_HOST,
     pycurl.E_GOT_NOTHING: (ConnectionError, "the connection was closed without a response"),
     pycurl.E_UNSUPPORTED_PROTOCOL: (ContentDecodingError, "the response is not HTTP"),
     pycurl.E_PARTIAL_FILE: (ConnectionError, "the response was cut off"),

@@ -19,9 +19,12 @@ log = logging.getLogger(__name__)
 #: Lookups at once, each in a thread of its own.
 MOST = 256
 
-#: Seconds after which a name is looked up again, and for which its addresses are used meanwhile if that takes long or
-#: fails for another reason than that the name does not exist (RFC 8767, serving stale data).
-KEPT, STALE = 60.0, 3600.0
+#: Seconds after a successful lookup after which a name is looked up again.
+KEPT = 60.0
+
+#: Seconds for which the addresses of the last successful lookup are used if later lookups hang or fail, unless the name
+#: does not exist (RFC 8767, serving stale data).
+STALE = 3600.0
 
 #: Seconds after its last use after which a name is forgotten, and between two checks for such names.
 FORGOTTEN, CHECK = 120.0, 5.0

@@ -19,7 +19,7 @@ import pycurl
 from requests import ConnectionError, ConnectTimeout, PreparedRequest, ReadTimeout, Response
 from requests.utils import get_encoding_from_headers
 
-from exporter.upstream.errors import FetchError, curl_error, failed
+from exporter.upstream.errors import UNKNOWN_HOST, FetchError, curl_error, failed
 from exporter.upstream.headers import file_content
 
 #: Bytes of a response, before and after decompression, by default. libcurl limits the header to 300 kB.
@@ -146,13 +146,11 @@ class Transfer:
 
     def lookup_error(self, error: Exception) -> FetchError:
         """Returns the exception for a host name that could not be looked up."""
-        kind: type[FetchError]
+        kind, reason = UNKNOWN_HOST
         if isinstance(error, TimeoutError):
-            kind, reason = ConnectTimeout, f"no connection within {self.options[pycurl.CONNECTTIMEOUT_MS] / 1000:g} s"
+            kind, reason = ConnectTimeout, self._no_connection()
         elif isinstance(error, RuntimeError):
             kind, reason = FetchError, "no thread could be started for the request"
-        else:
-            kind, reason = ConnectionError, "the host name is not known"
         return failed(kind, reason, self.request, sent=False)
 
     def error(self, curl: pycurl.Curl, code: int, text: str) -> FetchError:
@@ -164,7 +162,7 @@ class Transfer:
         elif code == pycurl.E_OPERATION_TIMEDOUT and sent:
             kind, reason = ReadTimeout, f"no whole response within {self.options[pycurl.TIMEOUT_MS] / 1000:g} s"
         elif code == pycurl.E_OPERATION_TIMEDOUT:
-            kind, reason = ConnectTimeout, f"no connection within {self.options[pycurl.CONNECTTIMEOUT_MS] / 1000:g} s"
+            kind, reason = ConnectTimeout, self._no_connection()
         else:
             is_https = self._url.startswith("https:")
             kind, reason = curl_error(curl, code, text, is_https=is_https, verify=self.verify, cert=self.cert)
@@ -180,6 +178,9 @@ class Transfer:
 
     def _too_large(self) -> str:
         return f"the response is larger than {self.size_limit // 1024 // 1024} MiB"
+
+    def _no_connection(self) -> str:
+        return f"no connection within {self.options[pycurl.CONNECTTIMEOUT_MS] / 1000:g} s"
 
     def _connected(self, *_: object) -> int:
         """Allows libcurl to send over this connection: the first one, or the one that replaces a stale one."""
@@ -214,8 +215,10 @@ class _Descriptor:
 
 def name_of(request: PreparedRequest) -> str:
     """Returns the host of a request in lower case if it must be looked up, else nothing."""
-    host = urlsplit(str(request.url)).hostname or ""
-    return host if _NAME.fullmatch(host) and not _ADDRESS.match(str(request.url)) else ""
+    if _ADDRESS.match(url := str(request.url)):
+        return ""
+    host = urlsplit(url).hostname or ""
+    return host if _NAME.fullmatch(host) else ""
 
 
 def curl_options(request: PreparedRequest, timeout: Timeout, verify: bool | str, cert: Cert) -> dict[int, Any]:
