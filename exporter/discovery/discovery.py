@@ -1,11 +1,14 @@
 """One discovery: from the seeds of a module, or its etcd, to its clusters and to the targets of Prometheus."""
 
+import json
 import logging
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from operator import itemgetter
+from urllib.parse import urlsplit
 
 from exporter.config.allow_list import NotAllowed, TargetError
 from exporter.config.discovery import NAME_PREFIXES, Discovery, Etcd
@@ -14,7 +17,7 @@ from exporter.discovery.clusters import FoundCluster, KnownCluster, KnownCluster
 from exporter.discovery.etcd import EtcdError
 from exporter.discovery.etcd import clusters as clusters_in_etcd
 from exporter.discovery.run import Run
-from exporter.discovery.search import representative, search_known, search_seeds, search_view
+from exporter.discovery.search import Search, representative, search_known, search_seeds, search_view
 from exporter.discovery.seeds import SeedError, resolve
 from exporter.discovery.state import DiscoveryState
 from exporter.log import Event
@@ -31,8 +34,12 @@ LOOKUPS = 16
 #: Refused targets that a line of the log names.
 MOST_NAMED = 20
 
-#: A target group of Prometheus: the addresses of its targets, and their labels.
-Group = dict[str, list[str] | dict[str, str]]
+#: A target group of Prometheus in JSON: the addresses of its targets, and their labels. There can be thousands, and an
+#: object takes four times the memory.
+Group = str
+
+#: Whether a search failed the last time, when that was, the known cluster, and the seeds.
+_Waiting = tuple[bool, float, KnownCluster | None, list[str]]
 
 
 class DiscoveryError(Exception):
@@ -50,7 +57,7 @@ class ClusterDiscovery:
         self._state = state
         self._resolved: dict[str, list[str]] = {}  # the addresses of a seed
         self._failed: dict[str, float] = {}  # when a request of a seed failed, in monotonic seconds
-        self._allowed: dict[str, tuple[ProbeModule, Collection[str]]] = {}  # the URLs of members, by module
+        self._allowed: dict[str, tuple[ProbeModule, str]] = {}  # the URLs of members, by module
 
     def of_targets(self, module: ProbeModule, urls: Sequence[str], end: float) -> list[Group]:
         """Returns the members of the cluster of the nodes with these URLs, which the module allows.
@@ -84,8 +91,9 @@ class ClusterDiscovery:
             unknown = self._update_from_seeds(module, discovery, clusters, run, end)
         self._state.write(module.name, clusters, self._refused(module, clusters))
         groups = list(_groups(clusters))
-        addresses = {address for group in groups for address in group["targets"]}
-        groups += [group for group in map(_seed_group, unknown) if addresses.isdisjoint(group["targets"])]
+        addresses = {member.address for cluster in clusters for member in cluster.members.values()}
+        seeds = [url for url in map(urlsplit, unknown) if url.netloc not in addresses]
+        groups += [_group(url.netloc, scheme=url.scheme, stale="true") for url in seeds]
         if not groups and run.failures:
             raise DiscoveryError(f"no cluster was found: {run.reasons()}")
         return groups
@@ -126,16 +134,12 @@ class ClusterDiscovery:
         """
         due = time.monotonic() - SEED_INTERVAL
         covered = {url for known in clusters for url in known.covered(due)}
-        waiting: list[tuple[bool, float, KnownCluster | None, list[str]]] = [
-            (known.stale, known.requested, known, []) for known in clusters
-        ]
+        waiting: list[_Waiting] = [(known.stale, known.requested, known, []) for known in clusters]
         waiting += [
             (url in self._failed, self._failed.get(url, 0.0), None, [url]) for url in seeds if url not in covered
         ]
-        waiting.sort(key=itemgetter(0, 1))
-        searches = (
-            ((known, urls), search_known(known) if known else search_seeds(urls)) for *_, known, urls in waiting
-        )
+        searches = _searches(deque(sorted(waiting, key=itemgetter(0, 1))))
+        del waiting  # so that clusters that have been updated take no memory
         for (known, urls), found in run.results(searches):
             clusters.update(known, found, urls)
             if not found:
@@ -162,10 +166,10 @@ class ClusterDiscovery:
         What was allowed the last time is not checked again while the modules file stays the same.
         """
         members = {member.url: member.address for cluster in clusters for member in cluster.members.values()}
-        last, allowed = self._allowed.get(module.name, (module, ()))
-        known = allowed if last is module else ()
+        last, allowed = self._allowed.get(module.name, (module, ""))
+        known = set(allowed.split()) if last is module else ()
         refused = {url for url in members if url not in known and _is_refused(module, url)}
-        self._allowed[module.name] = module, members.keys() - refused
+        self._allowed[module.name] = module, " ".join(members.keys() - refused)
         addresses = sorted({members[url] for url in refused})
         if addresses:
             names = ", ".join(addresses[:MOST_NAMED]) + ", …" * (len(addresses) > MOST_NAMED)
@@ -188,6 +192,12 @@ def _is_refused(module: ProbeModule, url: str) -> bool:
     return False
 
 
+def _searches(waiting: deque[_Waiting]) -> Iterator[tuple[tuple[KnownCluster | None, list[str]], Search]]:
+    while waiting:
+        *_, known, urls = waiting.popleft()
+        yield (known, urls), search_known(known) if known else search_seeds(urls)
+
+
 def _groups(clusters: Iterable[KnownCluster]) -> Iterator[Group]:
     for cluster in clusters:
         for name, member in cluster.members.items():
@@ -201,13 +211,6 @@ def _groups(clusters: Iterable[KnownCluster]) -> Iterator[Group]:
             )
 
 
-def _seed_group(url: str) -> Group:
-    scheme, _, address = url.partition("://")
-    return _group(address.partition("/")[0], scheme=scheme, stale="true")
-
-
 def _group(address: str, **labels: str) -> Group:
-    return {
-        "targets": [address],
-        "labels": {f"__meta_patroni_{name}": value for name, value in labels.items() if value},
-    }
+    meta = {f"__meta_patroni_{name}": value for name, value in labels.items() if value}
+    return json.dumps({"targets": [address], "labels": meta}, separators=(",", ":"))

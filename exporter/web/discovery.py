@@ -2,11 +2,11 @@
 
 import time
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, request
 from werkzeug.exceptions import BadRequest, ServiceUnavailable
 
 from exporter.config.modules_file import ModulesFile
-from exporter.discovery.discovery import ClusterDiscovery, DiscoveryError
+from exporter.discovery.discovery import ClusterDiscovery, DiscoveryError, Group
 from exporter.web.limit import RETRY_AFTER, ConcurrencyLimit
 from exporter.web.metrics import scrape_seconds
 from exporter.web.probe import requested_module, requested_target
@@ -38,9 +38,9 @@ def discovery_blueprint(
         with limit.one():
             try:
                 if urls and discovery:
-                    return jsonify(discovery.of_targets(module, urls, end))
+                    return _response(discovery.of_targets(module, urls, end))
                 if module.discovery and discovery:
-                    return jsonify(discovery.of_module(module, module.discovery, end))
+                    return _response(discovery.of_module(module, module.discovery, end))
             except DiscoveryError as error:
                 raise ServiceUnavailable(str(error), retry_after=RETRY_AFTER) from None
         raise BadRequest(
@@ -48,3 +48,7 @@ def discovery_blueprint(
         )
 
     return blueprint
+
+
+def _response(groups: list[Group]) -> Response:
+    return Response(f"[{','.join(groups)}]\n", mimetype="application/json")
