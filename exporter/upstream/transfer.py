@@ -21,6 +21,7 @@ from requests.utils import get_encoding_from_headers
 
 from exporter.upstream.errors import UNKNOWN_HOST, FetchError, curl_error, failed
 from exporter.upstream.headers import file_content
+from exporter.upstream.names import NO_ADDRESS
 
 #: Bytes of a response, before and after decompression, by default. libcurl limits the header to 300 kB.
 SIZE_LIMIT = 16 * 1024 * 1024
@@ -151,6 +152,8 @@ class Transfer:
             kind, reason = ConnectTimeout, self._no_connection()
         elif isinstance(error, RuntimeError):
             kind, reason = FetchError, "no thread could be started for the request"
+        elif isinstance(error, socket.gaierror) and error.errno not in NO_ADDRESS:  # the name server does not respond
+            reason = f"the lookup of the host name failed: {str(error.strerror).lower()}"
         return failed(kind, reason, self.request, sent=False)
 
     def error(self, curl: pycurl.Curl, code: int, text: str) -> FetchError:

@@ -66,6 +66,8 @@ def test_known_name(exporter: Served, upstream: Upstream, tmp_path: Path, troubl
     if trouble == "fail":
         (event,) = until(lambda: exporter.events("exporter.upstream"))
         assert (event["msg"], event["host"]) == ("lookup failed, known addresses are used", "known.example")
+        reason = "the lookup of the host name failed: temporary failure in name resolution"
+        assert [event["reason"] for event in exporter.events("exporter.scrape")] == [reason]
 
 
 def test_name_that_is_removed_and_comes_back(exporter: Served, upstream: Upstream, tmp_path: Path) -> None:
