@@ -40,12 +40,31 @@ def test_no_more_threads_than_the_limit() -> None:
     assert len({thread for _, thread in calls}) == 3
 
 
-def test_thread_that_waits_takes_the_next_call() -> None:
-    threads, called = Threads(50), []
-    for number in range(50):
+def test_threads_that_were_busy_last_take_the_next_calls() -> None:
+    threads, all_busy, called = Threads(20), threading.Barrier(21), []
+    for _ in range(20):
+        threads.submit(all_busy.wait)
+    all_busy.wait()
+    for number in range(100):
         threads.submit(lambda: called.append(threading.get_ident()))
         until(lambda number=number: len(called) > number)  # type: ignore[misc]
-    assert len(set(called)) < 10
+    assert len(set(called[50:])) < 5
+
+
+def test_threads_without_a_call_end() -> None:
+    threads, end, called = Threads(20, idle=0.2), threading.Event(), []
+
+    def call() -> None:
+        called.append(threading.current_thread())
+        end.wait()
+
+    for _ in range(20):
+        threads.submit(call)
+    until(lambda: len(called) == 20)
+    end.set()
+    until(lambda: not any(thread.is_alive() for thread in called))
+    threads.submit(call)
+    until(lambda: len(called) == 21)
 
 
 def test_host_that_starts_no_more_threads_has_some_for_others(tmp_path: Path) -> None:
