@@ -25,15 +25,14 @@ Call = Callable[[], object]
 class Threads:
     """At most `most` threads, which start on demand. A call waits while all of them are busy.
 
-    The thread that was busy last takes the next call, and a thread without a call ends after `idle` seconds. After 900
+    The thread that was busy last takes the next call, and a thread without a call ends after IDLE seconds. After 900
     targets have hung, their threads take 80 MiB. When the host starts no more threads, SPARE or half of them end, and
     for a minute there are no more than the others: sending requests and looking up names need threads too. A
     ThreadPoolExecutor keeps its threads.
     """
 
-    def __init__(self, most: int, idle: float = IDLE) -> None:
+    def __init__(self, most: int) -> None:
         self._most = most
-        self._idle = idle
         self._lock = threading.Lock()
         self._threads = 0
         self._free: list[SimpleQueue[Call]] = []  # of each thread without a call
@@ -81,7 +80,7 @@ class Threads:
                 return self._calls.popleft()
             self._free.append(own)
         try:
-            return own.get(timeout=self._idle)
+            return own.get(timeout=IDLE)
         except Empty:
             with self._lock:
                 if own in self._free:

@@ -102,7 +102,7 @@ class Soak:
                 yield exporter
 
     def _warm_up(self, exporter: Served) -> None:
-        """Lets the exporter remember the login and start all of its threads."""
+        """Lets the exporter remember the login and start threads."""
         get(exporter.port, "/metrics")
         with ThreadPoolExecutor(2 * THREADS) as pool:
             list(pool.map(lambda _: get(exporter.port, "/metrics"), range(10 * THREADS)))

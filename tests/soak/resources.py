@@ -13,15 +13,15 @@ from tests.limits.scrapes import descriptors
 from tests.live.processes import MODULE, Served
 from tests.soak.scrapes import TIMEOUT, get, samples
 
-#: `python -m exporter` with a shorter ABANDON_AFTER, which prints on SIGPROF how many blocks of memory Python has
+#: `python -m exporter` with shorter ABANDON_AFTER and IDLE. On SIGPROF it prints how many blocks of memory Python has
 #: allocated: the resident memory also depends on fragmentation.
 ABANDON_AFTER = 5
 COMMAND = (
     MODULE[0],
     "-c",
     f"""
-import exporter.upstream.client, exporter.__main__ as command, gc, signal, sys
-exporter.upstream.client.ABANDON_AFTER = {ABANDON_AFTER}.0
+import exporter.upstream.client, exporter.web.threads, exporter.__main__ as command, gc, signal, sys
+exporter.upstream.client.ABANDON_AFTER = exporter.web.threads.IDLE = {ABANDON_AFTER}.0
 signal.signal(signal.SIGPROF, lambda *_: (gc.collect(), print("BLOCKS", sys.getallocatedblocks(), flush=True)))
 sys.exit(command.main())
 """,

@@ -3,6 +3,8 @@
 import threading
 from pathlib import Path
 
+import pytest
+
 from exporter.web.threads import Threads
 from tests.live.processes import MODULE, run, until
 
@@ -51,8 +53,9 @@ def test_threads_that_were_busy_last_take_the_next_calls() -> None:
     assert len(set(called[50:])) < 5
 
 
-def test_threads_without_a_call_end() -> None:
-    threads, end, called = Threads(20, idle=0.2), threading.Event(), []
+def test_threads_without_a_call_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporter.web.threads.IDLE", 0.2)
+    threads, end, called = Threads(20), threading.Event(), []
 
     def call() -> None:
         called.append(threading.current_thread())
