@@ -96,13 +96,13 @@ def test_scrape_ends_at_the_module_timeout(upstream: Upstream) -> None:
     upstream.serve({**LEADER, **STAYTUS})
     release = upstream.hold("/api/v1/services/all")
     start = time.monotonic()
-    scraped = scrape(both(upstream, timeout=0.3))
+    scraped = scrape(both(upstream, timeout=2.0))
     took = time.monotonic() - start
     release.set()
     assert (scraped["patroni_up"], scraped["staytus_up"]) == ({(): 1.0}, {(): 0.0})
-    assert 0.3 <= scraped["staytus_scrape_collector_duration_seconds"][("services",)] < 2
-    assert scraped["patroni_scrape_collector_duration_seconds"][("node",)] < 0.3
-    assert took < 2
+    assert 2 <= scraped["staytus_scrape_collector_duration_seconds"][("services",)] < 10
+    assert scraped["patroni_scrape_collector_duration_seconds"][("node",)] < 2
+    assert took < 10
 
 
 def test_scrape_ends_at_its_deadline(upstream: Upstream, caplog: pytest.LogCaptureFixture) -> None:
