@@ -108,6 +108,8 @@ def post_fork(_: Arbiter, worker: Worker) -> None:
     if sys.platform == "linux" and worker.age in _cpus:
         with contextlib.suppress(OSError):  # a sandbox may forbid it
             os.sched_setaffinity(0, {_cpus[worker.age]})
+            # A thread that wakes another one has the GIL: the other one must not preempt it only to wait for the GIL.
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def child_exit(_: Arbiter, worker: Worker) -> None:

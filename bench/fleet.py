@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
@@ -23,6 +24,15 @@ WORKERS = 2
 
 #: Seconds after which a probe has failed.
 TIMEOUT = 15
+
+#: The headers that Prometheus 3 sends with a scrape.
+HEADERS = (
+    "Accept: application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+    "Accept-Encoding: gzip",
+    "X-Prometheus-Scrape-Timeout-Seconds: 10",
+)
 
 #: The parameter of a probe for the document of the node alone.
 NODE = "&collect[]=node"
@@ -99,6 +109,7 @@ FIGURES: tuple[tuple[str, Callable[[Run], str], str, Callable[[Run], bool] | Non
 
 def fleet(bench: Bench) -> str:
     """Two workers probe many targets on schedule, even if earlier responses are late. A document takes 5 to 50 ms.
+    The load generator sends the headers of Prometheus, so the responses are in OpenMetrics and compressed.
     With one view, as in the scrape job of [http_sd.yml](../deploy/prometheus/http_sd.yml), the targets are those of
     `/sd`, which is requested once a minute, and only one member of each cluster is requested for all documents. The
     load generator and the upstream run on the same CPUs. A probe fails with status 503 while its worker serves 1,000
@@ -232,7 +243,7 @@ async def probe(served: Served, target: Target, due: float, idle: list[Connectio
         if not end.done():
             end.set_result((response, body, ended))
 
-    connection.send(get(url, "X-Prometheus-Scrape-Timeout-Seconds: 10"), done)
+    connection.send(get(url, *HEADERS), done)
     try:
         response, body, ended = await asyncio.wait_for(end, TIMEOUT)
     except TimeoutError:
@@ -279,7 +290,8 @@ def refreshing(served: Served) -> Iterator[None]:
 
     def refresh() -> None:
         while not end.wait(20):
-            discovered(served)
+            with contextlib.suppress(HTTPError):  # refused in overload; Prometheus keeps its targets then
+                discovered(served)
             end.wait(40)
 
     thread = threading.Thread(target=refresh)

@@ -7,6 +7,7 @@ A response is a success if its status is 200 and its body is complete and contai
 
 import argparse
 import asyncio
+import gzip
 import json
 import re
 import sys
@@ -60,6 +61,8 @@ def failure(response: bytes, body: bytes | None, contains: bytes) -> str | None:
         return response[:40].decode("latin-1").partition("\r")[0] or "empty response"
     if body is None:
         return "the response is incomplete"
+    if b"\r\nContent-Encoding: gzip\r\n" in response:
+        body = gzip.decompress(body)
     return None if contains in body else f"the body does not contain {contains.decode()!r}"
 
 

@@ -111,8 +111,8 @@ def test_systemd_accepts_the_units(checkout: Checkout, tmp_path: Path) -> None:
 @pytest.mark.skipif(find_library("seccomp") is None, reason="libseccomp2 is not installed")
 def test_service_needs_only_its_system_calls(checkout: Checkout, upstream: Upstream, port: int) -> None:
     allowed, denied, added = values(checkout, "SystemCallFilter")
-    calls = members("@default", *allowed.split()) - members(*denied.removeprefix("~").split()) | {added}
-    assert {"accept4", "clone", "sched_setaffinity"} < calls
+    calls = members("@default", *allowed.split()) - members(*denied.removeprefix("~").split()) | {*added.split()}
+    assert {"accept4", "clone", "sched_setaffinity", "sched_setscheduler"} < calls
     assert not {"chown", "mount", "setuid"} & calls
     checkout.write_env(local(upstream, port))
     python = str(checkout.folder / ".venv/bin/python")

@@ -1,4 +1,4 @@
-"""The CPUs of gunicorn's workers."""
+"""The CPUs of gunicorn's workers, and how Linux schedules them."""
 
 import contextlib
 import os
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.timeout(60)
 CPUS = sorted(os.sched_getaffinity(0))[:2]
 
 
-def cpus(exporter: Served) -> list[set[int]]:
-    """The affinity of each worker."""
-    each: list[set[int]] = []
+def scheduling(exporter: Served) -> list[tuple[set[int], int]]:
+    """The affinity and the scheduling policy of each worker."""
+    each: list[tuple[set[int], int]] = []
     for pid in exporter.workers():
         with contextlib.suppress(ProcessLookupError):  # it has ended
-            each.append(os.sched_getaffinity(pid))
-    return sorted(each, key=min)
+            each.append((os.sched_getaffinity(pid), os.sched_getscheduler(pid)))
+    return sorted(each, key=lambda worker: min(worker[0]))
 
 
 @needs("taskset")
@@ -32,9 +32,10 @@ def test_one_cpu_for_each_worker(upstream: Upstream, tmp_path: Path, port: int) 
     confined = ("taskset", "-c", ",".join(map(str, CPUS)), *command(upstream, port, "--workers", str(len(CPUS))))
     with serving(tmp_path, port, confined) as exporter:
         ended: set[int] = set()
+        expected = [({cpu}, os.SCHED_BATCH if len(CPUS) > 1 else os.SCHED_OTHER) for cpu in CPUS]
 
         def has_one_each() -> bool:
-            return exporter.workers().isdisjoint(ended) and cpus(exporter) == [{cpu} for cpu in CPUS]
+            return exporter.workers().isdisjoint(ended) and scheduling(exporter) == expected
 
         until(has_one_each)
         for worker in exporter.workers():
@@ -50,5 +51,5 @@ def test_one_cpu_for_each_worker(upstream: Upstream, tmp_path: Path, port: int) 
 @needs("taskset")
 def test_fewer_workers_use_all_cpus(upstream: Upstream, tmp_path: Path, port: int) -> None:
     with serving(tmp_path, port, ("taskset", "-c", ",".join(map(str, CPUS)), *command(upstream, port))) as exporter:
-        assert cpus(exporter) == [set(CPUS)]
+        assert scheduling(exporter) == [(set(CPUS), os.SCHED_OTHER)]
         assert exporter.end() == 0
