@@ -39,9 +39,9 @@ REQUESTS_ABANDONED = Counted(
 )
 PROBES_REFUSED = Counted(
     "patroni_staytus_exporter_probes_refused_total",
-    "Requests of /probe and /sd with status 503: EXPORTER_PROBES of them were being served (probes), or too many "
-    "requests to Patroni and Staytus were in flight (requests).",
-    ("probes", "requests"),
+    "Requests of /probe and /sd with status 503: EXPORTER_PROBES of them were being served (probes), too many "
+    "requests to Patroni and Staytus were in flight (requests), or the CPU was overloaded (overload).",
+    ("probes", "requests", "overload"),
 )
 CONNECTIONS_CLOSED = Counted(
     "patroni_staytus_exporter_connections_closed_total",

@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 #: Connections that are kept open after a response.
 KEPT = 256
 
+#: Seconds after which a request that waits for the thread that sends it is late.
+LATE = 0.25
+
 INTERNAL_ERROR = "an internal error ended the request; the log of the exporter has its traceback"
 
 
@@ -94,6 +97,8 @@ class _Loop:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._new: deque[Transfer] = deque()
+        self._since = 0.0  # when the first of the new ones came
+        self._was_late = False
         self.ended = False
         self._woken, self._wake = socket.socketpair()
         self._sockets = selectors.DefaultSelector()
@@ -118,9 +123,18 @@ class _Loop:
             if self.ended:
                 return False
             if not self._new:
+                self._since = time.monotonic()
                 self._wake.send(b"w")
             self._new.extend(transfers)
             return True
+
+    def is_overloaded(self) -> bool:
+        """Returns whether new requests are late, and those before them were too."""
+        with self._lock:
+            return self._was_late and bool(self._new) and not self.ended and self._is_late()
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._since > LATE
 
     def _watch(self, what: int, descriptor: int, _multi: Any, _data: Any) -> None:
         """libcurl calls this when it waits for a socket, or no longer does."""
@@ -173,6 +187,7 @@ class _Loop:
     def _start(self) -> None:
         with self._lock:
             new, self._new = self._new, deque()
+            self._was_late = self._is_late()
         for transfer in new:
             curl = self._unused.pop() if self._unused else pycurl.Curl()
             try:
@@ -265,3 +280,9 @@ def _loop() -> _Loop:
         if loop is None or loop.ended:
             loop = _loops[os.getpid()] = _Loop()
         return loop
+
+
+def is_overloaded() -> bool:
+    """Returns whether the requests of this process are sent late: it gets less CPU time than they need."""
+    loop = _loops.get(os.getpid())
+    return loop is not None and loop.is_overloaded()

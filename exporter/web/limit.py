@@ -14,6 +14,7 @@ from werkzeug.exceptions import ServiceUnavailable
 
 from exporter.counters import CONNECTIONS_CLOSED, PROBES_REFUSED, counter
 from exporter.log import Event
+from exporter.upstream.adapter import LATE, is_overloaded
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,12 @@ class ConcurrencyLimit:
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Counts one request while it is served; raises ServiceUnavailable when the limit is reached."""
+        """Counts one request while it is served; raises ServiceUnavailable at the limit, or if the CPU is overloaded.
+
+        Without the latter, all requests would be late, and targets that are up would seem to be down.
+        """
+        if is_overloaded():
+            self.refuse("overload", f"the CPU is overloaded: requests wait for more than {LATE:g} s to be sent")
         most = min(self._most, max(1, most_threads() - 1))
         with self._lock:
             if is_free := self._served < most:

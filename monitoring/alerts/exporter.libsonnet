@@ -105,7 +105,7 @@
         'warning',
         'sum by (job, instance) (rate(patroni_staytus_exporter_probes_refused_total[5m])) > 0',
         'The exporter {{ $labels.instance }} refuses probes',
-        '{{ $labels.instance }} refuses {{ $value | humanize }} probes per second, because too many others wait for their targets: healthy targets are missing too.',
+        '{{ $labels.instance }} refuses {{ $value | humanize }} probes per second, because too many others wait for their targets, or its CPU is overloaded: healthy targets are missing too.',
         '10m',
       ),
     ] + (

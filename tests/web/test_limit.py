@@ -72,6 +72,6 @@ def test_refused_requests_are_counted() -> None:
     )
     with pytest.raises(ServiceUnavailable, match="too many: try again later"):
         limit.refuse("requests", "too many")
-    assert counts(limit.counter) == {"probes": 1, "requests": 1}
+    assert counts(limit.counter) == {"probes": 1, "requests": 1, "overload": 0}
     with limit.one():
         pass

@@ -4,14 +4,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from threading import Event
 from urllib.parse import quote
 
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from exporter.upstream.client import PER_HOST
-from tests.conftest import Upstream
+from exporter.upstream.adapter import LATE, is_overloaded
+from exporter.upstream.client import PER_HOST, Client, Response
+from tests.conftest import Upstream, at, begin, value_of
 from tests.limits.scrapes import PATRONI, STAYTUS, Samples, application, read_samples
 from tests.limits.servers import Odd, silent
 from tests.live.processes import families, until
@@ -192,7 +194,7 @@ def test_limit_of_probes(tmp_path: Path) -> None:
         assert [response.result().status_code for response in served] == [200, 200]
         assert probe(client, "slow", one.url).status_code == 200
     assert refused(client) == {
-        "probes_refused": {("probes",): 2.0, ("requests",): 0.0},
+        "probes_refused": {("probes",): 2.0, ("requests",): 0.0, ("overload",): 0.0},
         "requests_refused": {("host",): 0.0, ("total",): 0.0},
     }
 
@@ -208,9 +210,44 @@ def test_limit_of_requests_to_one_host(tmp_path: Path) -> None:
     sentence = f"{PER_HOST} requests to {server.url[7:]} are in flight, the limit of one host: try again later\n"
     assert (responses[-1].headers["Retry-After"], responses[-1].text) == ("1", sentence)
     assert refused(client) == {
-        "probes_refused": {("probes",): 0.0, ("requests",): 1.0},
+        "probes_refused": {("probes",): 0.0, ("requests",): 1.0, ("overload",): 0.0},
         "requests_refused": {("host",): 1.0, ("total",): 0.0},
     }
+
+
+class Busy:
+    """A document that takes all CPU time of the thread that sends requests, until `end` is set."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.begun, self.end = Event(), Event()
+        self.result = begin(Client(), at(upstream.url), "patroni", self._read)
+
+    def _read(self, _: Response) -> None:
+        self.begun.set()
+        self.end.wait(10)
+
+
+def test_overload(upstream: Upstream, client: FlaskClient) -> None:
+    """Requests are late twice in a row."""
+    upstream.serve(PATRONI)
+    first = Busy(upstream)
+    assert first.begun.wait(5)
+    second = Busy(upstream)
+    time.sleep(2 * LATE)
+    assert not is_overloaded()
+    first.end.set()
+    assert second.begun.wait(5)
+    assert not is_overloaded()
+    third = begin(Client(), at(upstream.url), "patroni")
+    time.sleep(2 * LATE)
+    for path in ("/probe", "/sd"):
+        response = client.get(f"{path}?module=node&target={host(upstream)}")
+        sentence = f"the CPU is overloaded: requests wait for more than {LATE} s to be sent: try again later\n"
+        assert (response.status_code, response.headers["Retry-After"], response.text) == (503, "1", sentence)
+    second.end.set()
+    assert value_of(third)[0] == 200
+    assert "\npatroni_up 1.0\n" in probe(client, "node", host(upstream)).text
+    assert refused(client)["probes_refused"] == {("probes",): 0.0, ("requests",): 0.0, ("overload",): 2.0}
 
 
 # debug=true
