@@ -113,7 +113,7 @@ def fleet(bench: Bench) -> str:
     With one view, as in the scrape job of [http_sd.yml](../deploy/prometheus/http_sd.yml), the targets are those of
     `/sd`, which is requested once a minute, and only one member of each cluster is requested for all documents. The
     load generator and the upstream run on the same CPUs. A probe fails with status 503 while its worker serves 1,000
-    others. Where half of the targets hang, there is one view of each cluster too.
+    others or its CPU is overloaded. Where half of the targets hang, there is one view of each cluster too.
     """
     size = bench.size
     runs = {

@@ -216,11 +216,11 @@ def test_limit_of_requests_to_one_host(tmp_path: Path) -> None:
 
 
 class Busy:
-    """A document that takes all CPU time of the thread that sends requests, until `end` is set."""
+    """A document that keeps the thread that sends requests busy, until `end` is set."""
 
     def __init__(self, upstream: Upstream) -> None:
         self.begun, self.end = Event(), Event()
-        self.result = begin(Client(), at(upstream.url), "patroni", self._read)
+        begin(Client(), at(upstream.url), "patroni", self._read)
 
     def _read(self, _: Response) -> None:
         self.begun.set()
