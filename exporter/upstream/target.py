@@ -4,13 +4,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from requests import PreparedRequest, Request, Response, Session
+from requests import PreparedRequest, Response, Session
 from requests.auth import AuthBase, HTTPBasicAuth
+from requests.structures import CaseInsensitiveDict
 
 from exporter.upstream.adapter import CurlAdapter
 from exporter.upstream.headers import Secret, header_lines, header_value, printable_line
 from exporter.upstream.transfer import AddressPolicy
 from exporter.version import __version__
+
+#: The headers of all requests.
+HEADERS = {"User-Agent": f"patroni-staytus-exporter/{__version__}", "Accept-Encoding": "identity"}
 
 
 @dataclass(frozen=True)
@@ -102,8 +106,7 @@ class RequestOptions:
         """
         session = _Session()
         session.trust_env = False
-        session.headers.clear()
-        session.headers.update({"User-Agent": f"patroni-staytus-exporter/{__version__}", "Accept-Encoding": "identity"})
+        session.headers = CaseInsensitiveDict(HEADERS)
         session.auth = self.auth
         session.verify = self.verify
         session.cert = self.cert
@@ -115,11 +118,6 @@ class RequestOptions:
     def adapter(self) -> CurlAdapter:
         """The transport adapter of the session."""
         return CurlAdapter(server_name=self.server_name, allows=self.allows)
-
-    @cached_property
-    def template(self) -> PreparedRequest:
-        """A prepared request of this module, without its URL and credentials: preparing each one takes 71 µs."""
-        return self.session.prepare_request(Request("GET", "http://localhost/", auth=lambda request: request))
 
 
 class _Session(Session):
@@ -153,7 +151,7 @@ class Target:
             if requests:
                 request.headers = requests[0].headers
             else:
-                request.headers = self.options.template.headers.copy()
+                request.headers = CaseInsensitiveDict(HEADERS)
                 self.options.auth(request)
             requests.append(request)
         return requests
