@@ -100,14 +100,13 @@ class RequestOptions:
 
     @cached_property
     def session(self) -> Session:
-        """The session that prepares the requests of this module, with its transport adapter mounted.
+        """A session with the transport adapter mounted, for requests without credentials.
 
         The environment does not change a request: no proxy, no ~/.netrc, no REQUESTS_CA_BUNDLE.
         """
         session = _Session()
         session.trust_env = False
         session.headers = CaseInsensitiveDict(HEADERS)
-        session.auth = self.auth
         session.verify = self.verify
         session.cert = self.cert
         session.mount("http://", self.adapter)

@@ -109,6 +109,7 @@ def test_login_and_headers(prefix: str) -> None:
     loaded = load(given(prefix, "https://us3r:p4ss@h", HEADERS="X-A: b: c\nHost: h"))
     assert loaded == with_options(prefix, LOGIN, *more)
     assert sent(loaded).items() >= {"Authorization": "Basic dXMzcjpwNHNz", "X-A": "b: c", "Host": "h"}.items()
+    assert sent(load(given(prefix, USERNAME="usér", PASSWORD="p")))["Authorization"] == "Basic dXPDqXI6cA=="
     bearer = Header("authorization", Secret("Bearer t0k3n"))
     assert load(given(prefix, HEADERS="authorization: Bearer t0k3n")) == with_options(prefix, bearer)
 

@@ -17,7 +17,7 @@ from exporter.upstream import adapter as adapter_module
 from exporter.upstream import transfer
 from exporter.upstream.client import Client
 from exporter.upstream.headers import Secret
-from exporter.upstream.target import Credentials, Header, Login
+from exporter.upstream.target import Credentials, Header
 from exporter.version import __version__
 from tests.conftest import Upstream, at, begin, error_of, value_of
 from tests.limits.servers import CERTIFICATE, Odd, full_backlog, saying, silent
@@ -76,35 +76,20 @@ def test_post_and_head(session: Session) -> None:
     assert requests_seen[1].startswith(b"HEAD /x HTTP/1.1\r\n")
 
 
-def test_credentials_of_the_session(upstream: Upstream, tmp_path: Path) -> None:
-    password = tmp_path / "password"
-    parts = (Header("X-Auth-Token", Secret("t0ken")), Login("usér", Secret(file=str(password))))
-    session = at(upstream.url, auth=Credentials(parts)).options.session
-    upstream.answers["/x"] = (200, b"")
-    for text in ("one", "two"):
-        password.write_text(f"{text}\n")
-        session.get(f"{upstream.url}/x", timeout=5)
-    headers = [sent for _, sent in upstream.requests]
-    assert [sent["Authorization"] for sent in headers] == ["Basic dXPDqXI6b25l", "Basic dXPDqXI6dHdv"]
-    assert {sent["X-Auth-Token"] for sent in headers} == {"t0ken"}
-
-
 def test_environment_does_not_change_a_request(
-    upstream: Upstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    upstream: Upstream, session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login netrc password netrc\n")
     environ = {"HOME": str(tmp_path), "http_proxy": "http://127.0.0.1:9", "REQUESTS_CA_BUNDLE": "/dev/null"}
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     upstream.answers["/x"] = (200, b"")
-    target = at(upstream.url, auth=Credentials((Header("X-Auth-Token", Secret("t")),)))
-    target.options.session.get(f"{upstream.url}/x", timeout=5)
-    value_of(begin(Client(), target, "x"))
+    session.get(f"{upstream.url}/x", timeout=5)
+    value_of(begin(Client(), at(upstream.url), "x"))
     sent = {
         "Host": upstream.url.removeprefix("http://"),
         "Accept-Encoding": "identity",
         "User-Agent": f"patroni-staytus-exporter/{__version__}",
-        "X-Auth-Token": "t",
     }
     assert upstream.requests == [("/x", sent)] * 2
 
