@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 import certifi
 import pycurl
 from requests import ConnectionError, ConnectTimeout, PreparedRequest, ReadTimeout, Response
-from requests.utils import get_encoding_from_headers
 
 from exporter.upstream.errors import UNKNOWN_HOST, FetchError, curl_error, failed
 from exporter.upstream.headers import file_content
@@ -107,9 +106,7 @@ class Transfer:
             port = url.port or (443 if url.scheme == "https" else 80)
             curl.setopt(pycurl.RESOLVE, [f"+{url.hostname}:{port}:{','.join(self.addresses)}"])
             curl.setopt(pycurl.DNS_CACHE_TIMEOUT, 1)  # libcurl searches all names in its cache for each request
-        if self.request.method == "HEAD":
-            curl.setopt(pycurl.NOBODY, 1)
-        elif self.request.method != "GET" or self.request.body:
+        if self.request.method != "GET":
             curl.setopt(pycurl.POSTFIELDS, self.request.body or b"")
             curl.setopt(pycurl.CUSTOMREQUEST, self.request.method)
         if self.allows and not _ADDRESS.match(self._url):
@@ -118,20 +115,18 @@ class Transfer:
             curl.setopt(pycurl.FORBID_REUSE, 1)
 
     def response(self, curl: pycurl.Curl) -> Response:
-        """Returns the response, whose content is whole and decompressed."""
+        """Returns the response, whose content is whole and decompressed; it has no `reason` and no `encoding`."""
         response = Response()
         response.request = self.request
         response.url = self._url
         response.status_code = curl.getinfo(pycurl.RESPONSE_CODE)
         # After 1xx responses there are more headers than one; the last one counts.
-        status, *lines = self._received.getvalue().decode("latin-1").strip().rpartition("\r\n\r\n")[2].split("\r\n")
-        response.reason = status.split(" ", 2)[-1]
+        _, *lines = self._received.getvalue().decode("latin-1").strip().rpartition("\r\n\r\n")[2].split("\r\n")
         headers: dict[str, str] = {}
         for line in lines:
             name, _, value = line.partition(":")
             headers[name] = f"{headers[name]}, {value.strip()}" if name in headers else value.strip()
         response.headers.update(headers)
-        response.encoding = get_encoding_from_headers(response.headers)
         response.raw = Body(self._body)
         if self._url.startswith("https:"):
             response.raw.certificate_not_after = self._certificate_not_after(curl)
