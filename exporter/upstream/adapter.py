@@ -60,8 +60,8 @@ class CurlAdapter(BaseAdapter):
         try:
             options = curl_options(requests[0][0], timeout, verify, cert)
         except (OSError, ValueError) as error:
-            for request, _, done in requests:
-                done(not_sent(error, request))
+            for _, _, done in requests:
+                done(not_sent(error))
             return
         transfers = [Transfer(*request, options, verify, cert, self._server_name, self._allows) for request in requests]
         if host := name_of(requests[0][0]):
@@ -159,7 +159,7 @@ class _Loop:
             with self._lock:
                 self.ended = True
             for transfer in (*self._in_flight.values(), *self._new):
-                transfer.done(failed(FetchError, INTERNAL_ERROR, transfer.request))
+                transfer.done(failed(FetchError, INTERNAL_ERROR))
             for curl in self._in_flight:
                 self._multi.remove_handle(curl)
             self._close()
@@ -196,7 +196,7 @@ class _Loop:
             except Exception as error:
                 self._put_back(curl)
                 reason = f"the request cannot be sent: {error.args[-1] if error.args else type(error).__name__}"
-                transfer.done(failed(InvalidURL, reason, transfer.request, sent=False))
+                transfer.done(failed(InvalidURL, reason, sent=False))
             else:
                 self._in_flight[curl] = transfer
 
@@ -223,7 +223,7 @@ class _Loop:
             transfer.done(transfer.error(curl, code, text) if code else transfer.response(curl))
         except Exception:
             log.exception("a request ended with an internal error")
-            transfer.done(failed(FetchError, INTERNAL_ERROR, transfer.request))
+            transfer.done(failed(FetchError, INTERNAL_ERROR))
         self._put_back(curl)
 
     def _put_back(self, curl: pycurl.Curl) -> None:
@@ -255,7 +255,7 @@ def _send(transfers: Sequence[Transfer], addresses: list[str] | Exception) -> No
             pass  # that one has just ended
     except (OSError, ValueError) as error:
         for transfer in transfers:
-            transfer.done(not_sent(error, transfer.request))
+            transfer.done(not_sent(error))
 
 
 _names = Names()

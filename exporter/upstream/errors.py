@@ -4,7 +4,7 @@ import os
 import re
 
 import pycurl
-from requests import ConnectionError, PreparedRequest, RequestException
+from requests import ConnectionError, RequestException
 from requests.exceptions import ContentDecodingError, InvalidURL, SSLError
 
 #: How a request ends that failed. The text says why.
@@ -15,24 +15,22 @@ class TooManyRequests(FetchError):
     """A limit of requests in flight is reached; the request was not sent."""
 
 
-def failed(
-    kind: type[FetchError], reason: str, request: PreparedRequest | None = None, *, sent: bool = True
-) -> FetchError:
+def failed(kind: type[FetchError], reason: str, *, sent: bool = True) -> FetchError:
     """Returns an exception of requests. The reason holds neither a header nor the userinfo of a URL.
 
     Its attribute `sent` is whether the server may have received the request.
     """
-    error = kind(reason, request=request)
+    error = kind(reason)
     error.sent = sent  # type: ignore[attr-defined]
     return error
 
 
-def not_sent(error: OSError | ValueError, request: PreparedRequest | None = None) -> FetchError:
+def not_sent(error: OSError | ValueError) -> FetchError:
     """Returns the exception for a request that could not be built, such as for a file that cannot be read."""
     reason = str(error)
     if isinstance(error, OSError):
         reason = f"{error.filename or 'the exporter'}: {(error.strerror or reason).lower()}"
-    return failed(FetchError, reason, request, sent=False)
+    return failed(FetchError, reason, sent=False)
 
 
 def curl_error(

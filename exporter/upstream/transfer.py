@@ -149,7 +149,7 @@ class Transfer:
             kind, reason = FetchError, "no thread could be started for the request"
         elif isinstance(error, socket.gaierror) and error.errno not in NO_ADDRESS:  # the name server does not respond
             reason = f"the lookup of the host name failed: {str(error.strerror).lower()}"
-        return failed(kind, reason, self.request, sent=False)
+        return failed(kind, reason, sent=False)
 
     def error(self, curl: pycurl.Curl, code: int, text: str) -> FetchError:
         """Returns the exception for libcurl's error code and text."""
@@ -164,7 +164,7 @@ class Transfer:
         else:
             is_https = self._url.startswith("https:")
             kind, reason = curl_error(curl, code, text, is_https=is_https, verify=self.verify, cert=self.cert)
-        return failed(kind, reason, self.request, sent=sent)
+        return failed(kind, reason, sent=sent)
 
     def _write(self, chunk: bytes) -> int | None:
         """Takes a part of the body; any result but None ends the request."""
