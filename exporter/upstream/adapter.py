@@ -1,7 +1,6 @@
 """The transport adapter of requests that sends through libcurl's multi interface: one thread for all requests."""
 
 import logging
-import math
 import os
 import selectors
 import socket
@@ -46,12 +45,7 @@ class CurlAdapter(BaseAdapter):
         self._allows = allows
 
     def begin(
-        self,
-        requests: Sequence[tuple[PreparedRequest, int, Done]],
-        *,
-        timeout: Timeout = None,
-        verify: bool | str = True,
-        cert: Cert = None,
+        self, requests: Sequence[tuple[PreparedRequest, int, Done]], *, timeout: Timeout, verify: bool | str, cert: Cert
     ) -> None:
         """Sends requests to one server, with the same headers, at once and without waiting.
 
@@ -65,8 +59,7 @@ class CurlAdapter(BaseAdapter):
             return
         transfers = [Transfer(*request, options, verify, cert, self._server_name, self._allows) for request in requests]
         if host := name_of(requests[0][0]):
-            connect = timeout[0] if isinstance(timeout, tuple) else timeout
-            _names.look_up(host, math.inf if connect is None else connect, partial(_send, transfers))
+            _names.look_up(host, timeout[0], partial(_send, transfers))
         else:
             _send(transfers, [])
 
@@ -79,7 +72,8 @@ class CurlAdapter(BaseAdapter):
         cert: Any = None,
         proxies: Mapping[str, str] | None = None,  # noqa: ARG002
     ) -> Response:
-        """Returns the response to a request; raises FetchError, a requests.RequestException, when there is none."""
+        """Returns the response to a request, which needs a timeout; raises FetchError, a requests.RequestException."""
+        timeout = timeout if isinstance(timeout, tuple) else (timeout, timeout)
         future: Future[Response | FetchError] = Future()
         self.begin([(request, SIZE_LIMIT, future.set_result)], timeout=timeout, verify=verify, cert=cert)
         result = future.result()

@@ -41,8 +41,8 @@ Done = Callable[[Response | FetchError], None]
 #: The file of a client certificate, or that file and the file of its key.
 Cert = str | tuple[str, str] | None
 
-#: Seconds for the connection and for the whole response, or one number for both; None is no limit, as in requests.
-Timeout = float | tuple[float | None, float | None] | None
+#: Seconds for the connection and for the whole response.
+Timeout = tuple[float, float]
 
 _ADDRESS = re.compile(r"https?://(\[|[\d.]+(:|/|$))")
 
@@ -226,15 +226,14 @@ def curl_options(request: PreparedRequest, timeout: Timeout, verify: bool | str,
     cannot be used.
     """
     url = str(request.url)
-    connect, whole = timeout if isinstance(timeout, tuple) else (timeout, timeout)
     lines = [f"{name}: {value}" if value else f"{name};" for name, value in request.headers.items()]
     if "Accept" not in request.headers:
         lines.append("Accept:")  # libcurl would add one
     return {
         pycurl.HTTPHEADER: [line.encode("latin-1") for line in lines],
         pycurl.ACCEPT_ENCODING: "gzip, deflate",  # what is decoded; the header of the request wins
-        pycurl.CONNECTTIMEOUT_MS: _milliseconds(connect),
-        pycurl.TIMEOUT_MS: _milliseconds(whole),
+        pycurl.CONNECTTIMEOUT_MS: max(1, round(timeout[0] * 1000)),
+        pycurl.TIMEOUT_MS: max(1, round(timeout[1] * 1000)),
         pycurl.PROXY: "",
         pycurl.NOSIGNAL: 1,
         # libcurl also caches addresses as if they were names.
@@ -277,7 +276,3 @@ def _pem(file: str) -> bytes:
 def _port(host: str) -> str:
     _, colon, port = host.rpartition("]")[2].partition(":")
     return colon + port
-
-
-def _milliseconds(seconds: float | None) -> int:
-    return 0 if seconds is None else max(1, round(seconds * 1000))
