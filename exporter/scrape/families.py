@@ -125,8 +125,3 @@ def metric_of(family: Family[Any], samples: Iterable[tuple[Labels, float]] = ())
 def metrics(result: ModuleResult) -> Iterator[Metric]:
     """Returns the families with their samples."""
     return (metric_of(family, samples) for family, samples in samples_by_family(result, labels_of))
-
-
-def descriptions(module: Module) -> Iterator[Metric]:
-    """Returns the families of a module without samples, as prometheus_client's `describe` does."""
-    return map(metric_of, families_of(module))

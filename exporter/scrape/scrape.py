@@ -64,18 +64,12 @@ class Scrape:
         for _, future in self._requests[module]:
             future.add_done_callback(lambda _: call())
 
-    def _seconds_of(self, module: Module) -> float:
-        return min(self._seconds, module.target.options.timeout)
-
-    def _remaining(self, module: Module) -> float:
-        """Returns the seconds until the deadline of this module."""
-        return max(0.0, self._start + self._seconds_of(module) - time.monotonic())
-
     def _document(self, module: Module, collector: AnyCollector, future: Future[Result]) -> DocumentResult:
+        seconds = min(self._seconds, module.target.options.timeout)
         try:
-            result = future.result(self._remaining(module))
+            result = future.result(max(0.0, self._start + seconds - time.monotonic()))
         except TimeoutError:  # the kind is that of the next scrapes, which do not wait for this request
-            reason = f"no response within {round(self._seconds_of(module), 3):g} s"
+            reason = f"no response within {round(seconds, 3):g} s"
             return DocumentResult(collector, time.monotonic() - self._start, failure=reason, kind="ReadTimeout")
         elapsed = max(0.0, result.ended - self._start)
         match result.error or result.value:

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from werkzeug.exceptions import BadRequest
 
 from exporter.log import Event
-from exporter.scrape.families import descriptions, metrics
+from exporter.scrape.families import families_of, metric_of, metrics
 from exporter.scrape.scrape import Scrape
 from exporter.upstream.client import Client
 from exporter.upstream.headers import Headers
@@ -42,7 +42,7 @@ class ModuleCollector(Collector):
         self._module = module
 
     def describe(self) -> Iterator[Metric]:
-        return descriptions(self._module)
+        return map(metric_of, families_of(self._module))
 
     def collect(self) -> Iterator[Metric]:
         return metrics(_scrape.get().result(self._module))
