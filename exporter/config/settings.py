@@ -144,13 +144,9 @@ def _read(option: Option, text: str) -> Any:
         return option.read(text)
     except (OSError, ValueError):
         hidden = option.secret or "PRIVATE KEY" in text  # where a path is expected
-        shown = "" if hidden else "=" + repr(without_userinfo(text))
+        # What precedes the last @ is hidden, but the scheme: a password can have any character.
+        shown = "" if hidden else "=" + repr(re.sub(r"^(\w+://)?.*@", r"\1***@", text, flags=re.DOTALL))
         raise ConfigError(f"{option.variable}{shown}: expected {option.read.expected}") from None
-
-
-def without_userinfo(text: str) -> str:
-    """Returns the text with everything before its last @ hidden but the scheme: a password can have any character."""
-    return re.sub(r"^(\w+://)?.*@", r"\1***@", text, flags=re.DOTALL)
 
 
 # The settings

@@ -64,7 +64,8 @@ class Entry:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = mark.line if mark else 0
-            hint = "; a text that begins with * or [ needs quotes" if re.search(r"[*[]", _line(text, line)) else ""
+            found = re.search(r"[*[]", "".join(text.splitlines()[line : line + 1]))
+            hint = "; a text that begins with * or [ needs quotes" if found else ""
             problem = re.sub(r" '\w.*'", "", error.problem or "")  # a password after * is an unknown alias
             raise _error(file, line + 1, f"not YAML: {problem}{hint}") from None
         except yaml.YAMLError as error:
@@ -149,7 +150,3 @@ class Entry:
 def _error(file: str, line: int, reason: str) -> ConfigError:
     printable = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in reason)
     return ConfigError(f"{file}:{line}: {printable}")
-
-
-def _line(text: str, number: int) -> str:
-    return (text.splitlines() + [""] * (number + 1))[number]

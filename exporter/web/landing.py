@@ -72,12 +72,9 @@ class View:
     @property
     def notices(self) -> list[Notice]:
         """Failures, problems and scheduled actions."""
-        return [*self._failures(), *self._patroni(), *self._staytus()]
-
-    def _failures(self) -> Iterator[Notice]:
-        for document in self.result.documents:
-            if document.failure:
-                yield "bad", f"{document.collector.path}: {document.failure}"
+        failed = [document for document in self.result.documents if document.failure]
+        failures = [("bad", f"{document.collector.path}: {document.failure}") for document in failed]
+        return [*failures, *self._patroni(), *self._staytus()]
 
     def _patroni(self) -> Iterator[Notice]:
         node, cluster = self.node, self.cluster

@@ -63,7 +63,9 @@ def middleware(app: WSGIApplication, headers: Callable[[], Headers] = tuple) -> 
         if environ["REQUEST_METHOD"] == "HEAD":
             content = b""
         if log.isEnabledFor(logging.DEBUG):
-            _log_request(environ, status, len(content), time.monotonic() - start)
+            method, path, code = environ["REQUEST_METHOD"], _path(environ), int(status.split(" ")[0])
+            seconds = round(time.monotonic() - start, 6)
+            log.debug(Event("request", method=method, path=path, status=code, seconds=seconds, bytes=len(content)))
         start_response(status, fields.to_wsgi_list())
         return [content]
 
@@ -115,8 +117,3 @@ def _path(environ: WSGIEnvironment) -> str:
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     names = [word.partition("=")[0] for word in environ.get("QUERY_STRING", "").split("&")]
     return str((path + "?" + "&".join(names)).rstrip("?").encode("latin-1", "replace").decode(errors="replace"))
-
-
-def _log_request(environ: WSGIEnvironment, status: str, size: int, seconds: float) -> None:
-    method, path, code = environ["REQUEST_METHOD"], _path(environ), int(status.split(" ")[0])
-    log.debug(Event("request", method=method, path=path, status=code, seconds=round(seconds, 6), bytes=size))
