@@ -112,9 +112,9 @@ class Worker(ThreadWorker):
         self.tpool.submit(self._respond, conn)
 
     def _respond(self, conn: Connection) -> None:
-        """Runs in a thread; the connection continues in the main thread."""
+        """Runs in a thread; the connection continues in the main thread. Only the application can block here."""
         try:
-            self.handle(conn)
+            conn.respond(self.handle(conn))
         except BaseException:
             log.exception(Event("connection failed"))
             self.method_queue.defer(self._close, conn)
@@ -125,12 +125,6 @@ class Worker(ThreadWorker):
         self._continue(conn)
         if conn.unsent:
             self._limit_memory()
-
-    def handle(self, conn: Connection) -> bool:  # type: ignore[override]
-        """Runs in a thread. Only the application can block here."""
-        is_kept_alive = super().handle(conn)
-        conn.respond(is_kept_alive)
-        return is_kept_alive
 
     def handle_request(self, req: Any, conn: Any) -> bool:
         """Lets the connection end with a request that has a body, since nothing reads the body."""
