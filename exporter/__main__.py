@@ -67,7 +67,7 @@ class Command:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit status; serve does not return."""
-    command = _command(sys.argv[1:] if arguments is None else arguments)
+    command = into_environment(sys.argv[1:] if arguments is None else arguments)
     words = command.words
     if words != ["check"] and (command.module or command.targets):
         _parser().error("--module and --target are for the command check")
@@ -101,13 +101,8 @@ def _exit_without_reader() -> Iterator[None]:
         raise SystemExit(1) from None
 
 
-def into_environment(arguments: list[str]) -> list[str]:
-    """Puts the arguments into the environment, which workers inherit, and returns the words of the command."""
-    return _command(arguments).words
-
-
-def _command(arguments: list[str]) -> Command:
-    """Returns the command, with its arguments in the environment.
+def into_environment(arguments: list[str]) -> Command:
+    """Puts the arguments into the environment, which workers inherit, and returns the command.
 
     Empty arguments are ignored, except where empty is a value: the old Patroni exporter's systemd unit passes them.
     """

@@ -65,7 +65,7 @@ def test_port_of_the_exporter(services: dict[str, Service], monkeypatch: pytest.
     exporter = services["exporter"]
     assert mounts(exporter).keys() == {exporter["environment"]["EXPORTER_CONFIG_FILE"]}
     monkeypatch.setattr(os, "environ", {})
-    assert into_environment(exporter["command"]) == []
+    assert into_environment(exporter["command"]).words == []
     port = Settings.load({**os.environ, "EXPORTER_ENV_FILE": os.devnull}).listen().rpartition(":")[2]
     text = (FOLDER / "prometheus.yml").read_text()
     assert set(re.findall(r"exporter:(\d+)", text)) == {port}

@@ -129,7 +129,7 @@ def settings(manifests: Manifests, folder: Path, files: dict[str, str], monkeypa
             value = str(path)
         variables[variable["name"]] = value
     monkeypatch.setattr(os, "environ", {})
-    assert into_environment(manifests.container["args"]) == []
+    assert into_environment(manifests.container["args"]).words == []
     return Settings.load({**variables, **os.environ, "EXPORTER_ENV_FILE": os.devnull})
 
 
