@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -76,15 +76,14 @@ class ProcessesCollector(Collector):
     server. Without a server, or without its /proc, there is no family.
     """
 
-    def __init__(self, server: Callable[[], int | None] = server_pid) -> None:
-        self._server = server
-        self._collector = ProcessCollector(pid=lambda: server() or "none", registry=None)
+    def __init__(self) -> None:
+        self._collector = ProcessCollector(pid=lambda: server_pid() or "none", registry=None)
 
     def describe(self) -> Iterator[Metric]:
         return iter(PROCESS_COLLECTOR.collect())
 
     def collect(self) -> Iterator[Metric]:
-        if (server := self._server()) is None:
+        if (server := server_pid()) is None:
             return
         try:
             ended, workers = workers_of(server)
