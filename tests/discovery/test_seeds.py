@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from tests.live.processes import until
 from tests.web.test_probe import client_of
 
 Targets = dict[str, dict[str, str]]
-Sd = Callable[..., Targets]
 
 MODULES = "modules: {{patroni: {{collector: patroni, targets: [{targets}], timeout: 1s, discovery: {discovery}}}}}"
 

@@ -27,7 +27,7 @@ from exporter.web.auth import REMEMBERED, PasswordCache, hash_of
 from exporter.web.middleware import HEADERS, middleware
 from tests.counted import counts
 from tests.live.processes import Served, free_port, serving
-from tests.web_config import hashed, users, web_config
+from tests.web_config import basic, hashed, users, web_config
 
 PATHS = ("/", "/metrics", "/metrics/", "/metrics/x", "/health", "/-/healthy", "/-/ready", "/x", "//", "/-/healthy/")
 
@@ -36,10 +36,6 @@ def client(path: str = "", **environ: str) -> FlaskClient:
     """A client of the application with this web configuration file; its Patroni is not reachable."""
     given = {"PATRONI_EXPORTER_URL": "http://127.0.0.1:1", "EXPORTER_WEB_CONFIG_FILE": path, **environ}
     return create_app(Settings.load(given)).test_client()
-
-
-def basic(user: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def answer(response: Any) -> tuple[int, list[tuple[str, str]], bytes]:

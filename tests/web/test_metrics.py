@@ -15,6 +15,7 @@ from exporter.web.metrics import scrape_seconds
 from tests.conftest import Upstream, logged
 from tests.limits.scrapes import PATRONI, RECORDED, application, read_samples, scrape
 from tests.limits.servers import Odd, silent
+from tests.live.processes import families
 from tests.recorded import RECORDINGS
 
 RELOAD = "exporter_config_last_reload_successful"
@@ -24,10 +25,6 @@ RELOAD = "exporter_config_last_reload_successful"
 def client(upstream: Upstream) -> FlaskClient:
     upstream.serve(PATRONI)
     return application(f"{upstream.url}/patroni").test_client()
-
-
-def names(text: str) -> list[str]:
-    return [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")]
 
 
 def test_exposition(client: FlaskClient) -> None:
@@ -73,7 +70,7 @@ def test_names(client: FlaskClient, name: str) -> None:
 )
 def test_names_of_the_exporter(upstream: Upstream, modules_file: Path, name: str) -> None:
     client = application(upstream.url, EXPORTER_CONFIG_FILE=str(modules_file)).test_client()
-    assert names(client.get(f"/metrics?name[]={name}").text) == [name]
+    assert families(client.get(f"/metrics?name[]={name}").text) == [name]
 
 
 def test_gzip_and_openmetrics(client: FlaskClient) -> None:
@@ -82,8 +79,8 @@ def test_gzip_and_openmetrics(client: FlaskClient) -> None:
     assert response.headers["Content-Encoding"] == "gzip"
     assert response.content_type.startswith(accept)
     text = gzip.decompress(response.data).decode()
-    families = list(openmetrics.text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
-    assert [family.samples[0].value for family in families if family.name == "patroni_up"] == [1.0]
+    parsed = list(openmetrics.text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
+    assert [family.samples[0].value for family in parsed if family.name == "patroni_up"] == [1.0]
 
 
 @pytest.mark.parametrize(
