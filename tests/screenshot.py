@@ -8,7 +8,8 @@ SCREENSHOT = Path(__file__).parents[1] / "docs" / "landing.webp"
 
 def main() -> None:
     """Writes the card of Patroni as WebP, which Chromium supports and Playwright does not."""
-    from tests.live.test_landing import LAG, chromium, serving
+    from tests.live.test_landing import chromium, serving
+    from tests.web.page import LAG
 
     with chromium() as browser, serving(LAG) as url:
         page = browser.new_page(viewport={"width": 720, "height": 800})

@@ -9,15 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from exporter import create_app
 from exporter.collectors.document import Answer
-from exporter.config.settings import Settings
 from tests.conftest import Upstream
+from tests.limits.scrapes import STAYTUS, application
 from tests.live.installed import needs
 from tests.live.processes import until
 from tests.live.prometheus import Prometheus, prometheus
 from tests.monitoring.promtool import RULES
-from tests.recorded import moments, staytus
+from tests.recorded import moments
 from tests.test_dashboards import FILES, Query, queries
 
 pytestmark = [needs("prometheus"), pytest.mark.timeout(120)]
@@ -66,27 +65,17 @@ def exposition(answers: dict[str, Answer]) -> tuple[int, bytes]:
     """What the exporter serves before a Patroni and a Staytus that answer so."""
     with Upstream() as upstream:
         upstream.serve(answers)
-        settings = {
-            "PATRONI_EXPORTER_URL": upstream.url,
-            "STAYTUS_API_URL": upstream.url,
-            "STAYTUS_API_TOKEN": "t",
-            "STAYTUS_API_SECRET": "s",
-        }
-        page = create_app(Settings.load(settings)).test_client().get("/metrics")
+        page = application(upstream.url, upstream.url).test_client().get("/metrics")
         return page.status_code, page.data
 
 
 def pages() -> Iterator[tuple[str, tuple[int, bytes]]]:
     """The paths of the pages that Prometheus scrapes, one for each node of each state, and the pages."""
-    site = {
-        "/api/v1/services/all": staytus("services_all_ok_minor_major_maintenance"),
-        "/api/v1/issues/all": staytus("issues_all_four_states"),
-    }
     for version, states in STATES.items():
         for moment in moments(version):
             if moment.state in states:
                 scope = moment.state if version == "4.1.5" else version
-                yield f"/{scope}/{moment.node}", exposition({**named(scope, moment.answers), **site})
+                yield f"/{scope}/{moment.node}", exposition({**named(scope, moment.answers), **STAYTUS})
     yield "/dead/n1", exposition({})
 
 

@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 from werkzeug.serving import make_server
 
-from exporter import create_app
 from exporter.collectors.document import Answer
-from exporter.config.settings import Settings
 from tests.conftest import Upstream
+from tests.limits.scrapes import application
 from tests.live.installed import needs, path_of
-from tests.recorded import moment
 from tests.screenshot import SCREENSHOT
-from tests.web.page import SITE
+from tests.web.page import LAG
 
 if TYPE_CHECKING:  # only a process that runs these tests imports it
     from playwright.sync_api import Browser, Page
@@ -31,7 +29,6 @@ FLAGS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 
-LAG = {**moment("4.1.5", "lag", "n1").answers, **SITE}
 LONG = "averylongname" * 16
 MARKUP = "<script>document.title = 'taken'</script><img src=x onerror=alert(1)>"
 MEMBERS = [
@@ -83,9 +80,7 @@ def serving(answers: Mapping[str, Answer]) -> Iterator[str]:
     """The URL of the landing page of an exporter whose upstreams give these answers."""
     with Upstream() as upstream:
         upstream.serve(answers)
-        keys = {"STAYTUS_API_URL": upstream.url, "STAYTUS_API_TOKEN": "t", "STAYTUS_API_SECRET": "s"}
-        app = create_app(Settings.load({"PATRONI_EXPORTER_URL": upstream.url, **keys}))
-        with make_server("127.0.0.1", 0, app, threaded=True) as server:
+        with make_server("127.0.0.1", 0, application(upstream.url, upstream.url), threaded=True) as server:
             thread = threading.Thread(target=server.serve_forever, args=(0.01,))
             thread.start()
             try:

@@ -17,7 +17,8 @@ from exporter.scrape.scrape import Scrape
 from exporter.upstream.client import Client
 from tests.conftest import Upstream
 from tests.limits.documents import NUMBERS, TEXTS
-from tests.recorded import moment, staytus
+from tests.limits.scrapes import STAYTUS
+from tests.recorded import moment
 from tests.scrape.test_scrape import both
 
 
@@ -34,9 +35,7 @@ def compare(scraped: list[ModuleResult]) -> None:
 
 @pytest.mark.parametrize("version", ["2.1.7", "3.3.11", "4.1.5"])
 def test_recorded_scrape(version: str, upstream: Upstream) -> None:
-    upstream.serve(moment(version, "healthy-async", "n1").answers)
-    upstream.serve({"/api/v1/services/all": staytus("services_all_ok_minor_major_maintenance")})
-    upstream.serve({"/api/v1/issues/all": staytus("issues_all_four_states")})
+    upstream.serve({**moment(version, "healthy-async", "n1").answers, **STAYTUS})
     compare(results(upstream))
 
 

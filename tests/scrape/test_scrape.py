@@ -19,17 +19,10 @@ from exporter.upstream.client import Client
 from exporter.upstream.headers import Secret
 from exporter.upstream.target import Credentials, Header, Module
 from tests.conftest import Upstream, at, logged
+from tests.limits.scrapes import PATRONI, STAYTUS, Samples
 from tests.limits.servers import CERTIFICATE, Odd, read_request
 from tests.limits.servers import whole as whole_response
-from tests.recorded import moment, staytus
-
-LEADER = moment("4.1.5", "failsafe-enabled", "n1").answers
-STAYTUS = {
-    "/api/v1/services/all": staytus("services_all_ok_minor_major_maintenance"),
-    "/api/v1/issues/all": staytus("issues_all_four_states"),
-}
-
-Samples = dict[str, dict[tuple[str, ...], float]]
+from tests.recorded import staytus
 
 
 def both(upstream: Upstream, timeout: float = 5) -> tuple[Module, Module]:
@@ -53,7 +46,7 @@ def scrape(modules: tuple[Module, ...], seconds: float = math.inf, client: Clien
 
 
 def test_families_are_in_the_described_order(upstream: Upstream) -> None:
-    upstream.serve({**LEADER, **STAYTUS})
+    upstream.serve({**PATRONI, **STAYTUS})
     modules = both(upstream)
     described = [family.name for module in modules for family in families_of(module)]
     assert [name for name in described if name in scrape(modules)] == list(scrape(modules))
@@ -64,7 +57,7 @@ def test_families_are_in_the_described_order(upstream: Upstream) -> None:
     ("failing", "living"), [("patroni", "staytus_service_info"), ("staytus", "patroni_postgres_running")]
 )
 def test_modules_fail_independently(upstream: Upstream, failing: str, living: str) -> None:
-    upstream.serve(STAYTUS if failing == "patroni" else LEADER)
+    upstream.serve(STAYTUS if failing == "patroni" else PATRONI)
     scraped = scrape(both(upstream))
     assert scraped[f"{failing}_up"] == {(): 0.0}
     assert set(scraped[f"{failing}_scrape_collector_success"].values()) == {0.0}
@@ -93,7 +86,7 @@ def test_staytus_refuses_the_token(upstream: Upstream, caplog: pytest.LogCapture
 
 
 def test_scrape_ends_at_the_module_timeout(upstream: Upstream) -> None:
-    upstream.serve({**LEADER, **STAYTUS})
+    upstream.serve({**PATRONI, **STAYTUS})
     release = upstream.hold("/api/v1/services/all")
     start = time.monotonic()
     scraped = scrape(both(upstream, timeout=2.0))
@@ -106,7 +99,7 @@ def test_scrape_ends_at_the_module_timeout(upstream: Upstream) -> None:
 
 
 def test_scrape_ends_at_its_deadline(upstream: Upstream, caplog: pytest.LogCaptureFixture) -> None:
-    upstream.serve(LEADER)
+    upstream.serve(PATRONI)
     release = upstream.hold("/patroni")
     assert scrape(both(upstream)[:1], seconds=0.5)["patroni_up"] == {(): 0.0}
     release.set()
@@ -116,13 +109,13 @@ def test_scrape_ends_at_its_deadline(upstream: Upstream, caplog: pytest.LogCaptu
 def test_server_that_comes_back(upstream: Upstream) -> None:
     modules, client = both(upstream)[:1], Client()
     assert scrape(modules, client=client)["patroni_up"] == {(): 0.0}
-    upstream.serve(LEADER)
+    upstream.serve(PATRONI)
     assert scrape(modules, client=client)["patroni_up"] == {(): 1.0}
 
 
 def test_collectors_that_are_on(upstream: Upstream) -> None:
     """The first one decides whether the module is up."""
-    upstream.serve(LEADER)
+    upstream.serve(PATRONI)
     module = replace(both(upstream)[0], collect=("history", "cluster"))
     scraped = scrape((module,))
     assert sorted(upstream.paths) == ["/cluster", "/history"]
@@ -132,7 +125,7 @@ def test_collectors_that_are_on(upstream: Upstream) -> None:
 
 
 def test_only_the_first_document(upstream: Upstream) -> None:
-    upstream.serve({**LEADER, **STAYTUS})
+    upstream.serve({**PATRONI, **STAYTUS})
     results = Scrape(both(upstream), Client(), only_first=True).results()
     assert [result.up for result in results] == [True, True]
     assert sorted(upstream.paths) == ["/api/v1/services/all", "/patroni"]
@@ -140,7 +133,7 @@ def test_only_the_first_document(upstream: Upstream) -> None:
 
 def test_document_that_this_version_does_not_have(upstream: Upstream, caplog: pytest.LogCaptureFixture) -> None:
     """It is neither a success nor a failure."""
-    upstream.serve({**LEADER, "/failsafe": Answer(503, LEADER["/patroni"].body.replace(b"4.1.5", b"2.1.7"))})
+    upstream.serve({**PATRONI, "/failsafe": Answer(503, PATRONI["/patroni"].body.replace(b"4.1.5", b"2.1.7"))})
     scraped = scrape(both(upstream)[:1])
     others = [("node",), ("cluster",), ("history",), ("config",)]
     assert scraped["patroni_scrape_collector_success"] == dict.fromkeys(others, 1.0)
@@ -151,7 +144,7 @@ def test_document_that_this_version_does_not_have(upstream: Upstream, caplog: py
 
 def test_wrong_path_in_the_url(upstream: Upstream, caplog: pytest.LogCaptureFixture) -> None:
     """Patroni responds to an unknown path with the JSON of /patroni."""
-    answer = Answer(503, LEADER["/patroni"].body)
+    answer = Answer(503, PATRONI["/patroni"].body)
     upstream.serve({f"/patron/{each.path}": answer for each in COLLECTORS["patroni"]})
     module = Module("patroni", "patroni", at(f"{upstream.url}/patron"), both(upstream)[0].collect)
     scraped = scrape((module,))
@@ -163,7 +156,7 @@ def test_wrong_path_in_the_url(upstream: Upstream, caplog: pytest.LogCaptureFixt
 
 
 def test_scope_of_another_document(upstream: Upstream) -> None:
-    upstream.serve({path: answer for path, answer in LEADER.items() if path != "/patroni"})
+    upstream.serve({path: answer for path, answer in PATRONI.items() if path != "/patroni"})
     scraped = scrape(both(upstream)[:1])
     assert (scraped["patroni_up"], scraped["patroni_timeline_switches"]) == ({(): 0.0}, {("lab",): 0.0})
     assert "patroni_failsafe_member" not in scraped
@@ -182,8 +175,8 @@ def test_duplicate_in_a_document_is_logged_once(upstream: Upstream, caplog: pyte
 
 
 def test_secret_in_a_valid_document_is_hidden(upstream: Upstream) -> None:
-    cluster = LEADER["/cluster"].body.replace(b'"lab"', b'"lab-t0ken!"')
-    upstream.serve({**LEADER, "/cluster": Answer(200, cluster)})
+    cluster = PATRONI["/cluster"].body.replace(b'"lab"', b'"lab-t0ken!"')
+    upstream.serve({**PATRONI, "/cluster": Answer(200, cluster)})
     module = both(upstream)[0]
     credentials = Credentials((Header("X-Token", Secret("t0ken!")),))
     module = replace(module, target=at(upstream.url, auth=credentials), collect=("cluster",))
@@ -191,7 +184,7 @@ def test_secret_in_a_valid_document_is_hidden(upstream: Upstream) -> None:
 
 
 def test_internal_error_is_raised(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    upstream.serve(LEADER)
+    upstream.serve(PATRONI)
     first, *others = COLLECTORS["patroni"]
     monkeypatch.setitem(
         COLLECTORS, "patroni", (replace(first, parse=lambda answer: 1 // (answer.status - 200)), *others)
@@ -201,7 +194,7 @@ def test_internal_error_is_raised(upstream: Upstream, monkeypatch: pytest.Monkey
 
 
 def test_inherited_families_are_left_out(upstream: Upstream) -> None:
-    upstream.serve(LEADER)
+    upstream.serve(PATRONI)
     module = replace(both(upstream)[0], compat_metrics=False)
     names = {family.name for family in INHERITED_FAMILIES}
     assert names & set(scrape((module,))) == set()
@@ -215,7 +208,7 @@ def test_certificate_expiry() -> None:
     def behave(connection: socket.socket) -> None:
         for _ in range(2):
             read_request(connection)
-            connection.sendall(whole_response(LEADER["/patroni"].body))
+            connection.sendall(whole_response(PATRONI["/patroni"].body))
 
     expires = ssl._ssl._test_decode_cert(CERTIFICATE)["notAfter"]  # type: ignore[attr-defined]
     with Odd(behave, tls=True) as server:
@@ -227,7 +220,7 @@ def test_certificate_expiry() -> None:
 
 
 def test_each_document_has_its_size_limit(upstream: Upstream) -> None:
-    upstream.serve({**LEADER, "/history": Answer(200, b"[" + b" " * 3_000_000 + b"]")})
+    upstream.serve({**PATRONI, "/history": Answer(200, b"[" + b" " * 3_000_000 + b"]")})
     upstream.answers["/config"] = (200, b"{" + b" " * 3_000_000 + b"}")
     (result,) = Scrape(both(upstream)[:1], Client()).results()
     failures = {document.collector.name: document.failure for document in result.documents if document.failure}

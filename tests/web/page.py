@@ -8,8 +8,10 @@ from flask.testing import FlaskClient
 from exporter.collectors.document import Answer
 from tests.conftest import Upstream
 from tests.limits.scrapes import STAYTUS, application
+from tests.recorded import moment
 
-SITE = STAYTUS
+#: The documents of a cluster in which a replica lags, and of Staytus.
+LAG = {**moment("4.1.5", "lag", "n1").answers, **STAYTUS}
 
 
 class Reader(HTMLParser):

@@ -9,10 +9,9 @@ import pytest
 from exporter.collectors.document import Answer
 from exporter.web.landing import age, iso, postgresql, size
 from tests.conftest import Upstream
+from tests.limits.scrapes import STAYTUS
 from tests.recorded import Moment, moment, moments, staytus
-from tests.web.page import SITE, Reader, seen
-
-LAG = {**moment("4.1.5", "lag", "n1").answers, **SITE}
+from tests.web.page import LAG, Reader, seen
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def test_members(lag: Reader) -> None:
 
 
 def test_node_and_configuration(upstream: Upstream) -> None:
-    page = seen(upstream, {**moment("4.1.5", "history-4-timelines", "n1").answers, **SITE})
+    page = seen(upstream, {**moment("4.1.5", "history-4-timelines", "n1").answers, **STAYTUS})
     assert page.facts.pop("DCS last seen")[-4:] == " ago"
     assert page.facts.pop("Last timeline switch").startswith("2026-11-21 00:54:24 UTC (")
     assert page.facts == {
@@ -85,11 +84,11 @@ def test_services_and_open_issues(lag: Reader) -> None:
 )
 def test_notices(upstream: Upstream, state: str, notices: list[str]) -> None:
     node = "n2" if state == "start-failed" else "n1"
-    assert seen(upstream, {**moment("4.1.5", state, node).answers, **SITE}).notices == notices
+    assert seen(upstream, {**moment("4.1.5", state, node).answers, **STAYTUS}).notices == notices
 
 
 def test_open_issue_without_an_affected_service(upstream: Upstream) -> None:
-    ok = json.loads(SITE["/api/v1/services/all"].body)
+    ok = json.loads(LAG["/api/v1/services/all"].body)
     ok["data"] = ok["data"][:1]
     page = seen(upstream, {**LAG, "/api/v1/services/all": Answer(200, json.dumps(ok).encode())})
     assert page.notices == ["! an issue is open, but every service is ok"]

@@ -11,14 +11,13 @@ from exporter import __version__
 from exporter.collectors.document import Answer
 from tests.conftest import Upstream
 from tests.live.processes import ROOT
-from tests.recorded import moment
-from tests.web.page import SITE, Reader, client
+from tests.web.page import LAG, Reader, client
 
 MODULES = str(ROOT / "deploy" / "modules.yml")
 
 
 def test_module_that_hangs(upstream: Upstream) -> None:
-    upstream.serve({**moment("4.1.5", "lag", "n1").answers, **SITE})
+    upstream.serve(LAG)
     release = upstream.hold("/cluster")
     page = Reader(client(upstream).get("/").text)
     release.set()
@@ -30,7 +29,7 @@ HOSTILE = "<script>alert('x')</script>&amp;\" onload=\"x"
 
 
 def test_markup_is_escaped(upstream: Upstream) -> None:
-    node = json.loads(moment("4.1.5", "lag", "n1").answers["/patroni"].body)
+    node = json.loads(LAG["/patroni"].body)
     node["patroni"] = {"version": HOSTILE, "scope": HOSTILE, "name": HOSTILE}
     member = {"name": HOSTILE, "role": HOSTILE, "state": HOSTILE, "host": HOSTILE, "tags": {HOSTILE: HOSTILE}}
     status = {"name": HOSTILE, "permalink": HOSTILE, "status_type": HOSTILE}
