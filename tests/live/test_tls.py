@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 import trustme
 
-from exporter import create_app
-from exporter.config.settings import Settings
 from tests.certificates import Files, authority, issue, self_signed
+from tests.limits.scrapes import application
 from tests.limits.servers import Odd
 from tests.live.installed import needs, path_of
-from tests.live.tls import TOKENS, both, context, serial, upstream_with
+from tests.live.tls import both, context, serial, upstream_with
 
 UNTRUSTED = "TLS: the server's certificate is signed by an authority that is not trusted"
 NOT_VALID_FOR = "TLS: the server's certificate is not valid for "
@@ -47,12 +46,12 @@ def certificates(tmp_path: Path) -> Certificates:
 
 def reasons(url: str, client: Files | None = None, **options: object) -> dict[str, str | None]:
     """Why each module is down, by /health; both have this URL and these options."""
-    environ = {"PATRONI_EXPORTER_URL": url, "STAYTUS_API_URL": url, **TOKENS}
+    environ: dict[str, str] = {}
     if client:
         options |= {"CERT_FILE": client.cert, "KEY_FILE": client.key}
     for name, value in options.items():
         environ |= {f"PATRONI_EXPORTER_{name}": str(value), f"STAYTUS_{name}": str(value)}
-    response = create_app(Settings.load(environ)).test_client().get("/health")
+    response = application(url, url, **environ).test_client().get("/health")
     modules = response.get_json()["modules"]
     assert response.status_code == (200 if all(module["state"] == "up" for module in modules.values()) else 503)
     return {name: module["reason"] for name, module in modules.items()}

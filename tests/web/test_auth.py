@@ -20,12 +20,11 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
-from exporter import create_app
 from exporter.config.errors import ConfigError
-from exporter.config.settings import Settings
 from exporter.web.auth import REMEMBERED, PasswordCache, hash_of
 from exporter.web.middleware import HEADERS, middleware
 from tests.counted import counts
+from tests.limits.scrapes import application
 from tests.live.processes import Served, free_port, serving
 from tests.web_config import basic, hashed, users, web_config
 
@@ -34,8 +33,7 @@ PATHS = ("/", "/metrics", "/metrics/", "/metrics/x", "/health", "/-/healthy", "/
 
 def client(path: str = "", **environ: str) -> FlaskClient:
     """A client of the application with this web configuration file; its Patroni is not reachable."""
-    given = {"PATRONI_EXPORTER_URL": "http://127.0.0.1:1", "EXPORTER_WEB_CONFIG_FILE": path, **environ}
-    return create_app(Settings.load(given)).test_client()
+    return application("http://127.0.0.1:1", EXPORTER_WEB_CONFIG_FILE=path, **environ).test_client()
 
 
 def answer(response: Any) -> tuple[int, list[tuple[str, str]], bytes]:
@@ -119,7 +117,7 @@ def test_open_health(tmp_path: Path) -> None:
 
 def test_below_a_path(tmp_path: Path) -> None:
     path = web_config(tmp_path, users(alice="s3cret"))
-    app = create_app(Settings.load({"EXPORTER_WEB_CONFIG_FILE": path, "EXPORTER_WEB_OPEN_HEALTH": "1"}))
+    app = application(EXPORTER_WEB_CONFIG_FILE=path, EXPORTER_WEB_OPEN_HEALTH="1")
     below = Client(DispatcherMiddleware(Response(status=404), {"/exporter": app}))
     assert answer(below.get("/exporter/metrics")) == UNAUTHORIZED
     assert below.get("/exporter/-/healthy").status_code == 200

@@ -2,15 +2,15 @@
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from werkzeug.exceptions import TooManyRequests
 
-from exporter import create_app
-from exporter.config.settings import Settings
 from exporter.web.rate_limit import RateLimiter
 from exporter.web.web_config import RateLimit
 from tests.counted import counts
+from tests.limits.scrapes import application
 from tests.web_config import users, web_config
 
 
@@ -64,10 +64,10 @@ def test_threads() -> None:
 def test_response(tmp_path: Path) -> None:
     """A refused request gets 429 before its login is verified, with the headers of the file."""
     text = "rate_limit: {interval: 1m, burst: 2}\nhttp_server_config: {headers: {X-Frame-Options: deny}}\n"
-    settings = {"PATRONI_EXPORTER_URL": "http://127.0.0.1:1", "EXPORTER_WEB_CONFIG_FILE": web_config(tmp_path, text)}
-    client = create_app(Settings.load(settings)).test_client()
+    with_file = partial(application, "http://127.0.0.1:1", EXPORTER_WEB_CONFIG_FILE=web_config(tmp_path, text))
+    client = with_file().test_client()
     assert [client.get(path).status_code for path in ("/-/healthy", "/-/ready", "/-/healthy")] == [200, 200, 429]
-    open_health = create_app(Settings.load({**settings, "EXPORTER_WEB_OPEN_HEALTH": "true"})).test_client()
+    open_health = with_file(EXPORTER_WEB_OPEN_HEALTH="true").test_client()
     paths = ("/", "/", "/", "/-/healthy", "/-/ready")
     assert [open_health.get(path).status_code for path in paths] == [200, 200, 429, 200, 200]
     response = client.get("/")

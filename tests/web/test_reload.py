@@ -1,25 +1,22 @@
 """/-/reload, and the metrics about the modules file."""
 
-import os
 import re
 import time
 from pathlib import Path
 
 import pytest
+from flask.testing import FlaskClient
 
-from exporter import create_app
-from exporter.config.settings import Settings
 from tests.config.test_modules_file import BAD, modules
+from tests.limits.scrapes import application
 from tests.live.processes import families
 
 RELOAD = ("exporter_config_last_reload_successful", "exporter_config_last_reload_success_timestamp_seconds")
 
 
-def settings(path: Path | None, *, lifecycle: bool = True) -> Settings:
-    file = {} if path is None else {"EXPORTER_CONFIG_FILE": str(path)}
-    return Settings.load(
-        {"EXPORTER_ENV_FILE": os.devnull, "EXPORTER_WEB_ENABLE_LIFECYCLE": str(lifecycle).lower(), **file}
-    )
+def client_of(path: Path | str, lifecycle: str = "true") -> FlaskClient:
+    """A client of an exporter with this modules file, or without one."""
+    return application(EXPORTER_CONFIG_FILE=str(path), EXPORTER_WEB_ENABLE_LIFECYCLE=lifecycle).test_client()
 
 
 @pytest.fixture
@@ -31,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_reload(path: Path, method: str) -> None:
-    client = create_app(settings(path)).test_client()
+    client = client_of(path)
 
     def metrics() -> list[float]:
         lines = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
@@ -56,10 +53,10 @@ def test_reload(path: Path, method: str) -> None:
 
 def test_reload_that_is_refused(path: Path) -> None:
     off = "reloading is off: set EXPORTER_WEB_ENABLE_LIFECYCLE or --web.enable-lifecycle\n"
-    answer = create_app(settings(path, lifecycle=False)).test_client().post("/-/reload")
+    answer = client_of(path, "false").post("/-/reload")
     assert (answer.status_code, answer.text) == (403, off)
-    assert create_app(settings(path)).test_client().get("/-/reload").status_code == 405
-    client = create_app(settings(None)).test_client()
+    assert client_of(path).get("/-/reload").status_code == 405
+    client = client_of("")
     answer = client.post("/-/reload")
     text = "there is no modules file: set EXPORTER_CONFIG_FILE or --config.file\n"
     assert (answer.status_code, answer.text) == (400, text)
@@ -67,7 +64,7 @@ def test_reload_that_is_refused(path: Path) -> None:
 
 
 def test_metrics_and_health_without_modules_of_their_own(path: Path) -> None:
-    client = create_app(settings(path)).test_client()
+    client = client_of(path)
     answer = client.get("/metrics")
     names = families(answer.text)
     assert (answer.status_code, "exporter_build_info" in names, set(RELOAD) <= set(names)) == (200, True, True)
