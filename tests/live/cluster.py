@@ -44,6 +44,13 @@ def eventually(read: Callable[[], object], expected: object, seconds: float = 20
         time.sleep(0.25)
 
 
+def leader_of(cluster: Cluster) -> Node:
+    """The leader of a cluster, which has one."""
+    leader = cluster.leader()
+    assert leader is not None
+    return leader
+
+
 class Lab:
     """A cluster and its exporters by the name of the node."""
 
@@ -62,9 +69,7 @@ class Lab:
 
     @property
     def leader(self) -> Node:
-        leader = self.cluster.leader()
-        assert leader is not None
-        return leader
+        return leader_of(self.cluster)
 
     @property
     def replicas(self) -> tuple[Node, ...]:

@@ -66,9 +66,9 @@ class Etcd:
             self.call("/kv/txn", {"success": puts[start : start + 100]}, token)
 
     def delete(self, key: str, *, prefix: bool = False) -> None:
-        """Deletes a key, or all keys with this prefix, which ends with a slash."""
+        """Deletes a key, or all keys with this prefix, which ends with a slash; at least one must exist."""
         end = {"range_end": encode(key[:-1].encode() + b"0")} if prefix else {}
-        self.call("/kv/deleterange", {"key": encode(key.encode()), **end})
+        assert int(self.call("/kv/deleterange", {"key": encode(key.encode()), **end})["deleted"]) > 0
 
     def stop(self) -> None:
         """Ends it as a crash of its host does."""

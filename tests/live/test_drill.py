@@ -25,6 +25,7 @@ from demo.node import HOST, Node
 from demo.processes import send
 from monitoring.mixin import render
 from tests.live.alertmanager import Alertmanager, alertmanager
+from tests.live.cluster import leader_of
 from tests.live.etcd import Etcd, EtcdCluster, etcd
 from tests.live.installed import needs
 from tests.live.processes import MODULE, ROOT, Served, free_port, serving, until
@@ -237,7 +238,7 @@ def test_maintenance_with_one_replica_stopped_and_the_other_one_lagging(drill: D
     expected = {"prod PatroniPaused", f"prod PatroniReplicaLag {lagging.name}"}
     try:
         message = "SELECT pg_logical_emit_message(true, 'drill', repeat('x', 1048576)) FROM generate_series(1, 12)"
-        drill.prod.sql(leader(drill.prod), message)
+        drill.prod.sql(leader_of(drill.prod), message)
         drill.wait(*expected, seconds=120)
     finally:
         send([receiver], signal.SIGCONT)
@@ -263,7 +264,7 @@ def test_host_of_a_replica_is_lost(drill: Drill) -> None:
 
 def test_host_of_the_leader_is_lost(drill: Drill) -> None:
     """Behind one exporter this looks the same as a frozen Patroni."""
-    lost = leader(drill.prod)
+    lost = leader_of(drill.prod)
     drill.prod.kill_node(lost)
     expected = {
         f"prod {alert} {lost.name}"
@@ -278,7 +279,7 @@ def test_host_of_the_leader_is_lost(drill: Drill) -> None:
 
 
 def test_patroni_of_the_leader_is_frozen_and_its_postgresql_runs(drill: Drill) -> None:
-    frozen = leader(drill.prod)
+    frozen = leader_of(drill.prod)
     process = drill.prod._patroni[frozen.name].pid
     send([process], signal.SIGSTOP)
     expected = {
@@ -346,12 +347,6 @@ def test_host_of_a_cluster_is_lost_with_its_exporter(drill: Drill, running: tupl
     drill.quiet(120)
     assert "dev ExporterDown n1" in drill.inhibited
     assert drill.notified(PAGER) == {"dev PatroniClusterLost"}
-
-
-def leader(cluster: Cluster) -> Node:
-    found = cluster.leader()
-    assert found is not None
-    return found
 
 
 def primary(cluster: Cluster, node: Node) -> bool:

@@ -3,11 +3,8 @@
 Run it with `-s` to see the targets of Prometheus whenever they change.
 """
 
-import base64
-import json
 import sys
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +16,7 @@ import pytest
 import yaml
 
 from demo.node import HOST, Node
+from tests.live.cluster import leader_of
 from tests.live.etcd import Etcd, EtcdCluster, etcd
 from tests.live.installed import needs
 from tests.live.processes import MODULE, ROOT, Served, free_port, serving
@@ -100,14 +98,6 @@ class Fleet:
             assert time.monotonic() < deadline, f"{what}:\n" + "\n".join(map(str, rows))
             time.sleep(0.25)
 
-    def remove(self, cluster: EtcdCluster) -> None:
-        """Removes the keys of a cluster, as `patronictl remove` does."""
-        keys = [f"/{cluster.namespace}/{cluster.scope}{end}" for end in "/0"]  # 0 is the character after the slash
-        start, end = (base64.b64encode(key.encode()).decode() for key in keys)
-        body = json.dumps({"key": start, "range_end": end}).encode()
-        with urllib.request.urlopen(f"http://{HOST}:{self.dcs.port}/v3/kv/deleterange", body, 10) as response:
-            assert int(json.load(response)["deleted"]) > 0
-
 
 def all_up(*clusters: EtcdCluster) -> Callable[[list[Row]], bool]:
     """Whether the targets are all nodes of these clusters, and all of them answer."""
@@ -120,12 +110,6 @@ def all_up(*clusters: EtcdCluster) -> Callable[[list[Row]], bool]:
 def documents(rows: list[Row], cluster: EtcdCluster, node: Node) -> str:
     """The documents that a node is asked for."""
     (found,) = (row.documents for row in rows if (row.cluster, row.member) == (cluster.scope, node.name))
-    return found
-
-
-def leader(cluster: EtcdCluster) -> Node:
-    found = cluster.leader()
-    assert found is not None
     return found
 
 
@@ -178,7 +162,7 @@ def test_clusters_come_fail_and_go(running: tuple[Fleet, list[EtcdCluster]]) -> 
     fleet.wait("a third cluster", all_up(orders, users, billing))
 
     (view,) = (node for node in orders.nodes if documents(fleet.look(), orders, node) == "all")
-    former, successor = leader(users), users.replicas()[0]
+    former, successor = leader_of(users), users.replicas()[0]
     fleet.say(f"the hosts of {view.name} of orders, the view, and of {former.name} of users, the leader, are lost")
     orders.kill_node(view)
     users.kill_node(former)
@@ -192,7 +176,7 @@ def test_clusters_come_fail_and_go(running: tuple[Fleet, list[EtcdCluster]]) -> 
     fleet.say("billing is shut down and removed from etcd")
     for node in billing.nodes:
         billing.kill_node(node)
-    fleet.remove(billing)
+    fleet.dcs.delete(f"/{billing.namespace}/{billing.scope}/", prefix=True)  # as `patronictl remove` does
 
     def missing(rows: list[Row]) -> bool:
         """Both lost members are listed as missing and do not answer; the others answer."""
