@@ -1,18 +1,17 @@
 """Reloading, with the modules file: changes, versions that cannot be used, and what processes share."""
 
 import logging
-import multiprocessing
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from exporter.config import reloadable
 from exporter.config.errors import ConfigError
 from exporter.config.modules_file import ModulesFile
+from tests.forked import in_a_child
 
 BAD = "modules: 1\n"
 
@@ -115,19 +114,6 @@ def test_warning_without_verification(path: Path, caplog: pytest.LogCaptureFixtu
     ModulesFile.load(str(path)).reload()
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert warnings == ["TLS certificates are not verified module=one"]
-
-
-FORK = multiprocessing.get_context("fork")
-
-
-def in_a_child(what: Callable[[], Any]) -> Any:
-    """The result in a process that is forked from this one, as a server forks its workers."""
-    receive, send = FORK.Pipe(duplex=False)
-    child = FORK.Process(target=lambda: send.send(what()))
-    child.start()
-    result = receive.recv() if receive.poll(20) else None
-    child.join(20)
-    return result
 
 
 def test_new_worker_gets_the_last_good_version(path: Path) -> None:

@@ -1,11 +1,9 @@
 """/sd?module=NAME with seeds: all clusters, their views, and members and clusters that are gone."""
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -14,6 +12,7 @@ from exporter.discovery import discovery, run
 from exporter.discovery.clusters import FoundCluster, KnownClusters
 from exporter.discovery.state import DiscoveryState
 from tests.discovery.nodes import Cluster, cluster
+from tests.forked import in_a_child
 from tests.limits.servers import Odd, silent
 from tests.live.processes import until
 from tests.web.test_probe import client_of
@@ -249,12 +248,9 @@ def test_targets_and_module_are_apart(pair: tuple[Cluster, Cluster], tmp_path: P
 def test_forked_processes_share_the_state() -> None:
     """A member that vanished is known to workers which never saw it."""
     state = DiscoveryState()
-    if not (child := os.fork()):
-        clusters: Any = KnownClusters()
-        clusters.update(None, FoundCluster("a", (), "n1"), ["http://n1"])
-        state.write("patroni", clusters, 2)
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+    clusters = KnownClusters()
+    clusters.update(None, FoundCluster("a", (), "n1"), ["http://n1"])
+    in_a_child(lambda: state.write("patroni", clusters, 2))
     assert [(each.scope, each.view, list(each.seeds)) for each in state.clusters("patroni")] == [
         ("a", "n1", ["http://n1"])
     ]

@@ -1,20 +1,16 @@
 """Connections: stale ones are replaced, there are few of them, and forked processes do not share them."""
 
-import json
-import os
-import signal
 import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from exporter.upstream import transfer
 from exporter.upstream.client import Client
 from tests.conftest import at, begin, value_of
+from tests.forked import in_a_child
 from tests.limits.scrapes import RECORDED, application, failing, scrape
 from tests.limits.servers import CERTIFICATE, Odd, read_request, silent, whole
 
@@ -94,24 +90,6 @@ def test_one_connection_for_each_document() -> None:
         assert server.open == server.connections <= 5
 
 
-def in_child(work: Callable[[], Any]) -> Any:
-    """The result in a forked process, through JSON; None if it fails or takes more than ten seconds."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(10)
-        try:
-            os.write(write, json.dumps(work()).encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as result:
-        text = result.read()
-    os.waitpid(child, 0)
-    return json.loads(text or b"null")
-
-
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_forked_process_shares_nothing() -> None:
     """No connection, no response, no request in flight, and no lock."""
@@ -136,7 +114,7 @@ def test_forked_process_shares_nothing() -> None:
         in_flight = begin(client, target, "hung")
         assert hung.wait(5)
         with client._lock:  # as if another thread held it at that moment
-            childs = in_child(lambda: [get("x"), get("hung")])
+            childs = in_a_child(lambda: [get("x"), get("hung")])
         release.set()
         assert value_of(in_flight)[0] == 200
         assert childs is not None
