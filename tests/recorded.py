@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 
 from exporter.collectors import COLLECTORS
-from exporter.collectors.base import AnyCollector
+from exporter.collectors.base import AnyCollector, Family
 from exporter.collectors.document import Answer
-from exporter.scrape.families import metrics
+from exporter.scrape.families import SCRAPE_FAMILIES, metrics
 from exporter.scrape.results import DocumentResult, ModuleResult
 from exporter.upstream.target import Module, RequestOptions, Target
 
@@ -20,6 +21,14 @@ RECORDINGS = Path(__file__).parent / "recordings"
 VERSIONS = sorted(
     (path.stem for path in (RECORDINGS / "patroni").glob("*.jsonl")), key=lambda text: [int(n) for n in text.split(".")]
 )
+
+#: The families of both services, in the order of METRICS.md.
+FAMILIES: list[Family[Any]] = [
+    family
+    for service, collectors in COLLECTORS.items()
+    for table in (*(collector.families for collector in collectors), SCRAPE_FAMILIES[service])
+    for family in table
+]
 
 
 @dataclass(frozen=True)

@@ -10,23 +10,18 @@ from typing import Any
 import pytest
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from exporter.collectors import COLLECTORS
-from exporter.scrape.families import SCRAPE_FAMILIES
 from monitoring.grafana.__main__ import DASHBOARDS, FOLDER, text
 from monitoring.mixin import evaluate
 from tests.monitoring.promtool import RULES, rules
+from tests.recorded import FAMILIES
 
 FILES = sorted(FOLDER.glob("*.json"))
-FAMILIES = {
-    family.name: {*family.common_labels, *family.labels}
-    for service, collectors in COLLECTORS.items()
-    for family in [*(family for collector in collectors for family in collector.families), *SCRAPE_FAMILIES[service]]
-}
+LABELS = {family.name: {*family.common_labels, *family.labels} for family in FAMILIES}
 
 #: The labels of targets, and those of recording rules.
 TARGET = {"job", "instance", "cluster", "namespace"}
 RECORDS = {rule["record"]: {"scope", "name"} for rule in rules(RULES) if "record" in rule}
-NAMES = FAMILIES | RECORDS | {"ALERTS": {"alertname", "alertstate", "severity", "scope", "name"}}
+NAMES = LABELS | RECORDS | {"ALERTS": {"alertname", "alertstate", "severity", "scope", "name"}}
 
 #: Functions and keywords in queries.
 WORDS = {
@@ -144,7 +139,7 @@ def test_queries_select_the_chosen_targets(file: Path) -> None:
         for family, matchers in re.findall(r"([a-zA-Z_:0-9]+)\{([^}]*)\}", query.expr):
             chosen = set(re.findall(r'(\w+)=~"\$\1"', matchers)) & {"job", "cluster", "namespace"}
             assert {"job", *chosen} == {"job", "cluster", "namespace"}, query
-            assert ("job" in chosen) == (family in FAMILIES), query
+            assert ("job" in chosen) == (family in LABELS), query
 
 
 def panel(dashboard: dict[str, Any], title: str) -> dict[str, Any]:

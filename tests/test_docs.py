@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from exporter.collectors import COLLECTORS
 from exporter.config.environment import ENV_FILE
 from exporter.config.options import OPTIONS
-from exporter.scrape.families import SCRAPE_FAMILIES
 from exporter.web.self_metrics import OWN_FAMILIES
 from tests.live.processes import ROOT
-from tests.recorded import VERSIONS
+from tests.recorded import FAMILIES, VERSIONS
 
 PAGES = sorted(path for folder in (".", "docs", "bench", "tests/recordings") for path in (ROOT / folder).glob("*.md"))
 RULES = sorted((ROOT / "monitoring").glob("**/*.y*ml"))
@@ -119,10 +117,8 @@ def test_families_exist(page: Path) -> None:
     if page.name == "CONTRIBUTING.md":
         text = text.partition("\n## A collector in ten minutes\n")[0] + text.partition("\n## A setting\n")[2]
     named = set(re.findall(r"(?<![\w/.*…])(?:patroni|staytus|service|exporter)_[a-z_]+[a-z](?![\w*…(/])", text))
-    families = [family for collectors in COLLECTORS.values() for c in collectors for family in c.families]
-    families += [family for own in SCRAPE_FAMILIES.values() for family in own]
-    labels = {label for family in families for label in family.labels}
-    names = {family.name for family in families} | {family.name for family in OWN_FAMILIES}
+    labels = {label for family in FAMILIES for label in family.labels}
+    names = {family.name for family in (*FAMILIES, *OWN_FAMILIES)}
     assert named - names - labels == FOREIGN.get(name(page), set())
 
 

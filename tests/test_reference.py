@@ -2,23 +2,19 @@
 
 import os
 import re
-from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from exporter import reference
 from exporter.__main__ import main
-from exporter.collectors import COLLECTORS
 from exporter.config.options import OPTIONS
 from exporter.config.settings import Settings
-from exporter.scrape.families import SCRAPE_FAMILIES
 from exporter.web.self_metrics import OWN_FAMILIES
 from monitoring.reference import alerts
 from tests.config.test_settings import KEYS, patroni, settings, staytus
-
-ROOT = Path(__file__).parent.parent
-
+from tests.live.processes import ROOT
+from tests.recorded import FAMILIES
 
 PAGES = [("metrics", "METRICS.md"), ("env", ".env.sample"), ("settings", "docs/settings.md")]
 
@@ -45,14 +41,8 @@ def test_secret_settings_have_a_file() -> None:
 
 
 def test_every_family_and_setting_has_one_row() -> None:
-    tables = [
-        table
-        for service, collectors in COLLECTORS.items()
-        for table in (*(collector.families for collector in collectors), SCRAPE_FAMILIES[service])
-    ]
-    families = [*chain(*tables), *OWN_FAMILIES]
     names = rows(reference.metrics())
-    assert (names, len(names)) == ([family.name for family in families], len(set(names)))
+    assert (names, len(names)) == ([family.name for family in (*FAMILIES, *OWN_FAMILIES)], len(set(names)))
     assert rows(reference.settings()) == [option.variable for option in OPTIONS]
 
 

@@ -6,30 +6,18 @@ from typing import Any
 
 import pytest
 
-from exporter.collectors import COLLECTORS
-from exporter.scrape.families import SCRAPE_FAMILIES
 from exporter.web.self_metrics import OWN_FAMILIES
 from tests.live.installed import needs
 from tests.live.processes import ROOT
 from tests.monitoring.promtool import RULES, rules, run
+from tests.recorded import FAMILIES
 
 RUNBOOK = (ROOT / "RUNBOOK.md").read_text()
 ALERTS = [rule for rule in rules(RULES) if "alert" in rule]
 RECORDS = {rule["record"] for rule in rules(RULES) if "record" in rule}
 
-#: The families of the exporter with their labels, and the one that Prometheus adds.
-FAMILIES = {
-    family.name
-    for family in chain(
-        *(collector.families for collectors in COLLECTORS.values() for collector in collectors),
-        *SCRAPE_FAMILIES.values(),
-    )
-} | {
-    "up",
-    # Alerts on it cost nothing while the family is absent.
-    "patroni_tls_certificate_not_after_timestamp_seconds",
-    *(family.name for family in OWN_FAMILIES),
-}
+#: The families of the exporter, and the one that Prometheus adds.
+NAMES = {family.name for family in (*FAMILIES, *OWN_FAMILIES)} | {"up"}
 
 #: Families of `_config` that are rendered only with another configuration.
 CONFIGURED = {"PatroniTooFewMembers": ("warning", "after 5m.")}
@@ -59,7 +47,7 @@ def test_promtool_accepts_the_rules() -> None:
 
 @pytest.mark.parametrize("rule", rules(RULES), ids=lambda rule: str(rule.get("alert", rule.get("record"))))
 def test_rule_uses_families_and_records_that_exist(rule: dict[str, Any]) -> None:
-    assert words(rule["expr"]) <= FAMILIES | RECORDS
+    assert words(rule["expr"]) <= NAMES | RECORDS
 
 
 def test_records_are_used_or_documented() -> None:
