@@ -1,14 +1,14 @@
 """The recorded responses of real servers; recordings/README.md describes the files."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.metrics_core import Metric
+from prometheus_client import generate_latest
 
 from exporter.collectors import COLLECTORS
 from exporter.collectors.base import AnyCollector, Family
@@ -74,21 +74,18 @@ def staytus(name: str, status: int = 200) -> Answer:
 
 def exposition(service: str, *read: tuple[AnyCollector, Answer]) -> str:
     """The exposition of these responses, without patroni_scrape_collector_* and staytus_scrape_collector_*."""
-    return "".join(f"{line}\n" for line in _lines(service, read) if "_scrape_collector_" not in line)
+    documents = tuple(DocumentResult(collector, 0.0, collector.parse(answer)) for collector, answer in read)
+    module = Module(service, service, Target("http://h", RequestOptions(1)), ())
+    lines = written([ModuleResult(module, documents)]).splitlines(keepends=True)
+    return "".join(line for line in lines if "_scrape_collector_" not in line)
+
+
+def written(results: Iterable[ModuleResult], writer: Callable[[Any], bytes] = generate_latest) -> str:
+    """The text that prometheus_client writes for these results."""
+    collected = [metric for result in results for metric in metrics(result)]
+    return writer(SimpleNamespace(collect=lambda: collected)).decode()  # the writers call nothing else
 
 
 def samples(service: str, *read: tuple[AnyCollector, Answer]) -> str:
     """The samples of this exposition, without HELP and TYPE."""
     return "".join(f"{line}\n" for line in exposition(service, *read).splitlines() if not line.startswith("#"))
-
-
-def _lines(service: str, read: tuple[tuple[AnyCollector, Answer], ...]) -> Iterator[str]:
-    class Once:
-        def collect(self) -> Iterator[Metric]:
-            documents = tuple(DocumentResult(collector, 0.0, collector.parse(answer)) for collector, answer in read)
-            module = Module(service, service, Target("http://h", RequestOptions(1)), ())
-            return metrics(ModuleResult(module, documents))
-
-    registry = CollectorRegistry()
-    registry.register(Once())
-    return iter(generate_latest(registry).decode().splitlines())

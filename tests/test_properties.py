@@ -7,16 +7,13 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from prometheus_client import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import parser as openmetrics_parser
-from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.collectors import COLLECTORS
@@ -27,7 +24,6 @@ from exporter.config.errors import ConfigError
 from exporter.config.modules import read_modules
 from exporter.config.options import OPTIONS
 from exporter.config.settings import Settings
-from exporter.scrape.exposition import exposition
 from exporter.scrape.families import families_of, metrics
 from exporter.scrape.results import DocumentResult, ModuleResult
 from exporter.upstream.client import Client
@@ -37,6 +33,7 @@ from exporter.web.metrics import scrape_seconds
 from tests.conftest import at, begin
 from tests.limits.documents import JSON, TEXTS, answers, each_place, written
 from tests.limits.servers import Odd, saying
+from tests.scrape.test_exposition import compare
 
 EXAMPLES = int(os.environ.get("PROPERTIES", "0"))
 settings.register_profile(
@@ -83,13 +80,9 @@ def check(service: str, documents: list[DocumentResult]) -> None:
             key = (sample.name, frozenset(sample.labels.items()))
             assert key not in samples
             samples[key] = sample.value
-    registry: Any = SimpleNamespace(collect=lambda: collected)  # the writers call nothing else
-    text = generate_latest(registry).decode()
-    assert exposition([scraped]).splitlines() == text.splitlines()
+    text, openmetrics = compare([scraped])
     assert read_back(text_string_to_metric_families(text)) == samples
-    text = generate_openmetrics(registry).decode()  # type: ignore[no-untyped-call]
-    assert exposition([scraped], openmetrics=True) == text
-    assert read_back(openmetrics_parser.text_string_to_metric_families(text)) == samples  # type: ignore[no-untyped-call]
+    assert read_back(openmetrics_parser.text_string_to_metric_families(openmetrics)) == samples  # type: ignore[no-untyped-call]
 
 
 def read_back(metrics: Iterable[Metric]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

@@ -2,23 +2,19 @@
 
 import json
 from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from exporter.collectors.document import Answer
 from exporter.scrape.exposition import exposition
-from exporter.scrape.families import metrics
 from exporter.scrape.results import ModuleResult
 from exporter.scrape.scrape import Scrape
 from exporter.upstream.client import Client
 from tests.conftest import Upstream
 from tests.limits.documents import NUMBERS, TEXTS
 from tests.limits.scrapes import STAYTUS
-from tests.recorded import moment
+from tests.recorded import moment, written
 from tests.scrape.test_scrape import both
 
 
@@ -26,11 +22,12 @@ def results(upstream: Upstream) -> list[ModuleResult]:
     return Scrape(both(upstream), Client(), 5).results()
 
 
-def compare(scraped: list[ModuleResult]) -> None:
-    collected = [metric for result in scraped for metric in metrics(result)]
-    registry: Any = SimpleNamespace(collect=lambda: collected)  # the writers call nothing else
-    assert exposition(scraped).splitlines() == generate_latest(registry).decode().splitlines()
-    assert exposition(scraped, openmetrics=True) == generate_openmetrics(registry).decode()  # type: ignore[no-untyped-call]
+def compare(scraped: list[ModuleResult]) -> tuple[str, str]:
+    """Asserts that both writers agree; returns the text in both formats."""
+    text, openmetrics = written(scraped), written(scraped, generate_openmetrics)
+    assert exposition(scraped).splitlines() == text.splitlines()
+    assert exposition(scraped, openmetrics=True) == openmetrics
+    return text, openmetrics
 
 
 @pytest.mark.parametrize("version", ["2.1.7", "3.3.11", "4.1.5"])
