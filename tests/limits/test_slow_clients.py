@@ -100,27 +100,30 @@ def closed_after(connection: socket.socket) -> float:
 
 
 @both
-def test_incomplete_requests_keep_no_thread(tmp_path: Path, upstream: Upstream, with_tls: bool) -> None:
+@pytest.mark.parametrize(
+    ("complete", "more", "reasons"),
+    [
+        (b"", REQUEST[:-2], ["request timeout"]),
+        (REQUEST, REQUEST[:-2], ["request timeout"]),
+        (REQUEST[:-2] + b"Connection: close\r\n\r\n", b"", []),
+        (REQUEST[:-2] + b"Content-Length: 9\r\n\r\n1", b"", []),
+    ],
+    ids=["incomplete request", "incomplete second request", "client that does not close", "body that never comes"],
+)
+def test_slow_clients_keep_no_thread(
+    tmp_path: Path, upstream: Upstream, with_tls: bool, complete: bytes, more: bytes, reasons: list[str]
+) -> None:
     with exporter(tmp_path, SHORT, upstream.url, with_tls=with_tls) as served, contextlib.ExitStack() as stack:
         slow = [stack.enter_context(served.connect()) for _ in range(MANY)]
         for connection in slow:
-            connection.sendall(REQUEST[:-2])
+            if complete:
+                connection.sendall(complete)
+                assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
+            connection.sendall(more)
         assert served.seconds() < AT_ONCE
         assert all(closed_after(connection) < 3 for connection in slow)
-        assert served.reasons() == ["request timeout"]
+        assert served.reasons() == reasons
         assert served.served.end() == 0
-
-
-@both
-def test_incomplete_second_requests_keep_no_thread(tmp_path: Path, upstream: Upstream, with_tls: bool) -> None:
-    with exporter(tmp_path, SHORT, upstream.url, with_tls=with_tls) as served, contextlib.ExitStack() as stack:
-        slow = [stack.enter_context(served.connect()) for _ in range(MANY)]
-        for connection in slow:
-            connection.sendall(REQUEST)
-            assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
-            connection.sendall(REQUEST[:-2])
-        assert served.seconds() < AT_ONCE
-        assert all(closed_after(connection) < 3 for connection in slow)
 
 
 @both
@@ -136,15 +139,6 @@ def test_byte_by_byte_request_has_one_deadline(tmp_path: Path, upstream: Upstrea
                     assert served.seconds() < AT_ONCE
                 time.sleep(0.2)
         assert 0.9 < time.monotonic() - start < 3
-
-
-@both
-def test_body_that_never_comes_keeps_no_thread(tmp_path: Path, upstream: Upstream, with_tls: bool) -> None:
-    with exporter(tmp_path, SHORT, upstream.url, with_tls=with_tls) as served, contextlib.ExitStack() as stack:
-        for _ in range(MANY):
-            connection = stack.enter_context(served.connect())
-            connection.sendall(REQUEST[:-2] + b"Content-Length: 9\r\n\r\n1")
-        assert served.seconds() < AT_ONCE
 
 
 @both
@@ -183,18 +177,6 @@ def test_handshakes_that_stall_keep_no_thread(tmp_path: Path, upstream: Upstream
         assert served.seconds() < AT_ONCE
         assert all(closed_after(connection) < 3 for connection in slow)
         assert served.reasons() == ["handshake timeout"]
-
-
-@both
-def test_clients_that_do_not_close_keep_no_thread(tmp_path: Path, upstream: Upstream, with_tls: bool) -> None:
-    with exporter(tmp_path, SHORT, upstream.url, with_tls=with_tls) as served, contextlib.ExitStack() as stack:
-        slow = [stack.enter_context(served.connect()) for _ in range(MANY)]
-        for connection in slow:
-            connection.sendall(REQUEST[:-2] + b"Connection: close\r\n\r\n")
-        for connection in slow:
-            assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
-        assert served.seconds() < AT_ONCE
-        assert all(closed_after(connection) < 3 for connection in slow)
 
 
 def large(upstream: Upstream) -> Upstream:
