@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Upstream
-from tests.live.processes import MODULE, ROOT, free_port, recorded, run, serving
+from tests.live.processes import MODULE, ROOT, free_port, recorded, run, running_exporter, serving
 
 
 def test_build_context_is_what_is_copied() -> None:
@@ -25,14 +25,14 @@ def healthcheck(command_line: Path, environ: Mapping[str, str] = {}) -> tuple[in
 
 def test_healthcheck_reads_the_arguments(upstream: Upstream, tmp_path: Path) -> None:
     init = tmp_path / "init"  # as with `docker run --init`
-    with free_port() as port:
-        arguments = f"--port {port} --patroni-url {recorded(upstream).url}/patroni --timeout 5 --debug"
-        with serving(tmp_path, port, (*MODULE, *arguments.split())) as exporter:
-            command_line = Path(f"/proc/{exporter.process.pid}/cmdline")
-            assert healthcheck(command_line) == (0, "")
-            init.write_text("/sbin/docker-init\0--\0" + command_line.read_text())
-            assert healthcheck(init) == (0, "")
-        assert healthcheck(init) == (1, f"0.0.0.0:{port}: [Errno 111] Connection refused\n")
+    arguments = f"--patroni-url {recorded(upstream).url}/patroni --timeout 5 --debug"
+    with running_exporter(tmp_path, *arguments.split()) as exporter:
+        command_line = Path(f"/proc/{exporter.process.pid}/cmdline")
+        assert healthcheck(command_line) == (0, "")
+        init.write_text("/sbin/docker-init\0--\0" + command_line.read_text())
+        assert healthcheck(init) == (0, "")
+        assert exporter.end() == 0
+        assert healthcheck(init) == (1, f"0.0.0.0:{exporter.port}: [Errno 111] Connection refused\n")
 
 
 def test_healthcheck_reads_the_environment(upstream: Upstream, tmp_path: Path) -> None:

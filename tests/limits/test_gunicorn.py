@@ -2,17 +2,17 @@
 
 import json
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from tests.config.test_settings import KEYS
 from tests.conftest import Upstream
 from tests.limits.resolver import resolver
 from tests.limits.scrapes import PATRONI, STAYTUS, Samples, descriptors, read_samples
 from tests.limits.servers import Odd, saying, whole
 from tests.live.installed import needs
-from tests.live.processes import Served, cpu_seconds, free_port, serving
+from tests.live.processes import Served, cpu_seconds, running_exporter
 
 HANGING = """
     if (node && !strcmp(node, "hangs.example")) {
@@ -22,13 +22,9 @@ HANGING = """
 """
 
 
-@contextmanager
-def exporter(folder: Path, patroni: str, staytus: str, **environ: str) -> Iterator[Served]:
-    with free_port() as port:
-        urls = {"PATRONI_EXPORTER_URL": patroni, "STAYTUS_API_URL": staytus, "PATRONI_EXPORTER_PORT": str(port)}
-        tokens = {"STAYTUS_API_TOKEN": "t0ken", "STAYTUS_API_SECRET": "s3cret"}
-        with serving(folder, port, environ={**urls, **tokens, **environ}) as served:
-            yield served
+def exporter(folder: Path, patroni: str, staytus: str, **environ: str) -> AbstractContextManager[Served]:
+    urls = {"PATRONI_EXPORTER_URL": patroni, "STAYTUS_API_URL": staytus}
+    return running_exporter(folder, environ={**urls, **KEYS, **environ})
 
 
 def scrape(served: Served) -> tuple[Samples, float]:

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import Upstream
 from tests.limits.resolver import resolver
 from tests.live.installed import needs
-from tests.live.processes import MODULE, Served, free_port, recorded, serving, until
+from tests.live.processes import Served, recorded, running_exporter, until
 
 pytestmark = needs("gcc")
 
@@ -32,11 +32,9 @@ def exporter(tmp_path: Path) -> Iterator[Served]:
     """An exporter that looks up each name again at each scrape."""
     file = tmp_path / "modules.yml"
     file.write_text(MODULES)
-    code = "import exporter.upstream.names as names, exporter.__main__ as command; names.KEPT = 0; exit(command.main())"
-    with free_port() as port:
-        command = (MODULE[0], "-c", code, "--port", str(port), "--config.file", str(file))
-        with serving(tmp_path, port, command, environ=resolver(tmp_path, NAMES)) as served:
-            yield served
+    code, environ = "import exporter.upstream.names as names; names.KEPT = 0", resolver(tmp_path, NAMES)
+    with running_exporter(tmp_path, "--config.file", str(file), before=code, environ=environ) as served:
+        yield served
 
 
 def up(served: Served, target: str) -> str:

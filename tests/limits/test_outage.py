@@ -3,9 +3,8 @@
 import http.client
 import socket
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,21 +12,16 @@ from typing import Any
 from exporter.log import TARGETS_WRITTEN
 from tests.conftest import Upstream
 from tests.limits.servers import Odd, silent
-from tests.live.processes import MODULE, Served, cpu_seconds, free_port, recorded, serving, until
+from tests.live.processes import Served, cpu_seconds, free_port, recorded, running_exporter, until
 
 MODULES = "modules: {fleet: {collector: patroni, timeout: 60s, targets: [127.0.0.0/8]}}\n"
 
 
-@contextmanager
-def exporter(folder: Path, code: str = "pass") -> Iterator[Served]:
+def exporter(folder: Path, code: str = "") -> AbstractContextManager[Served]:
     """An exporter that starts after this code."""
     file = folder / "modules.yml"
     file.write_text(MODULES)
-    code = f"import exporter.log as log, exporter.__main__ as command; {code}; exit(command.main())"
-    with free_port() as port:
-        command = (MODULE[0], "-c", code, "--port", str(port), "--config.file", str(file))
-        with serving(folder, port, command) as served:
-            yield served
+    return running_exporter(folder, "--config.file", str(file), before=code)
 
 
 def probe(served: Served, targets: list[str]) -> None:
@@ -69,7 +63,7 @@ def test_last_of_many_targets_cost_as_much_as_the_first(tmp_path: Path) -> None:
 
 
 def test_one_line_for_each_target_and_one_for_those_beyond_the_limit(tmp_path: Path) -> None:
-    with free_port("0.0.0.0") as port, exporter(tmp_path, "log.PERIOD = 3") as served:
+    with free_port("0.0.0.0") as port, exporter(tmp_path, "import exporter.log as log; log.PERIOD = 3") as served:
         targets = dead(50, port)
         probe(served, targets)
         time.sleep(3.1)

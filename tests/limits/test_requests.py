@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Upstream
-from tests.live.processes import MODULE, Served, free_port, recorded, serving
+from tests.live.processes import Served, recorded, running_exporter
 from tests.web_config import web_config
 
 TELLS_MORE = ": the log of the exporter has the reason\n"
@@ -17,9 +17,9 @@ END = b"Host: h\r\nConnection: close\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with free_port() as port, Upstream() as upstream:
-        line = (*MODULE, "--port", str(port), "--patroni-url", recorded(upstream).url, "--log.level", "debug")
-        with serving(tmp_path_factory.mktemp("requests"), port, line) as served:
+    with Upstream() as upstream:
+        arguments = ("--patroni-url", recorded(upstream).url, "--log.level", "debug")
+        with running_exporter(tmp_path_factory.mktemp("requests"), *arguments) as served:
             yield served
 
 
@@ -127,11 +127,9 @@ def test_body_of_one_request_is_not_the_next_request(exporter: Served) -> None:
 def test_headers_of_the_web_configuration(tmp_path: Path) -> None:
     """They are also in the response of gunicorn to a request that it cannot parse, and change with the file."""
     text = "http_server_config: {headers: {X-Frame-Options: %s}}\n"
-    with free_port() as port:
-        line = (*MODULE, "--port", str(port), "--web.config.file", web_config(tmp_path, text % "deny"))
-        with serving(tmp_path, port, line) as served:
-            for value in ("deny", "sameorigin"):
-                web_config(tmp_path, text % value)
-                for sent, expected in ((b"GET /\r\n\r\n", "400"), (request(b"/?%"), "400"), (request(b"/x"), "404")):
-                    ((status, headers, _),) = say(served, sent)
-                    assert (status, headers["X-Frame-Options"]) == (expected, value)
+    with running_exporter(tmp_path, "--web.config.file", web_config(tmp_path, text % "deny")) as served:
+        for value in ("deny", "sameorigin"):
+            web_config(tmp_path, text % value)
+            for sent, expected in ((b"GET /\r\n\r\n", "400"), (request(b"/?%"), "400"), (request(b"/x"), "404")):
+                ((status, headers, _),) = say(served, sent)
+                assert (status, headers["X-Frame-Options"]) == (expected, value)

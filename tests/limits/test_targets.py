@@ -9,7 +9,7 @@ import pytest
 from tests.limits.resolver import resolver
 from tests.limits.servers import Odd, saying, whole
 from tests.live.installed import needs
-from tests.live.processes import MODULE, Served, free_port, serving
+from tests.live.processes import Served, running_exporter
 from tests.recorded import moment
 
 pytestmark = needs("gcc")
@@ -45,10 +45,8 @@ def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("targets")
     file = folder / "modules.yml"
     file.write_text(MODULES)
-    with free_port() as port:
-        line = (*MODULE, "--port", str(port), "--config.file", str(file))
-        with serving(folder, port, line, environ=resolver(folder, NAMES)) as served:
-            yield served
+    with running_exporter(folder, "--config.file", str(file), environ=resolver(folder, NAMES)) as served:
+        yield served
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import pytest
 from demo.cluster import Cluster
 from demo.node import HOST, Config, Node
 from tests.collectors.test_patroni_node import Samples, read_samples
-from tests.live.processes import MODULE, Served, free_port, serving
+from tests.live.processes import Served, running_exporter
 
 T = TypeVar("T")
 
@@ -248,7 +248,7 @@ def lab(version: str = "4.1.5", nodes: int = 3, node_config: Mapping[str, Config
         cluster = stack.enter_context(Cluster(version, nodes, node_config=node_config))
         exporters = {}
         for node in cluster.nodes:
-            port = stack.enter_context(free_port())
-            command = [*MODULE, "--bind", HOST, "--port", str(port), "--patroni-url", f"{node.url}/patroni"]
-            exporters[node.name] = stack.enter_context(serving(cluster.folder, port, command, environ=cluster.environ))
+            arguments = ("--bind", HOST, "--patroni-url", f"{node.url}/patroni")
+            served = running_exporter(cluster.folder, *arguments, environ=cluster.environ)
+            exporters[node.name] = stack.enter_context(served)
         yield Lab(cluster, exporters)

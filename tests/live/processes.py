@@ -131,6 +131,20 @@ def serving(
         process.wait(10)
 
 
+@contextlib.contextmanager
+def running_exporter(
+    folder: Path, *arguments: str, before: str = "", environ: Mapping[str, str] = {}
+) -> Iterator[Served]:
+    """An exporter on a free port, which starts after this code."""
+    code = f"{before}; import sys, exporter.__main__ as command; sys.exit(command.main())"
+    command = (MODULE[0], "-c", code) if before else MODULE
+    with (
+        free_port() as port,
+        serving(folder, port, (*command, "--port", str(port), *arguments), environ=environ) as served,
+    ):
+        yield served
+
+
 def start(
     command: Sequence[str], output: Any, *, cwd: Path, user: int | None = None, environ: Mapping[str, str] = {}
 ) -> subprocess.Popen[bytes]:

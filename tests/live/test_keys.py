@@ -3,31 +3,30 @@
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.certificates import authority, encrypted_key, issue, self_signed
+from tests.config.test_settings import KEYS
 from tests.live.cluster import eventually
 from tests.live.examples import activated
-from tests.live.processes import MODULE, ROOT, Served, free_port, run, serving
-from tests.live.tls import TOKENS, TLSUpstream, both, context, serial, upstream_with
+from tests.live.processes import MODULE, ROOT, Served, run, running_exporter
+from tests.live.tls import TLSUpstream, both, context, serial, upstream_with
 from tests.web_config import basic
 
 UP = both(None)
 
 
-@contextmanager
-def exporter(folder: Path, url: str, variables: Mapping[str, object]) -> Iterator[Served]:
+def exporter(folder: Path, url: str, variables: Mapping[str, object]) -> AbstractContextManager[Served]:
     """An exporter of both modules with this URL; `*_NAME` is a variable of each."""
     environ = {"PATRONI_EXPORTER_URL": url, "STAYTUS_API_URL": url, "POLLING_INTERVAL_SECONDS": "1", "DEBUG": "yes"}
     for name, value in variables.items():
         environ |= {name.replace("*", prefix): str(value) for prefix in ("PATRONI_EXPORTER", "STAYTUS")}
-    with free_port() as port, serving(folder, port, [*MODULE, "--port", str(port)], environ=environ) as served:
-        yield served
+    return running_exporter(folder, environ=environ)
 
 
 def reasons(served: Served) -> dict[str, str | None]:
@@ -109,7 +108,7 @@ def test_client_certificate_is_replaced_on_a_kept_connection(tmp_path: Path) -> 
     required = context(issue(ca, tmp_path, "server", "localhost"), tmp_path / "ca.pem")
     client, other = issue(ca, tmp_path, "client"), issue(ca, tmp_path, "other")
     first = serial(client)
-    keys = {"*_CERT_FILE": client.cert, "*_KEY_FILE": client.key, "*_REQUEST_VERIFY": tmp_path / "ca.pem", **TOKENS}
+    keys = {"*_CERT_FILE": client.cert, "*_KEY_FILE": client.key, "*_REQUEST_VERIFY": tmp_path / "ca.pem", **KEYS}
     with upstream_with(required) as server, exporter(tmp_path, server.url, keys) as served:
         eventually(lambda: reasons(served), UP)
         connections = len(server.clients)
@@ -142,7 +141,7 @@ def test_authorities_are_replaced(tmp_path: Path) -> None:
     old, new = authority(tmp_path / "old.pem"), authority(tmp_path / "new.pem")
     bundle.write_bytes((tmp_path / "old.pem").read_bytes())
     server_context = context(issue(old, tmp_path, "server", "localhost"))
-    variables = {"*_REQUEST_VERIFY": bundle, **TOKENS}
+    variables = {"*_REQUEST_VERIFY": bundle, **KEYS}
     with upstream_with(server_context) as server, exporter(tmp_path, server.url, variables) as served:
         assert reasons(served) == UP
         bundle.write_bytes((tmp_path / "new.pem").read_bytes())

@@ -11,7 +11,7 @@ from demo.cluster import Cluster
 from demo.node import HOST, Config, Node
 from demo.processes import Account
 from tests.certificates import Files, authority, issue
-from tests.live.processes import MODULE, Served, free_port, serving
+from tests.live.processes import Served, running_exporter
 
 #: Patroni closes without waiting for the client, so that its alert can be lost.
 CLOSED = "the connection was closed without a response; does the server"
@@ -48,7 +48,7 @@ def reason(served: Served) -> str | None:
 
 
 def test_client_certificate(tmp_path: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="patroni-keys-") as name, free_port() as port, free_port() as second:
+    with tempfile.TemporaryDirectory(prefix="patroni-keys-") as name:
         folder = Path(name)
         folder.chmod(0o755)
         ca = authority(folder / "ca.pem")
@@ -60,11 +60,11 @@ def test_client_certificate(tmp_path: Path) -> None:
                 "PATRONI_EXPORTER_URL": cluster.nodes[0].url.replace("http:", "https:"),
                 "PATRONI_EXPORTER_REQUEST_VERIFY": str(folder / "ca.pem"),
             }
-            with serving(tmp_path, port, [*MODULE, "--port", str(port)], environ=environ) as served:
+            with running_exporter(tmp_path, environ=environ) as served:
                 assert served.up() == "0.0"
                 assert reason(served) in MISSING
             environ |= {"PATRONI_EXPORTER_CERT_FILE": str(client.cert), "PATRONI_EXPORTER_KEY_FILE": str(client.key)}
-            with serving(tmp_path, second, [*MODULE, "--port", str(second)], environ=environ) as served:
+            with running_exporter(tmp_path, environ=environ) as served:
                 success = re.findall(r"(?m)^patroni_scrape_collector_success\{.*\} (.*)$", served.get()[1])
                 assert success == ["1.0"] * 5
                 issue(authority(tmp_path / "other.pem"), tmp_path, "client")

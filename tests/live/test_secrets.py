@@ -16,7 +16,7 @@ from exporter.config.errors import ConfigError
 from exporter.config.options import OPTIONS, Option
 from exporter.config.settings import Settings
 from tests.limits.servers import Odd, whole
-from tests.live.processes import MODULE, Served, free_port, run, serving
+from tests.live.processes import MODULE, Served, free_port, run, running_exporter, serving
 from tests.web_config import basic, users, web_config
 
 SECRETS = [option for option in OPTIONS if option.secret]
@@ -133,12 +133,9 @@ def ask(exporter: Served, path: str, user: str, password: str, method: str = "GE
 @pytest.mark.parametrize("source", ["variables", "files", ".env"])
 def test_options(source: str, tmp_path: Path) -> None:
     echo, own = Echo(), secret(SECRETS[0])
-    with Odd(echo) as server, free_port() as port:
-        environ = {
-            "PATRONI_EXPORTER_PORT": str(port), "POLLING_INTERVAL_SECONDS": "1", "EXPORTER_LOG_LEVEL": "debug",
-            **environ_of(source, server.url, tmp_path),
-        }  # fmt: skip
-        with serving(tmp_path, port, environ=environ) as exporter:
+    with Odd(echo) as server:
+        environ = {"POLLING_INTERVAL_SECONDS": "1", **environ_of(source, server.url, tmp_path)}
+        with running_exporter(tmp_path, "--log.level", "debug", environ=environ) as exporter:
             pids = (exporter.process.pid, *exporter.workers())
             output = "".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in pids)
             for form in echo.forms("", ""):

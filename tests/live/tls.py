@@ -12,9 +12,6 @@ from tests.conftest import Upstream
 from tests.limits.scrapes import STAYTUS
 from tests.live.processes import recorded
 
-#: The secrets of Staytus, which are required.
-TOKENS = {"STAYTUS_API_TOKEN": "t0ken", "STAYTUS_API_SECRET": "s3cret"}
-
 
 def both(reason: str | None) -> dict[str, str | None]:
     """The same reason for both modules."""

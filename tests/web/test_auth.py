@@ -25,7 +25,7 @@ from exporter.web.auth import REMEMBERED, PasswordCache, hash_of
 from exporter.web.middleware import HEADERS, middleware
 from tests.counted import counts
 from tests.limits.scrapes import application
-from tests.live.processes import Served, free_port, serving
+from tests.live.processes import Served, running_exporter
 from tests.web_config import basic, hashed, users, web_config
 
 PATHS = ("/", "/metrics", "/metrics/", "/metrics/x", "/health", "/-/healthy", "/-/ready", "/x", "//", "/-/healthy/")
@@ -265,11 +265,8 @@ def test_refused_logins_are_counted(cache: PasswordCache) -> None:
 def exporter(tmp_path: Path) -> Iterator[Served]:
     """An exporter with the users alice and bob; each hash takes about 0.1 s."""
     path = web_config(tmp_path, f"basic_auth_users: {{alice: {hashed('s3cret', 10)}, bob: {hashed('b', 10)}}}\n")
-    environ = {"PATRONI_EXPORTER_URL": "http://127.0.0.1:1", "EXPORTER_WEB_CONFIG_FILE": path}
-    with (
-        free_port() as port,
-        serving(tmp_path, port, environ={**environ, "PATRONI_EXPORTER_PORT": str(port)}) as served,
-    ):
+    arguments = ("--patroni-url", "http://127.0.0.1:1", "--web.config.file", path)
+    with running_exporter(tmp_path, *arguments) as served:
         yield served
 
 
