@@ -353,6 +353,14 @@ def alerts(
     return list(found.values())
 
 
+def holds(folder: Path, given: Sequence[Series], minute: float, expr: str) -> bool:
+    """Whether the expression has a value at this minute."""
+    file = folder / "value.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "value", "rules": [{"alert": "Value", "expr": expr}]}]}))
+    (found,) = alerts(folder, given, minute, files=[VIEWS, file])
+    return any(alert["alertname"] == "Value" for alert in found)
+
+
 def _seconds(duration: str) -> int:
     units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
     return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([dhms])", duration))

@@ -4,11 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.live.installed import needs
 from tests.live.processes import ROOT
-from tests.monitoring.promtool import RULES, VIEWS, Phase, Render, alerts, rules, series, view_series
+from tests.monitoring.promtool import RULES, Phase, Render, holds, rules, series, view_series
 from tests.monitoring.situations import BACK, LAG, healthy, only, recorded, versions
 from tests.monitoring.test_rules import words
 
@@ -79,10 +78,7 @@ CRITICAL: dict[str, list[tuple[Phase, ...]]] = {
 def result(folder: Path, check: str, phases: tuple[Phase, ...], render: Render) -> bool:
     """Whether the query returns a sample after these phases."""
     expr = CHECKS[check].replace("1234567890", f"{HASH:.0f}")
-    file = folder / "check.yml"
-    file.write_text(yaml.safe_dump({"groups": [{"name": "check", "rules": [{"alert": "Check", "expr": expr}]}]}))
-    (found,) = alerts(folder, render(*phases), sum(phase.minutes for phase in phases) - 1, files=[VIEWS, file])
-    return any(alert["alertname"] == "Check" for alert in found)
+    return holds(folder, render(*phases), sum(phase.minutes for phase in phases) - 1, expr)
 
 
 def test_every_check_is_there() -> None:

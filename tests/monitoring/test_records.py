@@ -4,11 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.live.installed import needs
 from tests.live.processes import ROOT
-from tests.monitoring.promtool import VIEWS, Phase, alerts, series
+from tests.monitoring.promtool import Phase, holds, series
 from tests.monitoring.situations import LAG, healthy, listing, recorded, standby_and_source
 
 DOCUMENTED = set(re.findall(r"`(patroni:[\w:]+)`", (ROOT / "docs" / "alerts.md").read_text()))
@@ -44,24 +43,16 @@ VALUES: list[tuple[Phase, str]] = [
 ]
 
 
-def result(folder: Path, given: list[dict[str, str]], expr: str) -> bool:
-    """Whether the expression has a value after 18 minutes."""
-    file = folder / "value.yml"
-    file.write_text(yaml.safe_dump({"groups": [{"name": "value", "rules": [{"alert": "Value", "expr": expr}]}]}))
-    (found,) = alerts(folder, given, 18, files=[VIEWS, file])
-    return any(alert["alertname"] == "Value" for alert in found)
-
-
 @needs("promtool")
 @pytest.mark.parametrize(("phase", "expr"), VALUES, ids=[expr for _, expr in VALUES])
 def test_value(tmp_path: Path, phase: Phase, expr: str) -> None:
-    assert result(tmp_path, series(phase), expr)
+    assert holds(tmp_path, series(phase), 18, expr)
 
 
 @needs("promtool")
 def test_lag_of_a_standby_leader_to_its_source(tmp_path: Path) -> None:
     given = standby_and_source(series, 20, 5000)
-    assert result(tmp_path, given, 'patroni:member_lag_bytes{scope="dr", name="n1"} == 5000')
+    assert holds(tmp_path, given, 18, 'patroni:member_lag_bytes{scope="dr", name="n1"} == 5000')
 
 
 def test_every_documented_record_is_tested() -> None:
