@@ -225,17 +225,6 @@ def test_members_that_are_refused_after_a_reload(pair: tuple[Cluster, Cluster], 
             assert f"{refused}{number:.1f}\n" in client.get("/metrics").text
 
 
-def test_seed_that_is_refused(pair: tuple[Cluster, Cluster], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    a, _ = pair
-    client = client_with(tmp_path, [a.host("a1")])
-    assert sd(client)
-    response = client.get("/sd?module=patroni&target=127.0.0.2")
-    assert (response.status_code, response.text) == (
-        403,
-        "target 127.0.0.2:8008 is not among the targets of this module\n",
-    )
-
-
 def test_targets_and_module_are_apart(pair: tuple[Cluster, Cluster], tmp_path: Path) -> None:
     a, b = pair
     client = client_with(tmp_path, [a.host("a1")])
