@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -12,6 +11,7 @@ from exporter.config.errors import ConfigError
 from exporter.config.settings import Settings
 from tests.config.test_settings import KEYS
 from tests.conftest import logged
+from tests.live.processes import ROOT
 
 
 def test_bad_setting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,9 +51,7 @@ def test_log_goes_to_standard_error() -> None:
         "create_app(Settings.load({}))\n"
         "app.test_client().get('/metrics')"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     url = "url=http://127.0.0.1:1"
     collectors = "collectors=node,cluster,history,config,failsafe timeout=5.0"
     assert [re.sub("^time=[^ ]* ", "", line) for line in done.stderr.splitlines()] == [

@@ -9,6 +9,7 @@ import pytest
 from exporter.config.environment import ENV_FILE
 from exporter.config.options import OPTIONS
 from exporter.web.self_metrics import OWN_FAMILIES
+from tests.live.examples import blocks
 from tests.live.processes import ROOT
 from tests.recorded import FAMILIES, VERSIONS
 
@@ -69,8 +70,7 @@ def without_code(text: str) -> str:
 
 def commands(text: str) -> list[str]:
     """The commands in the console blocks, without comments."""
-    consoles = "".join(re.findall(r"(?ms)^```console\n(.*?)^```$", text))
-    return [line.partition(" #")[0] for line in re.findall(r"^\$ (.*)$", consoles, re.MULTILINE)]
+    return [line.partition(" #")[0] for line in re.findall(r"(?m)^\$ (.*)$", "".join(blocks(text)))]
 
 
 def anchors(text: str) -> set[str]:

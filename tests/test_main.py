@@ -170,8 +170,6 @@ def test_gunicorn_conf_reads_the_settings() -> None:
     assert run([sys.executable, "-c", code], cwd=ROOT, environ=given) == (0, f"{[*expected.values()]}\n")
 
 
-def test_files_in_a_checkout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main(["files", str(tmp_path)])
+def test_files_in_a_checkout(tmp_path: Path, capsys: Capture) -> None:
     reason = f"{SHIPPED} does not exist: expected an installed wheel; a checkout has the files itself"
-    assert capsys.readouterr().err == f"patroni-staytus-exporter: {reason}\n"
+    assert refused(capsys, "files", str(tmp_path)) == reason

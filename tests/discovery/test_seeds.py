@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -170,19 +171,14 @@ def test_scope_is_requested_once(tmp_path: Path) -> None:
 def test_hung_nodes(pair: tuple[Cluster, Cluster], tmp_path: Path) -> None:
     """They delay no other cluster, and the response comes before the deadline."""
     a, _ = pair
-    hung = [Odd(silent) for _ in range(3)]
-    for server in hung:
-        server.__enter__()
-    try:
+    with ExitStack() as stack:
+        hung = [stack.enter_context(Odd(silent)) for _ in range(3)]
         client = client_with(tmp_path, [*(server.url for server in hung), a.host("a1")])
         start = time.monotonic()
         found = sd(client, **{"X-Prometheus-Refresh-Interval-Seconds": "1"})
         assert time.monotonic() - start < 1
         assert [found.pop(server.url.removeprefix("http://")) for server in hung] == [{"stale": "true"}] * 3
         assert names(found) == {"a1": "view", "a2": "", "a3": ""}
-    finally:
-        for server in hung:
-            server.__exit__()
 
 
 def test_searches_per_second(pair: tuple[Cluster, Cluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,11 @@ import pytest
 
 from exporter.collectors.document import Answer
 from tests.conftest import Upstream
+from tests.live.examples import section
 from tests.live.processes import MODULE, ROOT, run
 from tests.recorded import moment
 
-SECTION = (ROOT / "CONTRIBUTING.md").read_text().partition("\n## A collector in ten minutes\n")[2].partition("\n## ")[0]
+SECTION = section("CONTRIBUTING.md", "A collector in ten minutes")
 
 
 def patch(file: Path, diff: str) -> None:

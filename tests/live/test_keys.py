@@ -1,7 +1,6 @@
 """Secrets, authorities and client certificates that change on disk while an exporter runs."""
 
 import json
-import re
 import shlex
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -13,8 +12,8 @@ import pytest
 from tests.certificates import authority, encrypted_key, issue, self_signed
 from tests.config.test_settings import KEYS
 from tests.live.cluster import eventually
-from tests.live.examples import activated
-from tests.live.processes import MODULE, ROOT, Served, run, running_exporter
+from tests.live.examples import activated, blocks, section
+from tests.live.processes import MODULE, Served, run, running_exporter
 from tests.live.tls import TLSUpstream, both, context, serial, upstream_with
 from tests.web_config import basic
 
@@ -158,9 +157,7 @@ def test_authorities_are_replaced(tmp_path: Path) -> None:
 
 
 def test_examples_of_the_documentation(files: dict[str, Path], tmp_path: Path) -> None:
-    text = (ROOT / "docs" / "security.md").read_text()
-    section = text.partition("\n## Authentication to Patroni and Staytus\n")[2].partition("\n## ")[0]
-    patroni, staytus = re.findall(r"^```console\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    patroni, staytus = blocks(section("docs/security.md", "Authentication to Patroni and Staytus"))
     ca = authority(tmp_path / "ca.pem")
     issue(ca, tmp_path, "client")
     for variable in ("*_PASSWORD_FILE", "STAYTUS_API_TOKEN_FILE", "STAYTUS_API_SECRET_FILE"):

@@ -6,7 +6,6 @@ import json
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +15,7 @@ from exporter.collectors.document import Answer
 from tests.conftest import Upstream
 from tests.limits.scrapes import application
 from tests.live.installed import needs, path_of
+from tests.live.processes import ROOT
 from tests.screenshot import SCREENSHOT
 from tests.web.page import LAG
 
@@ -165,7 +165,6 @@ def test_form_shows_the_metrics_of_one_family(page: Page) -> None:
 
 
 def test_readme_shows_the_screenshot() -> None:
-    root = Path(__file__).parents[2]
-    assert f"({SCREENSHOT.relative_to(root)})" in (root / "README.md").read_text()
+    assert f"({SCREENSHOT.relative_to(ROOT)})" in (ROOT / "README.md").read_text()
     content = SCREENSHOT.read_bytes()
     assert (content[:4], content[8:12], len(content) < 150_000) == (b"RIFF", b"WEBP", True)
