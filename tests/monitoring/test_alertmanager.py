@@ -64,10 +64,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alertmanager]:
         yield started
 
 
-DCS_DOWN = series(Phase(picture("4.1.5", "dcs-down"), 20, frozen=True))
-FAILSAFE = series(Phase(picture("4.1.5", "dcs-down-failsafe"), 20, frozen=True))
-
-
 @needs("promtool", "prometheus-alertmanager")
 @pytest.mark.parametrize(
     ("situation", "minute", "left"),
@@ -94,8 +90,8 @@ FAILSAFE = series(Phase(picture("4.1.5", "dcs-down-failsafe"), 20, frozen=True))
 def test_only_the_cause_is_left(
     tmp_path: Path, running: Alertmanager, situation: str, minute: float, left: set[str]
 ) -> None:
-    known = {**HEARD, **QUIET}
-    given = known[situation].series(series) if situation in known else {"dcs-down": DCS_DOWN}.get(situation, FAILSAFE)
+    known = HEARD.get(situation) or QUIET.get(situation)
+    given = known.series(series) if known else series(Phase(picture("4.1.5", situation), 20, frozen=True))
     (fired,) = alerts(tmp_path, given, minute)
     # The cluster has a scope of its own, since all tests share one Alertmanager.
     sent = [{**labels, "test": situation, **({"scope": situation} if "scope" in labels else {})} for labels in fired]
