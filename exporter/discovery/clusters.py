@@ -33,7 +33,7 @@ class ListedMember:
 def listed(members: Iterable[Member], seen: float = 0.0) -> Iterator[ListedMember]:
     """Returns the members whose REST API can be the target of a scrape."""
     for member in members:
-        if url := URL.fullmatch(member.api_url):
+        if member.name and (url := URL.fullmatch(member.api_url)):
             labels = {
                 "name": member.name,
                 "role": member.role,
@@ -60,6 +60,11 @@ class FoundCluster:
     members: tuple[Member, ...]
     view: str
     path: str = ""
+
+    @property
+    def urls(self) -> set[str]:
+        """The base URLs of its members."""
+        return {member.url for member in listed(self.members)}
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,7 @@ class KnownClusters:
         now = time.monotonic()
         for known in tuple(self):
             members = {name: each for name, each in known.members.items() if now - each.seen <= keep_missing}
-            if members != known.members:
+            if not members or members != known.members:
                 self._replace(known, replace(known, members=members) if members else None)
 
     def remove_without_seed(self, urls: Collection[str]) -> None:
@@ -150,9 +155,15 @@ class KnownClusters:
         for known in [known for known in self if not known.has_seed(urls)]:
             self._replace(known, None)
 
+    def remove_seeds(self, urls: Collection[str]) -> None:
+        """Forgets which clusters these seeds led to."""
+        for known in [known for known in self if known.has_seed(urls)]:
+            seeds = {url: requested for url, requested in known.seeds.items() if url not in urls}
+            self._replace(known, replace(known, seeds=seeds))
+
     def _same(self, found: FoundCluster, seeds: Collection[str]) -> KnownCluster | None:
         """Returns the known cluster with this scope and a seed or the REST API of a member in common."""
-        urls = {member.url for member in listed(found.members)}
+        urls = found.urls
         for known in self._by_key[found.scope]:
             if known.has_seed(seeds) or any(member.url in urls for member in known.members.values()):
                 return known

@@ -56,7 +56,7 @@ class ClusterDiscovery:
         self._client = client
         self._state = state
         self._resolved: dict[str, list[str]] = {}  # the addresses of a seed
-        self._failed: dict[str, float] = {}  # when a request of a seed failed, in monotonic seconds
+        self._failed: dict[str, dict[str, float]] = {}  # when seeds of a module failed, in monotonic seconds
         self._allowed: dict[str, tuple[ProbeModule, str]] = {}  # the URLs of members, by module
 
     def of_targets(self, module: ProbeModule, urls: Sequence[str], end: float) -> list[Group]:
@@ -64,13 +64,23 @@ class ClusterDiscovery:
 
         Raises DiscoveryError when no node responds and the cluster is not known.
         """
-        clusters = self._state.clusters(module.name, of_targets=True)
-        clusters.remove_expired((module.discovery or Discovery()).keep_missing)
         run = Run(module, self._client, end)
-        searches = [(each, search_known(each)) for each in clusters if each.has_seed(urls)]
-        for known, found in run.results(searches or [(None, search_seeds(urls))]):
-            clusters.update(known, found, urls)
-        self._state.write(module.name, clusters, self._refused(module, clusters), of_targets=True)
+        known = [each for each in self._state.clusters(module.name, of_targets=True) if each.has_seed(urls)]
+        results = list(run.results((each, search_known(each)) for each in known))
+        moved = None
+        if not any(found and found.urls.intersection(urls) for _, found in results):
+            # The nodes can be members of another cluster by now.
+            moved = next((found for _, found in run.results([(None, search_seeds(urls))])), None)
+
+        def change(clusters: KnownClusters) -> None:
+            clusters.remove_expired((module.discovery or Discovery()).keep_missing)
+            if moved:
+                clusters.remove_seeds(urls)
+            for each, found in [(None, moved)] if moved else results:
+                clusters.update(each, found, urls)
+
+        clusters = self._state.update_of_targets(module.name, change)
+        self._state.summarize(module.name, clusters, self._refused(module, clusters))
         wanted = [each for each in clusters if each.has_seed(urls)]
         if not wanted and any(url in run.failures for url in urls):
             raise DiscoveryError(f"no target returned its cluster: {run.reasons(urls)}")
@@ -89,7 +99,8 @@ class ClusterDiscovery:
             unknown = []
         else:
             unknown = self._update_from_seeds(module, discovery, clusters, run, end)
-        self._state.write(module.name, clusters, self._refused(module, clusters))
+        self._state.write(module.name, clusters)
+        self._state.summarize(module.name, clusters, self._refused(module, clusters))
         groups = list(_groups(clusters))
         addresses = {member.address for cluster in clusters for member in cluster.members.values()}
         seeds = [url for url in map(urlsplit, unknown) if url.netloc not in addresses]
@@ -105,7 +116,7 @@ class ClusterDiscovery:
         except EtcdError as error:
             log.warning(Event("etcd not read", module=module.name, reason=str(error)))
             run.failures["etcd"] = str(error)
-            self._update(clusters, run)
+            self._update(module, clusters, run)
             return
         paths = {each.path for each in present}
         for gone in [each for each in clusters if each.path not in paths]:
@@ -122,12 +133,14 @@ class ClusterDiscovery:
         """Updates the clusters from their members and the seeds; returns the URLs of seeds that lead to no cluster."""
         urls = dict.fromkeys(self._urls(module, discovery, run, end))
         clusters.remove_without_seed(urls)
-        self._update(clusters, run, urls)
+        self._update(module, clusters, run, urls)
         known = {url for cluster in clusters for url in cluster.seeds}
-        self._failed = {url: failed for url, failed in self._failed.items() if url in urls and url not in known}
-        return [url for url in urls if url not in known]
+        unknown = [url for url in urls if url not in known]
+        failed = self._failed.get(module.name, {})
+        self._failed[module.name] = {url: failed[url] for url in unknown if url in failed}
+        return unknown
 
-    def _update(self, clusters: KnownClusters, run: Run, seeds: Iterable[str] = ()) -> None:
+    def _update(self, module: ProbeModule, clusters: KnownClusters, run: Run, seeds: Iterable[str] = ()) -> None:
         """Finds the known clusters again, and those of the seeds.
 
         What failed comes last, because it can take all the time. Otherwise the first is what has waited longest.
@@ -135,15 +148,14 @@ class ClusterDiscovery:
         due = time.monotonic() - SEED_INTERVAL
         covered = {url for known in clusters for url in known.covered(due)}
         waiting: list[_Waiting] = [(known.stale, known.requested, known, []) for known in clusters]
-        waiting += [
-            (url in self._failed, self._failed.get(url, 0.0), None, [url]) for url in seeds if url not in covered
-        ]
+        failed = self._failed.setdefault(module.name, {})
+        waiting += [(url in failed, failed.get(url, 0.0), None, [url]) for url in seeds if url not in covered]
         searches = _searches(deque(sorted(waiting, key=itemgetter(0, 1))))
         del waiting  # so that clusters that have been updated take no memory
         for (known, urls), found in run.results(searches):
             clusters.update(known, found, urls)
             if not found:
-                self._failed |= dict.fromkeys(urls, time.monotonic())
+                failed |= dict.fromkeys(urls, time.monotonic())
 
     def _urls(self, module: ProbeModule, discovery: Discovery, run: Run, end: float) -> Iterator[str]:
         """Returns the URLs of all seeds, with the last known addresses of a name that cannot be resolved now."""

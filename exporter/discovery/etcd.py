@@ -152,7 +152,7 @@ class _Client:
             if response.status_code != 404:
                 self._gateway = gateway
                 break
-        answer = Answer(response.status_code, response.content, response.headers.get("Content-Type", ""))
+        answer = Answer(response.status_code, response.content)
         if response.status_code != 200:
             raise _error(answer, hidden=(self._token, body.get("password")))
         return answer.fields()

@@ -50,12 +50,12 @@ def search_seeds(urls: Sequence[str]) -> Search:
 
 
 def search_known(known: KnownCluster) -> Search:
-    """Finds a known cluster again: requests its view, and if that one does not respond its other members and seeds."""
+    """Finds a known cluster again: requests its view, or if that one is down or has left, the others and the seeds."""
     view = known.members.get(known.view)
     reply = (yield Ask([view.url], share=0.5)) if view else None
-    if reply is None:
-        others = [member.url for name, member in known.members.items() if name != known.view]
-        reply = yield Ask([*others, *known.seeds], share=0.7)
+    if reply is None or reply.model.scope not in (None, known.scope):
+        others = {member.url for member in known.members.values()} | known.seeds.keys()
+        reply = (yield Ask([*others - {view.url if view else ""}], share=0.7)) or reply
     return (yield from _found(reply, known.scope)) if reply else None
 
 

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from operator import attrgetter
@@ -44,8 +44,7 @@ class DiscoveryState:
         """Returns the known clusters of a module."""
         with self._lock:
             text = self._clusters.read()
-        rows = json.loads(text).get(_key(module, of_targets), "[]")
-        return KnownClusters(_cluster(*row) for row in json.loads(rows))
+        return _clusters(text, _of_targets(module) if of_targets else module)
 
     def summaries(self) -> Mapping[str, Summary]:
         """Returns the summaries of all modules by their names."""
@@ -53,17 +52,39 @@ class DiscoveryState:
             text = self._summaries.read()
         return {module: Summary(*row) for module, row in json.loads(text).items()}
 
-    def write(self, module: str, clusters: KnownClusters, refused: int, *, of_targets: bool = False) -> None:
+    def write(self, module: str, clusters: KnownClusters) -> None:
         """Replaces the clusters of a module."""
-        summary = (sum(1 for _ in clusters), sum(cluster.stale for cluster in clusters), refused)
-        key, rows = _key(module, of_targets), f"[{','.join(_rows(clusters))}]"
+        rows = f"[{','.join(_rows(clusters))}]"
         with self._lock:
-            self._clusters.update(lambda text: json.dumps({**json.loads(text), key: rows}))
+            self._clusters.update(lambda text: json.dumps({**json.loads(text), module: rows}))
+
+    def update_of_targets(self, module: str, change: Callable[[KnownClusters], None]) -> KnownClusters:
+        """Returns the clusters that were found from targets after `change`; no other request changes them meanwhile."""
+        clusters = KnownClusters()
+
+        def changed(text: str) -> str:
+            nonlocal clusters
+            clusters = _clusters(text, _of_targets(module))
+            change(clusters)
+            return json.dumps({**json.loads(text), _of_targets(module): f"[{','.join(_rows(clusters))}]"})
+
+        with self._lock:
+            self._clusters.update(changed)
+        return clusters
+
+    def summarize(self, module: str, clusters: KnownClusters, refused: int) -> None:
+        """Replaces the summary of a module."""
+        summary = (sum(1 for _ in clusters), sum(cluster.stale for cluster in clusters), refused)
+        with self._lock:
             self._summaries.update(lambda text: json.dumps({**json.loads(text), module: summary}))
 
 
-def _key(module: str, of_targets: bool) -> str:
-    return f"{module}?target" if of_targets else module
+def _of_targets(module: str) -> str:
+    return f"{module}?target"
+
+
+def _clusters(text: str, key: str) -> KnownClusters:
+    return KnownClusters(_cluster(*row) for row in json.loads(json.loads(text).get(key, "[]")))
 
 
 def _rows(clusters: KnownClusters) -> Iterator[str]:

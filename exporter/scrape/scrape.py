@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from exporter.collectors.base import AnyCollector
+from exporter.collectors.base import AnyCollector, CommonLabels
 from exporter.collectors.document import Answer, NotSupported, ParseError
 from exporter.log import Event
 from exporter.scrape.families import collectors_of
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 #: Bytes, about, that the samples of one document may take in the exposition: writing more outlasts the scrape.
 TEXT_LIMIT = 8 * 1024 * 1024
+
+#: Characters of the scope, or of the name of a node, which all samples of a scrape have.
+LABEL_LIMIT = 256
 
 #: Warnings about one document that are logged.
 MOST_WARNINGS = 10
@@ -102,29 +105,36 @@ def _read(module: Module, collector: AnyCollector, response: Response) -> Any:
     The exception has no traceback, which would keep the response in memory. A document is also refused when it is
     small and its samples are large.
     """
-    body = without_secrets(response.content, module.target.options.auth, response.request)
+    content_type = response.headers.get("Content-Type", "").encode()
+    body, media_type = (
+        without_secrets(text, module.target.options.auth, response.request) for text in (response.content, content_type)
+    )
     try:
         expiry = getattr(response.raw, "certificate_not_after", None)
-        model = collector.parse(Answer(response.status_code, body, response.headers.get("Content-Type", ""), expiry))
+        model = collector.parse(Answer(response.status_code, body, media_type.decode(), expiry))
     except NotSupported as error:
         return NotSupported(error.model)
     except ParseError as error:
         return type(error)(str(error))
-    if _text_size(collector, model, len(body)) > TEXT_LIMIT:
+    labels = collector.common_labels(model)
+    for name, value in labels.items():
+        if len(value) > LABEL_LIMIT:
+            return ParseError(f"{name}: expected at most {LABEL_LIMIT} characters, found {len(value)}")
+    if _text_size(collector, model, labels, len(body)) > TEXT_LIMIT:
         return ParseError(f"its samples would take more than {TEXT_LIMIT // 1024 // 1024} MiB")
     for reason in islice(collector.warnings(model), MOST_WARNINGS):
         log.warning(Event("part of a document ignored", module=module.name, collector=collector.name, reason=reason))
     return model
 
 
-def _text_size(collector: AnyCollector, model: Any, size: int) -> int:
+def _text_size(collector: AnyCollector, model: Any, labels: CommonLabels, size: int) -> int:
     """Returns about how many bytes the samples take in the exposition; stops counting beyond the limit."""
-    if size < TEXT_LIMIT // 1024:  # also with half of it in the scope and half of it in many short members
+    if size < TEXT_LIMIT // 1024:  # also with the longest scope and many short members
         return 0
-    labels = collector.common_labels(model)
-    common = 100 + sum(map(len, labels.values()))  # with the family's name and the names of its labels
     text = 0
     for family in collector.families:
+        # With the family's name and the names of its labels. What this document does not have is in another one.
+        common = 100 + sum(len(labels[name]) if name in labels else LABEL_LIMIT for name in family.common_labels)
         for values, _ in family.samples(model, defaultdict(str, labels)):
             text += common + sum(len(value) for value in values if value)
             if text > TEXT_LIMIT:

@@ -12,12 +12,12 @@ from requests import PreparedRequest
 
 from exporter.upstream.target import Credentials, Header
 
-#: Characters of the shortest secret that is hidden, and of the shortest that has only letters. Shorter ones, such as
-#: `patroni` or `postgres`, occur in documents by chance.
+#: Characters of the shortest secret that is hidden, and of the shortest that has only letters or only digits. Shorter
+#: ones, such as `postgres` or `5432`, occur in documents by chance.
 SHORTEST, SHORTEST_WORD = 4, 12
 
-#: Headers that the session sets.
-_PUBLIC = ("user-agent", "accept-encoding")
+#: Headers that are never secret.
+_PUBLIC = ("user-agent", "accept-encoding", "host")
 
 
 def without_secrets(body: bytes, credentials: Credentials, request: PreparedRequest) -> bytes:
@@ -46,7 +46,7 @@ def _secrets(credentials: Credentials, request: PreparedRequest) -> Iterator[str
 
 @lru_cache(maxsize=256)
 def _spellings(secret: str) -> frozenset[bytes]:
-    if len(secret) < (SHORTEST_WORD if secret.isalpha() else SHORTEST):
+    if len(secret) < (SHORTEST_WORD if secret.isalpha() or secret.isdigit() else SHORTEST):
         return frozenset()
     in_json = json.dumps(secret)[1:-1]
     in_urls = (quote(secret), quote(secret, safe=""), quote_plus(secret))

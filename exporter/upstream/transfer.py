@@ -56,8 +56,8 @@ class Body(BytesIO):
     certificate_not_after: float | None = None
 
 
-#: When the certificate of each host and port expires, for responses over a kept connection.
-_expiries: dict[str, float] = {}
+#: When the certificate of each host and port, and server name, expires, for responses over a kept connection.
+_expiries: dict[tuple[str, str], float] = {}
 
 
 @dataclass(eq=False)
@@ -134,11 +134,11 @@ class Transfer:
 
     def _certificate_not_after(self, curl: pycurl.Curl) -> float | None:
         """Returns when the server's certificate expires; libcurl reports it for the first request of a connection."""
-        host = self._url.split("/", 3)[2]
+        server = self._url.split("/", 3)[2], self.server_name
         certificate = dict(next(iter(curl.getinfo(pycurl.INFO_CERTINFO)), ()))  # the first one is the server's
         with contextlib.suppress(KeyError, ValueError):
-            _expiries[host] = float(ssl.cert_time_to_seconds(certificate["Expire date"]))
-        return _expiries.get(host)
+            _expiries[server] = float(ssl.cert_time_to_seconds(certificate["Expire date"]))
+        return _expiries.get(server)
 
     def lookup_error(self, error: Exception) -> FetchError:
         """Returns the exception for a host name that could not be looked up."""

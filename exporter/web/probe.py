@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import lru_cache
 from logging.handlers import BufferingHandler
@@ -157,4 +157,6 @@ def _debug_page(module: Module, client: Client, seconds: float) -> str:
         "Samples": exposition(results).splitlines(),
     }
     text = "\n".join(f"{head}:\n{chr(10).join(body)}\n" for head, body in parts.items())
-    return without_secrets(text.encode(), options.auth, *target.requests([""])).decode()
+    with suppress(OSError, ValueError):  # a file of a secret cannot be read
+        text = without_secrets(text.encode(), options.auth, *target.requests([""])).decode()
+    return text

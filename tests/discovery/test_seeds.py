@@ -3,12 +3,14 @@
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
+from exporter.collectors.document import Answer
 from exporter.discovery import discovery, run
 from exporter.discovery.clusters import FoundCluster, KnownClusters
 from exporter.discovery.state import DiscoveryState
@@ -158,6 +160,69 @@ def test_node_of_another_cluster(
         ) == [("a", "a1"), ("a", "a2"), ("a", "a3"), ("c", "a2"), ("c", "c1")]
 
 
+def test_target_that_is_a_node_of_another_cluster(pair: tuple[Cluster, Cluster], tmp_path: Path) -> None:
+    a, _ = pair
+    client, target = client_with(tmp_path, [a.host("a1")]), f"&target={a.host('a1')}"
+    assert names(sd(client, target)) == {"a1": "view", "a2": "", "a3": ""}
+    with cluster("c", "c1") as c:
+        c.nodes["a1"] = a.nodes.pop("a1")
+        c.serve("a1", "c1")
+        a.serve("a2", "a3")
+        for _ in range(2):
+            assert names(sd(client, target)) == {"a1": "view", "c1": ""}
+            assert names(sd(client, f"&target={a.host('a3')}")) == {"a2": "view", "a3": "", "a1": "missing"}
+
+
+def test_targets_at_the_same_time(pair: tuple[Cluster, Cluster], tmp_path: Path) -> None:
+    """The members that one request found missing stay known when another one ends later."""
+    a, _ = pair
+    client = client_with(tmp_path, [a.host("a1")])
+    target = f"&target={a.host('a1')}"
+    with Odd(silent) as hung, ThreadPoolExecutor() as prometheus:
+        slow = prometheus.submit(client.application.test_client().get, f"/sd?module=patroni&target={hung.url}")
+        until(lambda: hung.connections)
+        assert names(sd(client, target)) == {"a1": "view", "a2": "", "a3": ""}
+        assert slow.result().status_code == 503
+    a.serve("a1", "a3")
+    assert names(sd(client, target)) == {"a1": "view", "a2": "missing", "a3": ""}
+
+
+def test_member_without_a_name(pair: tuple[Cluster, Cluster], tmp_path: Path) -> None:
+    a, b = pair
+    client = client_with(tmp_path, [a.host("a1"), b.host("b1")])
+    b.nodes[""] = b.nodes["b2"]
+    b.serve("b1", "")
+    assert names(sd(client)) == {"a1": "view", "a2": "", "a3": "", "b1": "view"}
+
+
+def test_cluster_without_members(pair: tuple[Cluster, Cluster], tmp_path: Path) -> None:
+    """When its seed does not respond any more, the seed is listed itself."""
+    a, b = pair
+    client = client_with(tmp_path, [a.host("a1"), b.host("b1")])
+    b.nodes["b1"].serve({"/cluster": Answer(200, b'{"scope": "b", "members": []}')})
+    assert names(sd(client)) == {"a1": "view", "a2": "", "a3": ""}
+    b.stop("b1")
+    assert sd(client)[b.host("b1")] == {"stale": "true"}
+
+
+def test_failed_seeds_of_two_modules(
+    pair: tuple[Cluster, Cluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The seeds of a module that failed are requested last, also after a discovery of another module."""
+    monkeypatch.setattr(run, "MOST_IN_FLIGHT", 1)
+    a, b = pair
+    with Odd(silent) as hung:
+        host = hung.url.removeprefix("http://")
+        module = "{{collector: patroni, timeout: 300ms, targets: [127.0.0.1], discovery: {{seeds: [{}]}}}}"
+        one, two = module.format(f"'{host}', '{a.host('a1')}'"), module.format(f"'{b.host('b1')}'")
+        client = client_of(tmp_path, f"modules: {{patroni: {one}, other: {two}}}")
+        assert len(sd(client)) == 4
+        assert client.get("/sd?module=other").status_code == 200
+        assert a.paths
+        sd(client, **{"X-Prometheus-Refresh-Interval-Seconds": "0.2"})
+        assert a.paths == {"a1": ["/cluster"]}
+
+
 def test_scope_is_requested_once(tmp_path: Path) -> None:
     """Before Patroni 3.2 /cluster does not have the scope."""
     with cluster("old", "n1", "n2", scope_in_cluster=False) as old:
@@ -235,7 +300,12 @@ def test_forked_processes_share_the_state() -> None:
     state = DiscoveryState()
     clusters = KnownClusters()
     clusters.update(None, FoundCluster("a", (), "n1"), ["http://n1"])
-    in_a_child(lambda: state.write("patroni", clusters, 2))
+
+    def discover() -> None:
+        state.write("patroni", clusters)
+        state.summarize("patroni", clusters, 2)
+
+    in_a_child(discover)
     assert [(each.scope, each.view, list(each.seeds)) for each in state.clusters("patroni")] == [
         ("a", "n1", ["http://n1"])
     ]
@@ -248,5 +318,5 @@ def test_member_names_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     state, clusters = DiscoveryState(), KnownClusters()
     clusters.update(None, FoundCluster("good", (), ""), ["http://n1"])
     clusters.update(None, FoundCluster("x" * 2000, (), ""), ["http://n2"])
-    state.write("patroni", clusters, 0)
+    state.write("patroni", clusters)
     assert [each.scope for each in state.clusters("patroni")] == ["good"]

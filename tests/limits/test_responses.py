@@ -102,6 +102,7 @@ def test_damaged_response(behave: Behaviour, expected: dict[str, str], caplog: p
     check(behave, expected, caplog)
 
 
+LARGE_SAMPLES = "its samples would take more than 8 MiB"
 NOT_JSON = "HTTP 200: expected valid JSON, found {} bytes"
 NO_OBJECT = "the document: expected an object, found {}"
 NO_ARRAY = "the document: expected an array, found {}"
@@ -186,21 +187,22 @@ def test_deep_document(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize(
-    "cluster",
+    ("cluster", "reason"),
     [
-        {"members": [{"name": f"n{i}", "tags": {str(j): j for j in range(300)}} for i in range(300)]},
-        {"members": [{"name": f"{i}" * 400_000, "role": "leader"} for i in range(5)]},
-        {"scope": "s" * (2 * MIB - 100), "members": [{"name": "n1"}]},
-        {"scope": "s" * 20_000, "members": [{"name": f"{i}"} for i in range(1000)]},
+        ({"members": [{"name": f"n{i}", "tags": {str(j): j for j in range(300)}} for i in range(300)]}, LARGE_SAMPLES),
+        ({"members": [{"name": f"{i}" * 400_000, "role": "leader"} for i in range(5)]}, LARGE_SAMPLES),
+        ({"members": [{"name": f"{i}"} for i in range(20_000)]}, LARGE_SAMPLES),
+        ({"scope": "s" * 257, "members": [{"name": "n1"}]}, "scope: expected at most 256 characters, found 257"),
     ],
-    ids=["many tags", "long names", "long scope", "long scope and many members"],
+    ids=["many tags", "long names", "no scope", "long scope"],
 )
-def test_small_document_with_large_samples(cluster: dict[str, object], caplog: pytest.LogCaptureFixture) -> None:
+def test_small_document_with_large_samples(
+    cluster: dict[str, object], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
     body = json.dumps(cluster).encode()
     assert len(body) < 2 * MIB
     caplog.set_level(logging.WARNING)
     with Odd(saying(whole(body))) as server:
         scraped = scrape(application(server.url, PATRONI_EXPORTER_COLLECT="cluster", PATRONI_EXPORTER_TIMEOUT="30"))
-        reasons = {"cluster": "its samples would take more than 8 MiB"}
-        assert logged(caplog) == failures(server.url, "patroni", reasons)
+        assert logged(caplog) == failures(server.url, "patroni", {"cluster": reason})
     assert (scraped.samples["patroni_up"], "patroni_cluster_members" in scraped.samples) == ({(): 0.0}, False)

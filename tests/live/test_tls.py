@@ -6,16 +6,21 @@ import ssl
 import subprocess
 import warnings
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import trustme
 
-from tests.certificates import Files, authority, issue, self_signed
+from exporter.upstream.client import Client
+from exporter.upstream.target import Module
+from tests.certificates import Files, authority, issue, self_signed, write
+from tests.conftest import at
 from tests.limits.scrapes import application
 from tests.limits.servers import Odd
 from tests.live.installed import needs, path_of
 from tests.live.tls import both, context, serial, upstream_with
+from tests.scrape.test_scrape import scrape
 
 UNTRUSTED = "TLS: the server's certificate is signed by an authority that is not trusted"
 NOT_VALID_FOR = "TLS: the server's certificate is not valid for "
@@ -197,6 +202,22 @@ def test_server_name_replaces_the_host(certificates: Certificates) -> None:
         assert reasons(url, REQUEST_VERIFY=verify, SERVER_NAME="pg.example") == both(None)
         assert set(server.names) == {"pg.example"}
         assert {headers["Host"] for _, headers in server.requests} == {address}
+
+
+def test_expiry_for_each_server_name(certificates: Certificates) -> None:
+    """A server can have a certificate for each name, and keeps a connection for each."""
+    times = {f"n{day}.example": datetime.now(UTC).replace(microsecond=0) + timedelta(day) for day in (1, 2)}
+    with upstream_with(None) as server:
+        address, client = f"https://127.0.0.1:{server.server_port}", Client()
+        found: list[float] = []
+        for name in (*times, *times):
+            made = certificates.ca.issue_cert(name, not_after=times[name])
+            server.context = context(write(made, certificates.folder, name))
+            target = at(address, verify=str(certificates.ca_file), server_name=name)
+            samples = scrape((Module("patroni", "patroni", target, ("node",)),), client=client)
+            found += samples["patroni_tls_certificate_not_after_timestamp_seconds"].values()
+        assert found == [time.timestamp() for time in (*times.values(), *times.values())]
+        assert server.names == [*times]
 
 
 def test_host_header(certificates: Certificates) -> None:

@@ -13,6 +13,8 @@ CREDENTIALS = Credentials(
         Login("user", Secret('p"<w ')),
         Header("X-Short", Secret("s3c")),
         Header("X-Word", Secret("postgres")),
+        Header("X-Port", Secret("5432")),
+        Header("Host", Secret("db1.example")),
         Header("X-Public", Secret("public-value"), secret=False),
     )
 )
@@ -35,6 +37,7 @@ def hidden(body: str, credentials: Credentials) -> str:
         (f"basic {LOGIN}", "basic ***"),
         ('user:p"<w , p"<w , p&quot;&lt;w , p%22%3Cw+, p\\"<w .', "***, ***, ***, ***, ***."),
         ("s3c and user and postgres and a/b&", "s3c and user and postgres and a/b&"),
+        ('{"port": 5432, "host": "db1.example"}', '{"port": 5432, "host": "db1.example"}'),
         ("public-value", "public-value"),
     ],
 )
@@ -51,6 +54,8 @@ def test_every_spelling_is_hidden(body: str, shown: str) -> None:
             f"***, patroni-staytus-exporter/{__version__}, identity"),
         (Header("X", Secret("elevenchars")), "elevenchars", "elevenchars"),
         (Header("X", Secret("twelveletter")), "twelveletter", "***"),
+        (Header("X", Secret("12345678901")), "12345678901", "12345678901"),
+        (Header("X", Secret("123456789012")), "123456789012", "***"),
         (Login("user", Secret("pa:ss5")), "user:pa:ss5, pa:ss5, ss5", "***, ***, ss5"),
     ],
 )  # fmt: skip

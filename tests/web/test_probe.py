@@ -11,6 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from exporter.collectors.document import Answer
 from exporter.upstream.adapter import LATE, is_overloaded
 from exporter.upstream.client import PER_HOST, Client, Response
 from tests.conftest import Upstream, at, begin, value_of
@@ -279,6 +280,25 @@ def test_debug_page_hides_secrets(upstream: Upstream, tmp_path: Path) -> None:
     assert upstream.requests[0][1]["Authorization"] == "Bearer b3arer-t0ken"
     assert f"credentials: Authorization: {tmp_path}/token\n" in text
     assert ('patroni_cluster_members{scope="***"} 0.0\n' in text, "b3arer" in text) == (True, False)
+
+
+def test_debug_page_without_the_file_of_a_secret(upstream: Upstream, tmp_path: Path) -> None:
+    module = "{collector: patroni, authorization: {credentials_file: token}, collect: [node], targets: [127.0.0.1]}"
+    (tmp_path / "token").write_text("b3arer-t0ken")
+    client = client_of(tmp_path, f"modules: {{m: {module}}}")
+    (tmp_path / "token").unlink()
+    response = probe(client, "m", host(upstream), "&debug=true")
+    assert (response.status_code, upstream.requests) == (200, [])
+    assert f"node: {upstream.url}/patroni: {tmp_path}/token: no such file or directory (0." in response.text
+
+
+def test_secret_in_the_media_type(upstream: Upstream, tmp_path: Path) -> None:
+    """Also one that is longer than what is shown of a media type."""
+    secret = "s3cret" * 20
+    module = f"{{collector: patroni, authorization: {{credentials: {secret}}}, collect: [node], targets: [127.0.0.1]}}"
+    upstream.serve({"/patroni": Answer(200, b"?", secret)})
+    text = probe(client_of(tmp_path, f"modules: {{m: {module}}}"), "m", host(upstream), "&debug=true").text
+    assert ("expected valid JSON, found 1 bytes" in text, "s3cret" in text) == (True, False)
 
 
 def test_debug_page_has_the_log_of_its_own_probe(upstream: Upstream, client: FlaskClient) -> None:
