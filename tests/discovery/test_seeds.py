@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -211,16 +212,20 @@ def test_failed_seeds_of_two_modules(
     """The seeds of a module that failed are requested last, also after a discovery of another module."""
     monkeypatch.setattr(run, "MOST_IN_FLIGHT", 1)
     a, b = pair
-    with Odd(silent) as hung:
-        host = hung.url.removeprefix("http://")
-        module = "{{collector: patroni, timeout: 300ms, targets: [127.0.0.1], discovery: {{seeds: [{}]}}}}"
-        one, two = module.format(f"'{host}', '{a.host('a1')}'"), module.format(f"'{b.host('b1')}'")
-        client = client_of(tmp_path, f"modules: {{patroni: {one}, other: {two}}}")
-        assert len(sd(client)) == 4
-        assert client.get("/sd?module=other").status_code == 200
-        assert a.paths
-        sd(client, **{"X-Prometheus-Refresh-Interval-Seconds": "0.2"})
-        assert a.paths == {"a1": ["/cluster"]}
+
+    def slow(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(0.3)
+        handler.send_error(503)
+
+    b.nodes["b2"].answers["/cluster"] = slow
+    module = "{{collector: patroni, targets: [127.0.0.1], discovery: {{seeds: [{}]}}}}"
+    one, two = module.format(f"'{b.host('b2')}', '{a.host('a1')}'"), module.format(f"'{a.host('a1')}'")
+    client = client_of(tmp_path, f"modules: {{patroni: {one}, other: {two}}}")
+    assert len(sd(client)) == 4
+    assert client.get("/sd?module=other").status_code == 200
+    assert a.paths
+    sd(client, **{"X-Prometheus-Refresh-Interval-Seconds": "0.2"})
+    assert a.paths == {"a1": ["/cluster"]}
 
 
 def test_scope_is_requested_once(tmp_path: Path) -> None:
