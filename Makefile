@@ -111,7 +111,7 @@ golden: $(READY)  ## regenerate the expositions that the tests expect; review th
 servers: $(SERVERS)  ## install the servers that the tests start, Debian packages, as root; `make test SERVERS=` goes without them
 
 # The programs of the demo are outside the checkout, so that all checkouts and other users of the machine can run them.
-clean:  ## remove all generated files: .venv (750 MB), caches, and the programs of the demo in /var/tmp (300 MB)
+clean:  ## remove all generated files: .venv (750 MB), caches, and the programs of the demo in /var/tmp (350 MB)
 	@du -sh $(GENERATED) 2>/dev/null || true
 	rm -rf $(GENERATED)
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -25,6 +25,11 @@ function(c) {
   member(expr):: 'max %s (%s)' % [self.by(['name']), expr],
   target(expr):: 'max %s (%s)' % [self.by(['name', 'job', 'instance']), expr],
 
+  // Clusters that a member bootstraps: they have never had a leader.
+  bootstrapping:: self.cluster(self.patroni(
+    'patroni_member_state', 'state=~"initi?alizing new cluster|.*custom bootstrap.*",state!~".*failed"'
+  )),
+
   // The expression compared with a threshold, which clusters of `perCluster` replace. `vector` is a function from matchers
   // of cluster labels to an expression.
   compare(vector, operator, threshold)::

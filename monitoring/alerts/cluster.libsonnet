@@ -16,7 +16,8 @@
     name: c.groupNames.cluster,
     rules: [
       // An exporter sees no running leader. While the DCS is down no exporter sees any member; then nodes report only
-      // themselves, and in failsafe mode the leader goes on.
+      // themselves, and in failsafe mode the leader goes on. With etcd v3 Patroni lists its cached members and leader while
+      // etcd has no quorum, but the leader reports that it has stepped down; before Patroni 3.2 it does not know its name.
       q.alert(
         'PatroniNoLeader',
         'critical',
@@ -29,10 +30,20 @@
               unless %(on)s patroni:target_leaders
               unless %(failsafe)s == 1
             )
+            or 0 * max %(by)s (
+              %(leaders)s == 1
+              and %(on_member)s max %(member)s (%(named)s + %(standby)s) == 0
+            )
           )
           unless %(paused)s
+          unless %(bootstrapping)s
         ||| % {
           unled: unled,
+          leaders: leaders,
+          on_member: q.on(['name']),
+          member: q.by(['name']),
+          named: p('patroni_primary', 'name!=""'),
+          bootstrapping: q.bootstrapping,
           by: q.by(),
           on: q.on(),
           primary: p('patroni_primary'),
@@ -56,18 +67,17 @@
         'No member of %s leads and runs. In maintenance mode Patroni does not fail over.' % name,
         '1m',
       ),
-      // Before Patroni 3.2 a node does not know its name; then each target counts as a node.
+      // Before Patroni 3.2 a node does not know its name; then each target of a job counts as a node.
       q.alert(
         'PatroniMultipleLeaders',
         'critical',
         |||
-          count %(by)s (
-            max %(member)s ((%(named)s + %(standby)s) * %(running)s) == 1
-            or max %(target)s ((%(unnamed)s + %(standby)s) * %(running)s) == 1
-          ) > 1
+          count %(by)s (max %(member)s ((%(named)s + %(standby)s) * %(running)s) == 1) > 1
+          or max %(by)s (count %(job)s (max %(target)s ((%(unnamed)s + %(standby)s) * %(running)s) == 1)) > 1
         ||| % {
           by: q.by(),
           member: q.by(['name']),
+          job: q.by(['job']),
           target: q.by(['job', 'instance']),
           named: p('patroni_primary', 'name!=""'),
           unnamed: p('patroni_primary', 'name=""'),
@@ -101,7 +111,7 @@
           on: q.on(),
         },
         'Possible split brain in %s: the former leader is not under control' % name,
-        'Patroni of {{ $labels.name }} ({{ $labels.instance }}) does not answer since it led %s, and another node leads: '
+        'Patroni of {{ $labels.name }} ({{ $labels.instance }}) has not answered since it led %s, and another node leads: '
         % name + 'PostgreSQL of {{ $labels.name }} may still accept writes.',
         '1m',
       ),
@@ -111,7 +121,8 @@
         |||
           min %s (%s) == 1
           unless %s
-        ||| % [q.by(), p('patroni_cluster_unlocked'), paused],
+          unless %s
+        ||| % [q.by(), p('patroni_cluster_unlocked'), paused, q.bootstrapping],
         '%s has no leader lock' % name,
         'No node of %s sees a holder of the leader lock: there is none, or the DCS is not reachable.' % name,
         '1m',
@@ -257,7 +268,7 @@
           and %(on)s %(leaders)s == 1
         ||| % { leaders: leaders, following: q.member('patroni:member_following'), on: q.on() },
         '%s failed over from {{ $labels.name }}' % name,
-        '{{ $labels.name }} led %s and has not come back since another member leads.' % name,
+        '{{ $labels.name }} led %s. Another member leads now, and {{ $labels.name }} has not returned as a replica.' % name,
         '1m',
       ),
       q.alert(

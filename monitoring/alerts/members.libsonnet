@@ -50,16 +50,27 @@
         'Patroni at {{ $labels.instance }} answers /cluster and does not answer /patroni: it waits for its PostgreSQL.',
         '3m',
       ),
-      // Starting members are in PatroniReplicaNotStreaming or PatroniNoLeader. In maintenance mode a stop is planned.
+      // Starting members are in PatroniNoLeader, or in PatroniReplicaNotStreaming where Patroni reports "streaming". In
+      // maintenance mode a stop is planned.
       q.alert(
         'PatroniMemberDown',
         'warning',
         |||
           %s == 0
           unless %s
-          unless %s
+          unless (%s %s)
           unless %s %s
-        ||| % [q.member('patroni:member_up'), q.member('patroni:member_building'), state('starting|restarting'), q.on(), paused],
+          unless %s %s
+        ||| % [
+          q.member('patroni:member_up'),
+          q.member('patroni:member_building'),
+          state('starting|restarting'),
+          reports_streaming,
+          q.on(),
+          paused,
+          q.on(),
+          q.bootstrapping,
+        ],
         'PostgreSQL of %s does not run' % member,
         '{{ $labels.name }} is a member of %s, and its PostgreSQL is stopped, crashed or cannot start.' % name,
         '5m',

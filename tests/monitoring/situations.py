@@ -323,6 +323,14 @@ HEARD: dict[str, Situation] = {
             43: set(),
         },
     ),
+    "etcd v3 has no quorum, and Patroni lists the members as before": Situation(
+        lambda series: series(healthy(5), healthy(10, changes={'patroni_primary{name="n1"}': 0.0}), healthy(5)),
+        {5.5: set(), 8: {"PatroniNoLeader"}, 20: set()},
+    ),
+    "a replica starts before Patroni reports streaming": Situation(
+        lambda series: series(healthy(10, "2.1.7"), listing(healthy(20, "2.1.7"), n3={"state": "starting"})),
+        {14: set(), 20: {"PatroniMemberDown n3"}},
+    ),
     "two nodes lead": Situation(
         lambda series: series(healthy(5), healthy(10, changes={'patroni_primary{name="n2"}': 1.0})),
         {5.5: set(), 10: {"PatroniMultipleLeaders"}},
@@ -524,6 +532,17 @@ HEARD: dict[str, Situation] = {
 
 #: What must not wake on-call: nothing, or a warning.
 QUIET: dict[str, Situation] = {
+    "a new cluster is restored from a backup": Situation(
+        lambda series: series(recorded("custom-bootstrap", 60)),
+        {4: set(), 20: {"ExporterEndpointFailing", "PatroniConfigUnknown"}},
+    ),
+    "two jobs scrape nodes that do not know their names": Situation(
+        lambda series: [
+            *series(healthy(30, "2.1.7")),
+            *of_job(series(healthy(30, "2.1.7")), "patroni-clusters"),
+        ],
+        {5: set(), 25: set()},
+    ),
     "a replica's host reboots in four minutes": Situation(
         lambda series: series(healthy(10), replace(EXPIRED, minutes=4, down=["n3"]), healthy(20)),
         {11: set(), 13.5: set(), 14: set(), 16: set(), 20: set()},

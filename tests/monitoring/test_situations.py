@@ -21,7 +21,6 @@ RECORDED = {
     "PatroniDCSNotSeen",
     "PatroniDCSUnreachable",
     "PatroniFailsafeActive",
-    "PatroniMemberDown",
     "PatroniReplayPaused",
     "PatroniSwitchoverScheduled",
     "PatroniTooFewSyncStandbys",
