@@ -59,7 +59,7 @@ class DiscoveryState:
             self._clusters.update(lambda text: json.dumps({**json.loads(text), module: rows}))
 
     def update_of_targets(self, module: str, change: Callable[[KnownClusters], None]) -> KnownClusters:
-        """Returns the clusters that were found from targets after `change`; no other request changes them meanwhile."""
+        """Changes the clusters that were found from targets, and returns them. Other requests that do so wait."""
         clusters = KnownClusters()
 
         def changed(text: str) -> str:

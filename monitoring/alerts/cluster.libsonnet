@@ -73,11 +73,17 @@
         'critical',
         |||
           count %(by)s (max %(member)s ((%(named)s + %(standby)s) * %(running)s) == 1) > 1
-          or max %(by)s (count %(job)s (max %(target)s ((%(unnamed)s + %(standby)s) * %(running)s) == 1)) > 1
+          or max %(by)s (
+            count %(job)s (
+              max %(member_of_job)s ((%(named)s + %(standby)s) * %(running)s) == 1
+              or max %(target)s ((%(unnamed)s + %(standby)s) * %(running)s) == 1
+            )
+          ) > 1
         ||| % {
           by: q.by(),
           member: q.by(['name']),
           job: q.by(['job']),
+          member_of_job: q.by(['name', 'job']),
           target: q.by(['job', 'instance']),
           named: p('patroni_primary', 'name!=""'),
           unnamed: p('patroni_primary', 'name=""'),

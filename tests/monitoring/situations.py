@@ -341,6 +341,13 @@ HEARD: dict[str, Situation] = {
         ),
         {5.5: set(), 10: {"PatroniMultipleLeaders"}},
     ),
+    "two nodes lead, and one of them does not know its name": Situation(
+        lambda series: series(
+            versions(5, n1="4.1.5", n2="2.1.7"),
+            replace(versions(10, n1="4.1.5", n2="2.1.7"), changes={'patroni_primary{instance="n2:9547"}': 1.0}),
+        ),
+        {5.5: set(), 10: {"PatroniMultipleLeaders"}},
+    ),
     "the lag of a replica is not known": Situation(
         lambda series: series(
             healthy(5),
