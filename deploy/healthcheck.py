@@ -21,7 +21,7 @@ if "exporter" in command:  # not if the command is gunicorn
     into_environment(command[command.index("exporter") + 1 :])
 settings = Settings.load()
 address = settings.listen()
-alive = (200, 401) if settings.web_config_file else (200,)
+alive = (200, 401, 429) if settings.web_config_file else (200,)  # without a password, or beyond rate_limit
 try:
     tls = bool(settings.web_config_file) and read_web_config(settings.web_config_file).tls.is_on
 except ConfigError:

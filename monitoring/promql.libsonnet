@@ -3,7 +3,7 @@ function(c) {
   local unique(labels) = std.foldl(function(all, label) if std.member(all, label) then all else all + [label], labels, []),
   local labels(extra) = std.join(', ', unique(c.clusterLabels + extra)),
   // All cluster labels but the scope, which the exporter reports, are labels of the targets.
-  local target = std.join(', ', unique([label for label in c.clusterLabels if label != 'scope'] + ['job', 'instance'])),
+  local target = std.join(', ', unique([label for label in c.clusterLabels if label != 'scope'] + c.exporterLabels + ['job', 'instance'])),
   local braces(selector, matchers) =
     local parts = std.filter(function(part) part != '', [selector, matchers]);
     if parts == [] then '' else '{%s}' % std.join(',', parts),
@@ -23,7 +23,7 @@ function(c) {
   // One sample per cluster, or per member, whatever number of exporters or rulers it comes from.
   cluster(expr):: 'max %s (%s)' % [self.by(), expr],
   member(expr):: 'max %s (%s)' % [self.by(['name']), expr],
-  target(expr):: 'max %s (%s)' % [self.by(['name', 'job', 'instance']), expr],
+  target(expr):: 'max %s (%s)' % [self.by(['name'] + c.exporterLabels + ['job', 'instance']), expr],
 
   // Clusters that a member bootstraps: they have never had a leader.
   bootstrapping:: self.cluster(self.patroni(

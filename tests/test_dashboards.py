@@ -12,7 +12,8 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from monitoring.grafana.__main__ import DASHBOARDS, FOLDER, text
 from monitoring.mixin import evaluate
-from tests.monitoring.promtool import RULES, rules
+from tests.live.installed import needs
+from tests.monitoring.promtool import RULES, rules, run
 from tests.recorded import FAMILIES
 
 FILES = sorted(FOLDER.glob("*.json"))
@@ -181,19 +182,40 @@ def test_mixin_has_the_committed_dashboards() -> None:
 def test_mixin_renders_dashboards_with_other_labels_thresholds_and_links() -> None:
     config = """{
       clusterLabels: ['environment', 'scope'], lagBytes: 7, dcsSeconds: 8, dashboardTags: ['mine'],
-      runbookURLPattern: 'https://wiki.example.org/patroni#%s', postgresDashboardURL: 'https://grafana.example.org/d/pg',
+      runbookURLPattern: 'https://wiki.example.org/patroni/%s', postgresDashboardURL: 'https://grafana.example.org/d/pg',
     }"""
     dashboards = evaluate("mixin.grafanaDashboards", config)
     text = json.dumps(dashboards)
     assert "cluster, namespace, scope" not in text
     assert "by (environment, scope)" in text
+    assert [word for word in ("$namespace", "$cluster", "{{namespace}}", "fields.namespace") if word in text] == []
+    assert "&var-environment=${__data.fields.environment}&" in text
+    for dashboard in dashboards.values():
+        names = [(variable["name"], variable.get("label")) for variable in dashboard["templating"]["list"]]
+        assert names[1:3] == [("job", "Job"), ("environment", "Environment")]
+        for variable in dashboard["templating"]["list"][2:]:
+            expected = (
+                ", environment)" if variable["name"] == "environment" else 'job=~"$job",environment=~"$environment"}'
+            )
+            assert expected in variable["query"]
     fleet = dashboards["patroni-fleet.json"]
     assert panel(fleet, "Worst lag")["fieldConfig"]["defaults"]["thresholds"]["steps"][1]["value"] == 7
     assert {link["title"]: link["url"] for link in fleet["links"] if "url" in link} == {
-        "Runbook": "https://wiki.example.org/patroni",
+        "Runbook": "https://wiki.example.org/patroni/",
         "PostgreSQL": "https://grafana.example.org/d/pg",
     }
     assert (fleet["tags"], fleet["links"][0]["tags"]) == (["mine"], ["mine"])
+
+
+@needs("promtool")
+@pytest.mark.parametrize("labels", ["['scope']", "['job', 'scope']", "['environment', 'region', 'scope']"])
+def test_queries_with_other_labels_are_valid(tmp_path: Path, labels: str) -> None:
+    dashboards = evaluate("mixin.grafanaDashboards", f"{{ clusterLabels: {labels} }}")
+    panels = [panel for each in dashboards.values() for panel in each["panels"]]
+    queries = {re.sub(r"\$__\w+", "5m", target["expr"]) for panel in panels for target in panel.get("targets", ())}
+    recorded = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(queries)]
+    (tmp_path / "rules.yml").write_text(json.dumps({"groups": [{"name": "queries", "rules": recorded}]}))
+    assert run("check", "rules", tmp_path / "rules.yml") == ""
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)

@@ -8,7 +8,13 @@
 
   local unled = 'min %s (patroni:target_leaders) == 0' % q.by(),
   local leaders = q.member('patroni:member_leader'),
-  local several_members = '%s > 1' % q.cluster('patroni:members_known'),
+  // Where the number of members is configured it counts, else the greatest one that is remembered.
+  local several_members =
+    local known = q.cluster('patroni:members_known');
+    local expected(entry) = q.cluster(p('patroni_cluster_members', entry.match));
+    if c.expectedMembers == [] then '%s > 1' % known
+    else '(%s)' % std.join(' or ', ['(%s) > 1' % std.join(' unless ', [known] + std.map(expected, c.expectedMembers))]
+                                   + [expected(entry) for entry in c.expectedMembers if entry.members > 1]),
   local building = 'max %s (patroni:member_building)' % q.by(),
   local synchronous = 'sum %s (%s)' % [q.by(), q.member('patroni:member_synchronous')],
 

@@ -14,7 +14,7 @@
     )
   ||| % [
     q.by(),
-    q.by(['job', 'instance']),
+    q.by(c.exporterLabels + ['job', 'instance']),
     q.onTarget,
     q.byTarget(),
     p('patroni_scrape_collector_success', 'collector="%s"' % collector),

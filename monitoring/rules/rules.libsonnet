@@ -79,7 +79,7 @@
 
         // The targets of each cluster that answer, and of each node that answers whether it is a primary.
         q.record('patroni:target_cluster', 'group %s (%s or %s)' % [
-          q.by(['job', 'instance']),
+          q.by(c.exporterLabels + ['job', 'instance']),
           p('patroni_version'),
           p('patroni_cluster_members'),
         ]),

@@ -198,8 +198,9 @@ def test_check_shows_no_hash(upstream: Upstream, folder: Path, port: int) -> Non
         users(alice="a"),
         tls(client_auth_type="RequireAndVerifyClientCert", client_ca_file="ours-ca.pem") + users(alice="a"),
         tls(client_auth_type="RequireAndVerifyClientCert", client_ca_file="ours-ca.pem", max_version="TLS12"),
+        "rate_limit: {interval: 1h, burst: 1}\n",
     ],
-    ids=["users", "TLS client and users", "TLS 1.2 client"],
+    ids=["users", "TLS client and users", "TLS 1.2 client", "rate limit"],
 )
 def test_healthcheck(upstream: Upstream, folder: Path, port: int, text: str) -> None:
     healthcheck = (sys.executable, str(ROOT / "deploy" / "healthcheck.py"), str(folder / "cmdline"))

@@ -9,7 +9,7 @@ import yaml
 from monitoring.mixin import FOLDER, evaluate, render
 from tests.live.installed import needs
 from tests.monitoring.promtool import Phase, alerts, firing, picture, run, series
-from tests.monitoring.situations import HEARD, healthy
+from tests.monitoring.situations import HEARD, healthy, recorded
 
 #: Every key of `_config` with another value.
 OTHER = """{
@@ -155,3 +155,29 @@ def test_expected_members(tmp_path: Path) -> None:
     config = """{ expectedMembers: [{ match: 'scope="lab"', members: %d }] }"""
     assert firing(tmp_path, given, 30, files=written(tmp_path, config % 2)) == [set()]
     assert firing(tmp_path, given, 9, 30, files=written(tmp_path, config % 3)) == [set(), {"PatroniTooFewMembers"}]
+
+
+@needs("promtool")
+def test_expected_member_after_a_planned_removal(tmp_path: Path) -> None:
+    given = HEARD["the replica of a cluster of two is lost for two days"]
+    files = written(tmp_path, """{ expectedMembers: [{ match: 'scope="lab"', members: 1 }] }""")
+    assert firing(tmp_path, given.series(series), *given.expected, files=files, interval=given.interval) == [
+        set() for _ in given.expected
+    ]
+
+
+@needs("promtool")
+@pytest.mark.parametrize(
+    ("phase", "probed", "expected"),
+    [
+        (healthy(20, down=["n2"]), False, "ExporterDown n2"),
+        (healthy(20, down=["n1", "n2", "n3"]), True, "ExporterProbesDown"),
+        (recorded("dcs-down", 20, frozen=True), False, "PatroniConfigUnknown"),
+    ],
+    ids=["exporter", "exporter of all", "DCS"],
+)
+def test_exporter_labels_that_are_no_cluster_labels(tmp_path: Path, phase: Phase, probed: bool, expected: str) -> None:
+    given = series(healthy(10), phase, labels={"region": "eu"}, probed=probed)
+    (fired,) = firing(tmp_path, given, 28, files=written(tmp_path, "{ exporterLabels: ['job', 'region'] }"))
+    assert [fired] == firing(tmp_path, given, 28)
+    assert expected in fired
