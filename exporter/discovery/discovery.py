@@ -136,7 +136,7 @@ class ClusterDiscovery:
         self._update(module, clusters, run, urls)
         known = {url for cluster in clusters for url in cluster.seeds}
         unknown = [url for url in urls if url not in known]
-        failed = self._failed.get(module.name, {})
+        failed = self._failed[module.name]
         self._failed[module.name] = {url: failed[url] for url in unknown if url in failed}
         return unknown
 

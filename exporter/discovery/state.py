@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from operator import attrgetter
@@ -54,7 +54,7 @@ class DiscoveryState:
 
     def write(self, module: str, clusters: KnownClusters) -> None:
         """Replaces the clusters of a module."""
-        rows = f"[{','.join(_rows(clusters))}]"
+        rows = _rows(clusters)
         with self._lock:
             self._clusters.update(lambda text: json.dumps({**json.loads(text), module: rows}))
 
@@ -66,7 +66,7 @@ class DiscoveryState:
             nonlocal clusters
             clusters = _clusters(text, _of_targets(module))
             change(clusters)
-            return json.dumps({**json.loads(text), _of_targets(module): f"[{','.join(_rows(clusters))}]"})
+            return json.dumps({**json.loads(text), _of_targets(module): _rows(clusters)})
 
         with self._lock:
             self._clusters.update(changed)
@@ -87,9 +87,9 @@ def _clusters(text: str, key: str) -> KnownClusters:
     return KnownClusters(_cluster(*row) for row in json.loads(json.loads(text).get(key, "[]")))
 
 
-def _rows(clusters: KnownClusters) -> Iterator[str]:
+def _rows(clusters: KnownClusters) -> str:
     """Returns the clusters as JSON, as far as they fit. A node can list any number of members, and others each time."""
-    size = 0
+    rows, size = [], 0
     for each in sorted(clusters, key=attrgetter("requested"), reverse=True):
         members = {name: (member.address, member.labels, member.seen) for name, member in each.members.items()}
         row = json.dumps(
@@ -97,7 +97,8 @@ def _rows(clusters: KnownClusters) -> Iterator[str]:
         )
         if size + len(row) <= SIZE_LIMIT:
             size += len(row)
-            yield row
+            rows.append(row)
+    return f"[{','.join(rows)}]"
 
 
 def _cluster(scope: str, members: Mapping[str, tuple[str, Mapping[str, str], float]], *others: object) -> KnownCluster:

@@ -105,13 +105,11 @@ def _read(module: Module, collector: AnyCollector, response: Response) -> Any:
     The exception has no traceback, which would keep the response in memory. A document is also refused when it is
     small and its samples are large.
     """
-    content_type = response.headers.get("Content-Type", "").encode()
-    body, media_type = (
-        without_secrets(text, module.target.options.auth, response.request) for text in (response.content, content_type)
-    )
+    texts = response.content, response.headers.get("Content-Type", "").encode()
+    body, content_type = without_secrets(texts, module.target.options.auth, response.request)
     try:
         expiry = getattr(response.raw, "certificate_not_after", None)
-        model = collector.parse(Answer(response.status_code, body, media_type.decode(), expiry))
+        model = collector.parse(Answer(response.status_code, body, content_type.decode(), expiry))
     except NotSupported as error:
         return NotSupported(error.model)
     except ParseError as error:

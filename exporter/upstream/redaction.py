@@ -3,7 +3,7 @@
 import base64
 import html
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from urllib.parse import quote, quote_plus
@@ -20,13 +20,13 @@ SHORTEST, SHORTEST_WORD = 4, 12
 _PUBLIC = ("user-agent", "accept-encoding", "host")
 
 
-def without_secrets(body: bytes, credentials: Credentials, request: PreparedRequest) -> bytes:
-    """Returns the body with *** in place of the secrets of a request, also as HTML, JSON or a URL spell them."""
+def without_secrets(texts: Sequence[bytes], credentials: Credentials, request: PreparedRequest) -> Sequence[bytes]:
+    """Returns the texts with *** in place of the secrets of a request, also as HTML, JSON or a URL spell them."""
     if credentials.parts:
         spellings = {spelling for secret in _secrets(credentials, request) for spelling in _spellings(secret)}
         for spelling in sorted(spellings, key=len, reverse=True):
-            body = body.replace(spelling, b"***")
-    return body
+            texts = [text.replace(spelling, b"***") for text in texts]
+    return texts
 
 
 def _secrets(credentials: Credentials, request: PreparedRequest) -> Iterator[str]:

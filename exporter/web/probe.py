@@ -158,5 +158,5 @@ def _debug_page(module: Module, client: Client, seconds: float) -> str:
     }
     text = "\n".join(f"{head}:\n{chr(10).join(body)}\n" for head, body in parts.items())
     with suppress(OSError, ValueError):  # a file of a secret cannot be read
-        text = without_secrets(text.encode(), options.auth, *target.requests([""])).decode()
+        text = without_secrets([text.encode()], options.auth, *target.requests([""]))[0].decode()
     return text

@@ -23,7 +23,7 @@ LOGIN = "dXNlcjpwIjx3IA=="
 
 def hidden(body: str, credentials: Credentials) -> str:
     (request,) = Target("http://h", RequestOptions(timeout=5, auth=credentials)).requests(["patroni"])
-    return without_secrets(body.encode(), credentials, request).decode()
+    return without_secrets([body.encode()], credentials, request)[0].decode()
 
 
 @pytest.mark.parametrize(
